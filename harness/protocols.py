@@ -1,0 +1,119 @@
+"""What an experiment is made of: protocols with one or two methods, imported and passed."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from traces.records import Comparison, Decision, Grade, Proposal, Round, Task, Trial, Usage
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model answered."""
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    """``stop``, ``length``, ``refusal`` or the provider's own word."""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    model: str = ""
+    """The model's id as the provider reports it."""
+
+
+class Model(Protocol):
+    name: str
+    """As the user wrote it, ``provider:model``."""
+
+    def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
+        """Answer the chat.
+
+        Raises:
+            ModelError: the provider refused or failed for good; says which, and whether it was worth a retry.
+            BudgetSpent: the run may not buy this call.
+        """
+        ...
+
+
+class Runner(Protocol):
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        """Attempt *task* with the text of a version (path → text); return the output."""
+        ...
+
+
+class Grader(Protocol):
+    def grade(self, task: Task, output: str) -> Grade:
+        """Score *output*; raise if it cannot be scored. A wrong answer is a grade of 0, not an exception."""
+        ...
+
+
+@dataclass(frozen=True)
+class History:
+    """What a proposer may know: the train split and verdicts. Nothing of the hidden splits is in here."""
+
+    run: str
+    tasks: Mapping[str, Task]
+    """The train tasks by id, with their targets."""
+    trials: Sequence[Trial]
+    """Train trials of the incumbent, its latest measurement."""
+    rounds: Sequence[Round] = ()
+    """Earlier rounds of this run, oldest first; validation verdicts carry no per-task information."""
+    tried: Mapping[str, str] = field(default_factory=dict)
+    """Version → where it was tried before, also in earlier runs."""
+    seed: int = 0
+    """Fresh for each round: the proposer's only source of chance."""
+    version_of: Any = None
+    """``version_of(edits) -> str``: the id of the version that *edits* to the incumbent would make."""
+
+
+class Proposer(Protocol):
+    def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+        """One change to *text*, the incumbent's files.
+
+        Raises:
+            OutOfIdeas: nothing is left to try; the run ends.
+        """
+        ...
+
+
+class Trials(Protocol):
+    """Buys trials, durably: what was paid for once is never paid for again."""
+
+    def tasks(self, split: Literal["train", "validation", "test"]) -> Sequence[Task]:
+        """In the split's one shuffled order, the same for both arms."""
+        ...
+
+    def attempt(
+        self, versions: Sequence[str], tasks: Sequence[Task], *, scope: str, repeats: int = 1
+    ) -> dict[str, dict[str, list[Trial]]]:
+        """Version → task → its trials; the versions interleaved within each task."""
+        ...
+
+
+class Gate(Protocol):
+    def keep(self, incumbent: str, candidate: str, trials: Trials) -> Decision:
+        """Decide on ``train``, cheaply: may the run build on it?"""
+        ...
+
+    def certify(self, live: str, candidate: str, trials: Trials, alpha: float) -> Comparison:
+        """Test on ``validation``, both arms fresh and interleaved, at level *alpha*."""
+        ...
+
+    def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:
+        """The gain on ``test``, all of it, once."""
+        ...
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    def open(self) -> AbstractContextManager[Any]:
+        """A context manager with ``run``, ``read`` and ``write``."""
+        ...

@@ -1,0 +1,446 @@
+"""The vocabulary: every type that Ratchet persists, and no other.
+
+A record is frozen, refuses unknown fields, and is written to the journal as one JSON line. What did not
+happen is ``None``, never ``0.0``: an unmeasured trial has no grade, an unpriced call has no dollars.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Split = Literal["train", "validation", "test"]
+"""``train`` teaches the proposer, ``validation`` decides promotions, ``test`` is the number that is reported."""
+
+Boundary = Literal["runner", "grader", "proposer", "model", "sandbox"]
+"""Whose code failed: each failure belongs to exactly one."""
+
+StopReason = Literal[
+    "out-of-ideas", "rounds", "hours", "trials", "tokens", "dollars", "no-progress", "stopped", "failing"
+]
+"""Why a run ended, one a run: the proposer has nothing left; a limit of the budget (its name); ``patience`` rounds
+without a keep; a person (``ratchet stop``); or the runner, grader or model kept breaking."""
+
+Hash = Annotated[str, StringConstraints(min_length=8)]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Record(BaseModel):
+    """A frozen fact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# ── what is attempted ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Task(Record):
+    """One thing to attempt."""
+
+    id: str
+    """Unique within the experiment."""
+    input: str
+    """What the runner is given."""
+    targets: tuple[str, ...] = ()
+    """The accepted answers, for graders that compare. Never shown to the runner."""
+    tags: tuple[str, ...] = ()
+    """What kind of task it is; findings and guards are broken down by tag."""
+    cluster: str = ""
+    """Tasks that share a cluster share a split and count as one observation. Default: the task itself."""
+    split: Split | None = None
+    """``None`` until it is assigned."""
+
+
+class Usage(Record):
+    """What some work cost; adds up with ``+``."""
+
+    calls: int = 0
+    """Requests that reached for a model, retries and interrupted ones included."""
+    input_tokens: int = 0
+    """All prompt tokens, cached ones included."""
+    cached_tokens: int = 0
+    """The part of ``input_tokens`` that was read from the provider's cache."""
+    cache_write_tokens: int = 0
+    """The part of ``input_tokens`` that was written to the provider's cache."""
+    output_tokens: int = 0
+    dollars: float | None = 0.0
+    """``None``: the price is unknown. A sum with an unknown part is unknown."""
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            dollars=None if self.dollars is None or other.dollars is None else self.dollars + other.dollars,
+        )
+
+    @classmethod
+    def sum(cls, parts: Iterable["Usage"]) -> "Usage":
+        return reduce(lambda total, part: total + part, parts, Usage())
+
+
+class Grade(Record):
+    """How good an output is."""
+
+    score: float
+    """Between 0 (worst) and 1 (best)."""
+    reason: str = ""
+    """Fit to learn from: what was wrong, never the answer."""
+
+
+class Text(Record):
+    """A long text, stored once however often spans refer to it."""
+
+    hash: Hash
+    """Hexadecimal SHA-256 of the UTF-8 bytes."""
+    text: str
+
+
+class Span(Record):
+    """One timed step of a trial or of a proposal: a model call, a tool call, a grade."""
+
+    id: str
+    run: str | None = None
+    trial: str | None = None
+    """The trial it belongs to; ``None`` for a proposer's calls."""
+    parent: str | None = None
+    operation: Literal["chat", "execute_tool", "grade", "run"]
+    name: str
+    """What was called: the model, the tool, the grader."""
+    started: datetime
+    seconds: float
+    status: Literal["ok", "error", "interrupted"] = "ok"
+    """``interrupted``: it was started, and the process died before the answer was written down."""
+    error: str | None = None
+    error_class: str | None = None
+    """One word to count by: ``rate_limit``, ``overloaded``, ``timeout``, ``malformed``, ``auth`` and so on."""
+    attempt: int = 1
+    """Counts retries of the same call, from 1."""
+    usage: Usage = Usage()
+    input_hash: Hash | None = None
+    """Key into ``texts``: the messages sent, as JSON."""
+    input_preview: str | None = None
+    """The last 200 characters of it."""
+    output_hash: Hash | None = None
+    output_preview: str | None = None
+    """The first 200 characters of it."""
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    """By OpenTelemetry GenAI name, see ``traces/otel.py``."""
+
+
+class Trial(Record):
+    """One attempt at one task by one version."""
+
+    id: str
+    """Deterministic: the run and the step's key."""
+    run: str
+    round: int | None = None
+    """``None`` outside a round: a baseline, a certification, a comparison by hand."""
+    version: str
+    task: str
+    split: Split
+    tags: tuple[str, ...] = ()
+    cluster: str = ""
+    repeat: int = 0
+    attempt: int = 1
+    """2 or more: an earlier attempt was interrupted by the death of the process, or met an infrastructure error."""
+    seed: int = 0
+    output: str | None = None
+    grade: Grade | None = None
+    """``None`` when it could not be scored; then ``boundary`` says whose fault that was."""
+    error: str | None = None
+    error_class: str | None = None
+    boundary: Boundary | None = None
+    started: datetime
+    seconds: float
+    usage: Usage = Usage()
+
+
+# ── what is changed ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Version(Record):
+    """One immutable state of a subject."""
+
+    id: Hash
+    """The git tree hash of the subject directory."""
+    commit: str
+    """A commit that holds it."""
+
+
+class Edit(Record):
+    """New text for one file; ``None`` deletes it."""
+
+    path: str
+    """Relative to the subject, with forward slashes."""
+    text: str | None
+
+
+class Finding(Record):
+    """A recurring failure with its evidence."""
+
+    id: str
+    """Stable across runs: a hash of the fingerprint."""
+    title: str
+    """Readable: tags, then the kind of failure, then the message."""
+    tags: tuple[str, ...] = ()
+    kind: str
+    """The kind of wrong answer, or the class of error."""
+    count: int
+    """Failed trials that show it."""
+    share: float
+    """``count`` over all trials looked at, between 0 and 1."""
+    versions: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Trial ids, at most five."""
+
+
+class Proposal(Record):
+    """One change to try."""
+
+    id: str
+    proposer: str
+    edits: tuple[Edit, ...]
+    rationale: str
+    answers: tuple[str, ...] = ()
+    """Ids of the findings it answers."""
+    evidence: tuple[str, ...] = ()
+    """Ids of the trials it rests on."""
+    predicted: float | None = None
+    """The gain in mean train score that it expects."""
+    findings: tuple[Finding, ...] = ()
+    """What the proposer had mined when it wrote this."""
+
+
+# ── what is decided ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Verdict(Record):
+    """What the deadline e-process says at one look. ``../harness/gate`` makes it, from paired differences alone."""
+
+    verdict: Literal["accept", "reject", "undecided", "continue"]
+    """``undecided``: the deadline passed without proof, which is not evidence of no effect."""
+    e_value: float
+    """Final wealth W; ``accept`` when it is at least ``threshold``."""
+    threshold: float
+    """1/alpha."""
+    n: int
+    """Clusters observed, ties included."""
+    gain_at_stop: float | None
+    """Mean paired difference of those; biased upwards when the verdict is ``accept``. ``None`` at n = 0."""
+    conditional_power: float | None
+    """Chance of ending with ``accept`` for the effect still thought possible; ``None`` at the deadline."""
+    tasks_to_settle: int | None = None
+    """For ``undecided``: about how many more tasks would settle it at the observed gain; ``None``: no number would."""
+
+
+class Comparison(Record):
+    """Candidate against incumbent, paired."""
+
+    incumbent: str
+    candidate: str
+    split: Split
+    tasks: int
+    """Clusters compared."""
+    incumbent_score: float | None
+    candidate_score: float | None
+    """Mean scores over the same clusters."""
+    gain: float | None
+    """Mean paired difference. At the stop of a sequential test it is biased; on ``test`` it is not."""
+    low: float | None
+    high: float | None
+    """Interval for the gain, both ends, at ``confidence``."""
+    confidence: float
+    verdict: Verdict | None = None
+    """``None`` for a fixed-size measurement, where nothing is decided."""
+    alpha: float | None = None
+    seed: int = 0
+    """Of the shuffle of the tasks, the same for both arms."""
+    differences: tuple[float, ...] = ()
+    """Per cluster, in the order observed: the evidence from which the verdict replays."""
+    errors: int = 0
+    """Pairs lost to infrastructure errors after the retries."""
+
+
+class Decision(Record):
+    """What became of a proposal."""
+
+    verdict: Literal["keep", "discard", "inconclusive"]
+    because: Literal["improved", "no-improvement", "undecided", "already-tried", "invalid", "no-proposal", "errors"]
+    """``invalid``: it does not render, validate or apply. ``no-proposal``: the proposer broke. ``errors``: the
+    infrastructure did, too often to compare."""
+    detail: str = ""
+    comparison: Comparison | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.verdict} ({self.because})"
+        c = self.comparison
+        if c is not None and c.gain is not None and c.low is not None and c.high is not None:
+            return f"{text}: {c.gain:+.3f} [{c.low:+.3f}, {c.high:+.3f}] over {c.tasks} tasks"
+        return f"{text}: {self.detail}" if self.detail else text
+
+
+class Certification(Record):
+    """The stack of kept changes against the live version, on hidden tasks. A certificate is for this exact pair."""
+
+    id: str
+    run: str
+    checkpoint: int
+    live: str
+    candidate: str
+    verdict: Literal["accept", "reject", "undecided", "invalid", "blocked"]
+    """``blocked``: the error budget of the validation split is spent."""
+    alpha: float | None
+    """What this test was allowed to spend; ``None`` when it was blocked."""
+    test_number: int | None
+    """The how-manieth test of this validation split it is, from 1."""
+    validation: Comparison | None
+    measured: Comparison | None = None
+    """The gain on ``test``, opened once and only after ``accept``: the number to quote."""
+    detail: str = ""
+
+
+class Round(Record):
+    """One turn of the loop."""
+
+    run: str
+    number: int
+    """From 1."""
+    incumbent: str
+    """The working version that the proposal started from."""
+    candidate: str | None
+    """``None`` when no version came of it."""
+    proposal: Proposal | None
+    decision: Decision
+    score: float | None
+    """Mean train score of the version that the next round starts from."""
+    score_low: float | None = None
+    score_high: float | None = None
+    """Its 90 % interval, by cluster."""
+    certification: Certification | None = None
+    """Where a checkpoint fell on this round."""
+    usage: Usage = Usage()
+    """What the whole run had spent when the round ended."""
+    trials: int = 0
+    """Trials that the whole run had bought by then."""
+    started: datetime
+    seconds: float
+
+
+class Baseline(Record):
+    """The live version measured before anything is changed: round 0."""
+
+    version: str
+    score: float | None
+    score_low: float | None = None
+    score_high: float | None = None
+    tasks: int
+    repeats: int
+
+
+class Promotion(Record):
+    """The live version changed."""
+
+    id: str
+    experiment: str
+    kind: Literal["promote", "rollback"]
+    number: int
+    """The N of the tag ``ratchet/<experiment>/v<N>``."""
+    version: str
+    replaces: str
+    commit: str
+    branch: str
+    certification: str | None = None
+    """Id of the certification that earned it; ``None`` for a roll back."""
+    gain: float | None = None
+    """On ``test``."""
+
+
+class SplitTest(Record):
+    """One promotion test that was opened on a validation split. Opened is spent, also when the process dies."""
+
+    split: str
+    """Digest of the hidden tasks: the error budget belongs to them, not to a run."""
+    number: int
+    """t, from 1."""
+    horizon: int
+    """T: how many tests were declared."""
+    alpha: float
+    """alpha_t, what this one may spend."""
+    certification: str
+
+
+class SplitResult(Record):
+    """How an opened promotion test ended."""
+
+    split: str
+    certification: str
+    verdict: str
+
+
+# ── what the run does ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Run(Record):
+    """One night of an experiment: the first record of its journal."""
+
+    id: str
+    experiment: str
+    subject: str
+    live: str
+    """The version it started from."""
+    fingerprint: dict[str, str]
+    """Part of the experiment → digest of what would change the meaning of the records."""
+    budget: dict[str, float | int | None]
+    tasks: dict[str, int]
+    """Split → number of tasks."""
+    tried: dict[str, str] = Field(default_factory=dict)
+    """Version → the run and round that tried it before, under the same fingerprint."""
+    trigger: str = "manual"
+    ratchet: str = ""
+    """Ratchet's own version."""
+
+
+class Session(Record):
+    """A process took up a run."""
+
+    run: str
+    pid: int
+    budget: dict[str, float | int | None]
+    """The limits of this session, after the command line tightened them."""
+
+
+class Intent(Record):
+    """Something paid for is about to happen. Written first, so that a kill never pays silently twice."""
+
+    step: str
+    """Key of the step, or id of the call's span."""
+    kind: Literal["step", "call"]
+    attempt: int = 1
+    trial: str | None = None
+    name: str = ""
+    estimate: Usage = Usage()
+    """What it is charged if its end is never seen."""
+
+
+class Stop(Record):
+    """A run ended."""
+
+    run: str
+    reason: StopReason
+    detail: str = ""
+    usage: Usage = Usage()
+    trials: int = 0
+    seconds: float
+    """Time that sessions of this run were at work, all together."""
