@@ -47,12 +47,15 @@ class ModelError(Exception):
 
 @contextmanager
 def boundary(name: Boundary) -> Generator[None]:
-    """Turn whatever the user's code raises into a ``TrialError`` that names whose code it was."""
+    """Turn whatever the user's code raises into a ``TrialError`` that names whose code it was.
+
+    A ``UserError`` passes: it would meet every further trial as well.
+    """
     try:
         yield
     except ModelError as e:
         raise TrialError("model", e.error_class, str(e)) from e
-    except TrialError:
+    except (TrialError, UserError):
         raise
     except Exception as e:
         raise TrialError(name, type(e).__name__, f"{type(e).__name__}: {e}") from e

@@ -1,11 +1,11 @@
 """What an experiment is made of: protocols with one or two methods, imported and passed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from traces.records import Comparison, Decision, Grade, Proposal, Round, Task, Trial, Usage
+from traces.records import Comparison, Decision, Edit, Grade, Proposal, Round, Split, Task, Trial, Usage
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,15 @@ class Runner(Protocol):
         ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A runner that can tell, before a trial is bought, that a version cannot work."""
+
+    def check(self, text: Mapping[str, str]) -> None:
+        """Raise ``InvalidText`` with everything that is wrong with *text*."""
+        ...
+
+
 class Grader(Protocol):
     def grade(self, task: Task, output: str) -> Grade:
         """Score *output*; raise if it cannot be scored. A wrong answer is a grade of 0, not an exception."""
@@ -70,8 +79,8 @@ class History:
     """Version → where it was tried before, also in earlier runs."""
     seed: int = 0
     """Fresh for each round: the proposer's only source of chance."""
-    version_of: Any = None
-    """``version_of(edits) -> str``: the id of the version that *edits* to the incumbent would make."""
+    version_of: Callable[[Sequence[Edit]], str] | None = None
+    """The id of the version that some edits to the incumbent would make, to look up in ``tried``."""
 
 
 class Proposer(Protocol):
@@ -87,28 +96,47 @@ class Proposer(Protocol):
 class Trials(Protocol):
     """Buys trials, durably: what was paid for once is never paid for again."""
 
-    def tasks(self, split: Literal["train", "validation", "test"]) -> Sequence[Task]:
-        """In the split's one shuffled order, the same for both arms."""
+    def clusters(self, split: Split, seed: int) -> list[list[Task]]:
+        """The tasks of *split* by cluster, shuffled by *seed*."""
         ...
 
-    def attempt(
-        self, versions: Sequence[str], tasks: Sequence[Task], *, scope: str, repeats: int = 1
-    ) -> dict[str, dict[str, list[Trial]]]:
-        """Version → task → its trials; the versions interleaved within each task."""
+    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
+        """Task → its trials by *version* on the whole train split; bought once a version."""
+        ...
+
+    def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
+        """For each of *versions*, task → fresh trials; the versions interleaved within each task."""
         ...
 
 
 class Gate(Protocol):
+    repeats: int
+    """How often the incumbent is measured on ``train``."""
+    checkpoints: int
+    """How many certifications a run declares."""
+    alpha: float
+    """The error budget over the lifetime of a validation split."""
+    horizon: int
+    """Over how many certifications it is spread."""
+
+    def check(self, clusters: int) -> None:
+        """Raise ``UserError`` for a validation split of so few *clusters* that nothing could be proven on it."""
+        ...
+
     def keep(self, incumbent: str, candidate: str, trials: Trials) -> Decision:
         """Decide on ``train``, cheaply: may the run build on it?"""
         ...
 
-    def certify(self, live: str, candidate: str, trials: Trials, alpha: float) -> Comparison:
-        """Test on ``validation``, both arms fresh and interleaved, at level *alpha*."""
+    def prove(self, live: str, candidate: str, trials: Trials, alpha: float, split: Split = "validation") -> Comparison:
+        """Test whether *candidate* is better, both arms fresh and interleaved, at level *alpha*."""
         ...
 
     def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:
         """The gain on ``test``, all of it, once."""
+        ...
+
+    def score(self, trials: Mapping[str, list[Trial]]) -> tuple[float, float, float] | None:
+        """Mean score with its 90 % interval; ``None`` when nothing could be scored."""
         ...
 
 

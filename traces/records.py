@@ -93,8 +93,8 @@ class Usage(Record):
 class Grade(Record):
     """How good an output is."""
 
-    score: float
-    """Between 0 (worst) and 1 (best)."""
+    score: float = Field(ge=0, le=1)
+    """Between 0 (worst) and 1 (best); anything else is refused, never clipped."""
     reason: str = ""
     """Fit to learn from: what was wrong, never the answer."""
 
@@ -312,41 +312,36 @@ class Certification(Record):
 
 
 class Round(Record):
-    """One turn of the loop."""
+    """One turn of the loop. Round 0 is the baseline: the live version, measured. The last one says why the run ended."""
 
     run: str
     number: int
-    """From 1."""
     incumbent: str
-    """The working version that the proposal started from."""
-    candidate: str | None
+    """The working version that the round started from."""
+    candidate: str | None = None
     """``None`` when no version came of it."""
-    proposal: Proposal | None
-    decision: Decision
-    score: float | None
-    """Mean train score of the version that the next round starts from."""
+    proposal: Proposal | None = None
+    decision: Decision | None = None
+    """``None`` in round 0 and in the last."""
+    working: str
+    """The version that the next round starts from."""
+    score: float | None = None
+    """Mean train score of ``working``, measured afresh after a keep."""
     score_low: float | None = None
     score_high: float | None = None
     """Its 90 % interval, by cluster."""
     certification: Certification | None = None
     """Where a checkpoint fell on this round."""
+    stop: StopReason | None = None
+    """In the last round only."""
+    detail: str = ""
+    """In the last round: what ended it, in words."""
     usage: Usage = Usage()
     """What the whole run had spent when the round ended."""
     trials: int = 0
     """Trials that the whole run had bought by then."""
     started: datetime
     seconds: float
-
-
-class Baseline(Record):
-    """The live version measured before anything is changed: round 0."""
-
-    version: str
-    score: float | None
-    score_low: float | None = None
-    score_high: float | None = None
-    tasks: int
-    repeats: int
 
 
 class Promotion(Record):
@@ -376,6 +371,8 @@ class SplitTest(Record):
     """t, from 1."""
     horizon: int
     """T: how many tests were declared."""
+    budget: float
+    """alpha over the lifetime of the split."""
     alpha: float
     """alpha_t, what this one may spend."""
     certification: str
@@ -435,12 +432,8 @@ class Intent(Record):
 
 
 class Stop(Record):
-    """A run ended."""
+    """The search ended; what follows is the last certification. Its reason is the run's."""
 
     run: str
     reason: StopReason
     detail: str = ""
-    usage: Usage = Usage()
-    trials: int = 0
-    seconds: float
-    """Time that sessions of this run were at work, all together."""

@@ -1,5 +1,6 @@
 """How a change earns its place: a paired test that peeking cannot cheat, and the error budget it spends from."""
 
 from harness.gate.eprocess import DeadlineE, GateSpec, decide
+from harness.gate.paired import PairedGate
 
-__all__ = ["DeadlineE", "GateSpec", "decide"]
+__all__ = ["DeadlineE", "GateSpec", "PairedGate", "decide"]

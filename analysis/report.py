@@ -1,0 +1,221 @@
+"""The morning report: what was tried, what is proven and how strongly, what to do now."""
+
+from collections.abc import Sequence
+
+from analysis.findings import score_by_tag
+from analysis.night import Night
+from traces.records import Certification, Comparison, Finding, Round, Trial, Usage
+
+ENDINGS = {
+    "rounds": "the declared number of rounds was played",
+    "hours": "the time was up",
+    "trials": "the budget of trials was spent",
+    "tokens": "the budget of tokens was spent",
+    "dollars": "the budget of dollars was spent",
+    "out-of-ideas": "the proposer had nothing left to try",
+    "no-progress": "nothing was kept for too long",
+    "failing": "what it ran on kept breaking",
+    "stopped": "a person stopped it",
+}
+
+
+def report(
+    night: Night,
+    *,
+    diff: str,
+    before: Sequence[Trial],
+    after: Sequence[Trial],
+    now: Sequence[Finding],
+    plot: str | None,
+) -> str:
+    """The report as Markdown.
+
+    *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails. *plot*:
+    where the picture of the progress lies, relative to the report.
+    """
+    parts = [
+        f"# {night.run.experiment}: the night of {night.began:%Y-%m-%d}",
+        "\n".join(f"- {line}" for line in headline(night)),
+        f"![Progress by round]({plot})" if plot else "",
+        "## What was tried\n\n" + rounds_table(night),
+        "## Promotion tests\n\n" + "\n\n".join(certification(c) for c in night.certifications)
+        if night.certifications
+        else "",
+        "## Score on train by kind of task\n\n" + tags_table(before, after) if before and after else "",
+        "## What still fails\n\n" + findings_table(now) if now else "",
+        "## Spend\n\n" + spend(night),
+        f"## The change\n\n```diff\n{diff.rstrip()}\n```" if diff.strip() else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def headline(night: Night) -> list[str]:
+    """What a person wants to know first."""
+    lines = [proven(night), what_next(night)]
+    if night.ended is None:
+        lines.append(f"Not finished: {night.state}, last written {night.last:%Y-%m-%d %H:%M:%S} UTC.")
+    elif night.ended.stop is not None:
+        lines.append(f"It ended because {ENDINGS[night.ended.stop]} ({night.ended.detail}).")
+    lines.append(
+        f"{len(night.tries)} changes tried, {len(night.kept)} kept; {night.trials:,} trials, {night.usage.calls:,} "
+        f"model calls, {money(night.usage)}, {duration(night.seconds)} at work."
+    )
+    return lines
+
+
+def proven(night: Night) -> str:
+    """The one sentence to trust."""
+    best = night.certified
+    if best is not None:
+        sentence = f"**Proven better**: version `{best.candidate[:12]}` against live `{best.live[:12]}`"
+        if best.measured is not None and best.measured.gain is not None:
+            return f"{sentence}, {gain(best.measured)} on tasks that nothing had seen."
+        return f"{sentence}; its gain on the test split has not been measured."
+    if night.certifications:
+        last = night.certifications[-1]
+        words = {
+            "reject": "the kept changes did not pass the promotion test: the test gave up on them as futile or harmful",
+            "undecided": "the promotion test ended without proof, which is not evidence of no effect",
+            "blocked": "no promotion test was allowed",
+            "invalid": "the promotion test met too many infrastructure errors to mean anything",
+        }
+        return f"**Nothing is proven**: {words[last.verdict]}. {last.detail}".strip()
+    if night.kept and night.ended is None:
+        return "**Nothing is proven yet**: kept changes looked better on train; the promotion test is still to come."
+    if night.kept:
+        return "**Nothing is proven**: changes were kept on train, and the run ended before a promotion test."
+    return "**Nothing is proven**: no change was kept."
+
+
+def what_next(night: Night) -> str:
+    if night.certified is not None:
+        return f"To make it live: `ratchet promote {night.run.experiment}`."
+    if night.certifications and night.certifications[-1].validation is not None:
+        verdict = night.certifications[-1].validation.verdict
+        if verdict is not None and verdict.tasks_to_settle is not None:
+            return f"About {verdict.tasks_to_settle:,} more validation tasks would settle it at the gain seen."
+    if night.ended is None:
+        return f"To carry on: `ratchet run {night.run.experiment}`."
+    return f"To go on from here: `ratchet run {night.run.experiment}` starts the next run."
+
+
+def gain(c: Comparison) -> str:
+    """``+41.7 points (90 % interval +33.1 to +50.2, n = 96)``."""
+    if c.gain is None:
+        return "no gain measured"
+    points = f"{100 * c.gain:+.1f} points"
+    if c.low is None or c.high is None:
+        return f"{points} (no interval, n = {c.tasks})"
+    return f"{points} ({c.confidence:.0%} interval {100 * c.low:+.1f} to {100 * c.high:+.1f}, n = {c.tasks})"
+
+
+def certification(c: Certification) -> str:
+    """One promotion test in full: what was tested, at what level, what came out, what is not known."""
+    lines = [f"**Checkpoint {c.checkpoint}: {c.verdict}.** `{c.candidate[:12]}` against live `{c.live[:12]}`."]
+    if c.test_number is not None and c.alpha is not None:
+        lines.append(
+            f"It was test {c.test_number} of this validation split and could spend alpha = {c.alpha:.4g} of it."
+        )
+    v = c.validation
+    if v is not None and v.verdict is not None:
+        lines.append(
+            f"On validation both were run afresh on {v.tasks} clusters: e-value {v.verdict.e_value:.3g}, needed "
+            f"{v.verdict.threshold:.3g}; gain at the stop {gain(v)}"
+            + (
+                "; stopping at a high point makes that number too high by a few points."
+                if c.verdict == "accept"
+                else "."
+            )
+        )
+    if c.measured is not None:
+        m = c.measured
+        lines.append(
+            f"On test, opened once: {gain(m)}; score {m.incumbent_score or 0:.3f} → {m.candidate_score or 0:.3f}. "
+            "This is the number to quote."
+        )
+    if c.detail:
+        lines.append(f"({c.detail})")
+    return " ".join(lines)
+
+
+def rounds_table(night: Night) -> str:
+    rows = [
+        "| round | change | decision | gain on train | n | score | interval |",
+        "|---:|---|---|---|---:|---:|---|",
+    ]
+    for r in night.rounds:
+        if r.stop is not None:
+            continue
+        c = r.decision.comparison if r.decision else None
+        rows.append(
+            f"| {r.number} | {cell(change(r))} | {cell(decision(r))} | "
+            f"{f'{100 * c.gain:+.1f}' if c and c.gain is not None else ''} | {c.tasks if c else ''} | "
+            f"{'' if r.score is None else f'{r.score:.3f}'} | {interval(r)} |"
+        )
+    return "\n".join(rows) + "\n\nGains on train decide what the run builds on; they are not claims."
+
+
+def change(r: Round) -> str:
+    if r.number == 0:
+        return "baseline"
+    return r.proposal.rationale if r.proposal else "no proposal"
+
+
+def decision(r: Round) -> str:
+    if r.decision is None:
+        return ""
+    detail = f": {r.decision.detail}" if r.decision.detail else ""
+    return f"{r.decision.verdict} ({r.decision.because}{detail})"
+
+
+def interval(r: Round) -> str:
+    return "" if r.score_low is None or r.score_high is None else f"{r.score_low:.3f} to {r.score_high:.3f}"
+
+
+def tags_table(before: Sequence[Trial], after: Sequence[Trial]) -> str:
+    was, is_now = score_by_tag(before), score_by_tag(after)
+    rows = ["| kind | live | working |", "|---|---:|---:|"]
+    for tags in sorted(was.keys() | is_now.keys()):
+        old, new = was.get(tags), is_now.get(tags)
+        rows.append(
+            f"| {cell(' '.join(tags) or 'untagged')} | {'' if old is None else f'{old:.2f}'} | "
+            f"{'' if new is None else f'{new:.2f}'} |"
+        )
+    return "\n".join(rows)
+
+
+def findings_table(found: Sequence[Finding], limit: int = 10) -> str:
+    rows = ["| finding | failures | share of trials | id |", "|---|---:|---:|---|"]
+    rows += [f"| {cell(f.title)} | {f.count} | {f.share:.1%} | `{f.id}` |" for f in found[:limit]]
+    if len(found) > limit:
+        rows.append(f"| and {len(found) - limit} more | {sum(f.count for f in found[limit:])} | | |")
+    return "\n".join(rows)
+
+
+def spend(night: Night) -> str:
+    u = night.usage
+    cached = f", {u.cached_tokens / u.input_tokens:.0%} of them read from the cache" if u.cached_tokens else ""
+    lines = [
+        f"- {u.calls:,} model calls: {u.input_tokens:,} tokens in{cached}, {u.output_tokens:,} out; {money(u)}.",
+        f"- {night.trials:,} trials in {duration(night.seconds)} over {night.sessions} "
+        f"session{'s' if night.sessions != 1 else ''}.",
+    ]
+    if night.interrupted:
+        lines.append(
+            f"- {night.interrupted} calls were cut off by the end of a process; they are charged at their estimate."
+        )
+    return "\n".join(lines)
+
+
+def money(usage: Usage) -> str:
+    return "dollars unknown" if usage.dollars is None else f"${usage.dollars:,.2f}"
+
+
+def duration(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours} h {m:02} min" if hours else f"{m} min {s:02} s" if m else f"{s} s"
+
+
+def cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

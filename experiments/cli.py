@@ -1,0 +1,709 @@
+"""The command line: the one place where everything meets."""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from datetime import time as clock_time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+import traces
+from analysis import report as reporting
+from analysis.findings import findings as mine
+from analysis.night import Night, read_night, train_trials
+from experiments import scaffold
+from experiments.display import display, round_line
+from harness.errors import OutOfIdeas, UserError
+from harness.experiment import Budget, Experiment, find_experiment, load_experiment
+from harness.ledger import Ledger, is_finished, is_held, journal_file, open_comparison, open_run, runs, stop_run
+from harness.loop import climb, history_for
+from harness.text import InvalidText
+from harness.trials import DurableTrials
+from harness.versions import Repo, Subject
+from traces.errors import TracesBusy, TracesError
+from traces.journal import Journal
+from traces.merge import Merger, merge
+from traces.places import data_directory, spool
+from traces.records import Certification, Promotion, Trial
+
+WORKERS = 4
+"""Trials under way at once."""
+STOPPED_BY_LIMIT = frozenset({"hours", "trials", "tokens", "dollars", "failing", "stopped"})
+"""Ends that leave with exit code 3."""
+
+app = typer.Typer(
+    help="Ratchet: a self-improving hill-climbing research harness that keeps only what it can prove.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
+app.add_typer(traces_app, name="traces")
+err = Console(stderr=True)
+out = Console()
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment: experiments/NAME/experiment.py")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout; its field names are stable")]
+
+
+# ── where everything is ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Place:
+    """An experiment where it stands."""
+
+    experiment: Experiment
+    repo: Repo
+    subject: Subject
+    directory: Path
+    """``traces/data`` of its repository."""
+
+    @classmethod
+    def of(cls, name: str) -> "Place":
+        path = find_experiment(name, Path.cwd())
+        repo = Repo.find(path.parent)
+        experiment = load_experiment(path)
+        return cls(experiment, repo, repo.subject(experiment.subject), data_directory(repo.root))
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    def night(self) -> Night:
+        """The last run.
+
+        Raises:
+            UserError: there was none yet.
+        """
+        return last_night(self.directory, self.name)
+
+    def train_trials(self, night: Night, version: str) -> list[Trial]:
+        return train_trials(journal_file(self.directory, night.run.id), version)
+
+
+def last_night(directory: Path, name: str) -> Night:
+    known = runs(directory, name)
+    night = read_night(journal_file(directory, known[-1])) if known else None
+    if night is None:
+        raise UserError(
+            f"experiment {name!r} has not run here yet, so there is nothing to see. Start: ratchet run {name}"
+        )
+    return night
+
+
+def here() -> tuple[Repo, Path]:
+    repo = Repo.find(Path.cwd())
+    return repo, data_directory(repo.root)
+
+
+def names(directory: Path) -> list[str]:
+    """Experiments that have run here, the last one first."""
+    found = sorted((p.stem for p in spool(directory).glob("*-????????-??????-????.jsonl")), key=lambda s: s[-20:])
+    return list(dict.fromkeys(stem[:-21] for stem in reversed(found)))
+
+
+def say(text: str) -> None:
+    """A line on stdout, as it is."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        shown.add_row(*("" if value is None else str(value) for value in row))
+    out.print(shown, highlight=False, markup=False)
+
+
+# ── the night ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def new(name: Name) -> None:
+    """Write experiments/NAME/ from a template that runs as it is."""
+    for path in scaffold.write(Path.cwd(), name):
+        say(f"wrote {path.relative_to(Path.cwd())}")
+    say(f"Next: git add experiments/{name} && git commit -m 'Add {name}' && ratchet run {name}")
+
+
+@app.command()
+def run(
+    name: Name,
+    rounds: Annotated[int | None, typer.Option(help="At most so many rounds")] = None,
+    for_: Annotated[str | None, typer.Option("--for", help="At most so long: 90s, 20m, 8h")] = None,
+    until: Annotated[str | None, typer.Option(help="Until a time of day: 07:00")] = None,
+    dollars: Annotated[float | None, typer.Option(help="At most so many dollars")] = None,
+) -> None:
+    """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
+    place = Place.of(name)
+    limits = [hours for hours in (hours_in(for_), hours_until(until)) if hours is not None]
+    tighter = (rounds, min(limits, default=None), dollars)
+    budget = Budget(rounds=rounds, hours=tighter[1], dollars=dollars) if any(t is not None for t in tighter) else None
+    live = place.subject.live().id
+    ledger = open_run(place.directory, place.experiment, live, budget=budget, tried=tried_before(place))
+    with closing_run(place, ledger) as executor, display(place.experiment, ledger, err) as show:
+        for round in climb(place.experiment, ledger, place.repo, executor):
+            show(round)
+    night = last_night(place.directory, name)
+    path = write_report(place, night)
+    for line in reporting.headline(night):
+        say(line.replace("**", "").replace("`", ""))
+    say(f"Report: {os.path.relpath(path)}")
+    if night.state in STOPPED_BY_LIMIT:
+        raise typer.Exit(3)
+
+
+@contextmanager
+def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
+    """Around the work of a run: merge as it goes, and end without waiting for answers that nobody wants any more."""
+    executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="trial")
+    with Merger(place.directory) as merger:
+        try:
+            yield executor
+        except KeyboardInterrupt:
+            err.print(f"\nInterrupted; everything is kept. To go on: ratchet run {place.name}", highlight=False)
+            raise
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            ledger.close()
+    if merger.trouble is not None:
+        err.print(f"The traces are not all merged yet: {merger.trouble}. Try: ratchet traces merge", markup=False)
+
+
+def tried_before(place: Place) -> dict[str, str]:
+    """Versions that earlier runs of this very experiment have compared and not kept, and where."""
+    fingerprint = place.experiment.fingerprint()
+    found = traces.sql(
+        "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
+        "join runs on runs.id = rounds.run "
+        "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
+        f"where runs.experiment = '{place.name}' and decisions.verdict <> 'keep' and decisions.comparison is not null",
+        directory=place.directory,
+    )
+    return {
+        str(row.candidate): f"{row.run} round {row.number}"
+        for row in found.itertuples()
+        if json.loads(str(row.fingerprint)) == fingerprint
+    }
+
+
+def hours_in(text: str | None) -> float | None:
+    """``90s``, ``20m``, ``8h`` or ``1h30m`` in hours."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if match is None or not any(match.groups()):
+        raise UserError(f"--for {text!r} is no duration, so the run would have no end. Write it like 90s, 20m or 8h")
+    h, m, s = (float(part or 0) for part in match.groups())
+    return h + m / 60 + s / 3600
+
+
+def hours_until(text: str | None) -> float | None:
+    """Hours from now until the next time that the clock on the wall says *text*."""
+    if text is None:
+        return None
+    try:
+        at = clock_time.fromisoformat(text)
+    except ValueError as e:
+        raise UserError(f"--until {text!r} is no time of day, so the run would have no end. Write it like 07:00") from e
+    here_and_now = datetime.now().astimezone()
+    end = here_and_now.replace(hour=at.hour, minute=at.minute, second=0, microsecond=0)
+    end += timedelta(days=1) if end <= here_and_now else timedelta()
+    return (end - here_and_now).total_seconds() / 3600
+
+
+@app.command()
+def stop(name: Name) -> None:
+    """End the run from another process, within seconds. What it kept and measured stays."""
+    _, directory = here()
+    night = last_night(directory, name)
+    if is_finished(journal_file(directory, night.run.id)):
+        say(f"run {night.run.id} has ended already ({night.state}).")
+        return
+    pid = stop_run(directory, night.run.id)
+    if pid is None:
+        say(f"ended run {night.run.id}; no process had it open.")
+        return
+    deadline = time.monotonic() + 10
+    while is_held(journal_file(directory, night.run.id)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if is_held(journal_file(directory, night.run.id)):
+        raise UserError(
+            f"run {night.run.id} was told to end, and process {pid} still has it open after 10 s. Try: kill {pid}"
+        )
+    say(f"ended run {night.run.id} (process {pid}).")
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Default: every experiment that ran here")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Live and working version, spend, last decisions, why it stopped."""
+    _, directory = here()
+    nights = [last_night(directory, n) for n in ([name] if name else names(directory))]
+    if as_json:
+        say_json([status_fields(directory, night) for night in nights])
+        return
+    if not nights:
+        say("Nothing has run here yet. Start: ratchet run NAME")
+    for night in nights:
+        fields = status_fields(directory, night)
+        say(f"{night.run.experiment}: run {night.run.id}, {fields['state']}")
+        say(
+            f"  live {night.run.live[:12]}, working {night.working[:12]}, "
+            f"{len(night.kept)} of {len(night.tries)} changes kept"
+        )
+        say(
+            f"  spent {night.trials:,} trials, {night.usage.calls:,} calls, {night.usage.tokens:,} tokens, "
+            f"{reporting.money(night.usage)}, {reporting.duration(night.seconds)}; "
+            f"limits {', '.join(f'{v:g} {k}' for k, v in night.run.budget.items() if v is not None)}"
+        )
+        for round in night.rounds[-3:]:
+            say("  " + round_line(round).replace("\n", "\n  "))
+        say("  " + reporting.proven(night).replace("**", "").replace("`", ""))
+
+
+def status_fields(directory: Path, night: Night) -> dict[str, Any]:
+    """One object of ``ratchet status --json``; README lists the fields."""
+    held = night.ended is None and is_held(journal_file(directory, night.run.id))
+    state = night.state if night.ended or night.stop else "running" if held else "interrupted"
+    last = night.tries[-1] if night.tries else None
+    return {
+        "experiment": night.run.experiment,
+        "run": night.run.id,
+        "state": state,
+        "pid": night.pid if held else None,
+        "stop_reason": night.state if night.ended or state == "stopped" else None,
+        "live": night.run.live,
+        "working": night.working,
+        "rounds": len(night.tries),
+        "kept": len(night.kept),
+        "score": night.rounds[-1].score if night.rounds else None,
+        "score_low": night.rounds[-1].score_low if night.rounds else None,
+        "score_high": night.rounds[-1].score_high if night.rounds else None,
+        "last_decision": last.decision.model_dump(exclude={"comparison"}) if last and last.decision else None,
+        "certified": night.certified.candidate if night.certified else None,
+        "gain": night.certified.measured.gain if night.certified and night.certified.measured else None,
+        "trials": night.trials,
+        "usage": night.usage.model_dump(),
+        "interrupted_calls": night.interrupted,
+        "seconds": night.seconds,
+        "budget": night.run.budget,
+    }
+
+
+@app.command()
+def report(name: Name, as_json: AsJson = False) -> None:
+    """The morning report: Markdown on stdout, and with its picture as a file."""
+    place = Place.of(name)
+    night = place.night()
+    if as_json:
+        say_json(
+            {
+                "run": night.run.model_dump(),
+                "state": night.state,
+                "rounds": [r.model_dump() for r in night.rounds],
+                "usage": night.usage.model_dump(),
+                "trials": night.trials,
+                "seconds": night.seconds,
+                "interrupted_calls": night.interrupted,
+            }
+        )
+        return
+    path = write_report(place, night)
+    text = path.read_text(encoding="utf-8")
+    if out.is_terminal:
+        out.print(Markdown(text))
+    else:
+        sys.stdout.write(text)
+    err.print(f"Written to {os.path.relpath(path)}", highlight=False)
+
+
+def write_report(place: Place, night: Night) -> Path:
+    """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
+    from analysis.plots import progress  # matplotlib takes half a second to import, and most commands do without
+
+    folder = place.directory / "reports" / night.run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    has_scores = any(r.score is not None for r in night.rounds)
+    if has_scores:
+        progress(night.rounds, f"{place.name}: {night.run.id}").savefig(folder / "progress.png")
+    after = place.train_trials(night, night.working)
+    text = reporting.report(
+        night,
+        diff=place.subject.diff(night.run.live, night.working),
+        before=place.train_trials(night, night.run.live),
+        after=after,
+        now=mine(after),
+        plot="progress.png" if has_scores else None,
+    )
+    path = folder / "report.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@app.command()
+def show(
+    trial: Annotated[str, typer.Argument(help="The trial's id, or the end of it")], as_json: AsJson = False
+) -> None:
+    """One trace, readable: what was asked, what came back, how it was graded."""
+    _, directory = here()
+    ending = trial.replace("'", "''")
+    trials = traces.sql(
+        f"select * from trials where id = '{ending}' or ends_with(id, '/{ending}') order by written desc",
+        directory=directory,
+    )
+    if trials.empty:
+        raise UserError(
+            f'no trial is called {trial!r}. To see some: ratchet sql "select id, task, score from trials limit 9"'
+        )
+    found = trials.iloc[0]
+    spans = traces.sql(
+        "select spans.*, i.text as input, o.text as output from spans left join texts i on i.hash = input_hash "
+        f"left join texts o on o.hash = output_hash where trial = '{str(found.id).replace(chr(39), chr(39) * 2)}' "
+        "order by spans.started, spans.seq",
+        directory=directory,
+    )
+    if as_json:
+        say_json({"trial": rows(trials.head(1))[0], "spans": rows(spans)})
+        return
+    say(f"trial   {found.id}\ntask    {found.task} ({found.split}, {' '.join(found.tags)})\nversion {found.version}")
+    for row in rows(spans):
+        span = SimpleNamespace(**row)
+        say(
+            f"\n── {span.operation} {span.name}, {span.seconds:.3f} s, {span.status}"
+            + (f", attempt {span.attempt}" if span.attempt > 1 else "")
+        )
+        for message in messages_in(span.input):
+            say(f"{message['role']:>9}: {message['content']}")
+        if isinstance(span.output, str) or isinstance(span.output_preview, str):
+            say(f"   answer: {span.output if isinstance(span.output, str) else span.output_preview}")
+        if isinstance(span.error, str):
+            say(f"    error: {span.error_class}: {span.error}")
+    say("\n── end")
+    say(
+        f"   output: {found.output}" if isinstance(found.output, str) else f"    error: {found.boundary}: {found.error}"
+    )
+    if found.score == found.score and found.score is not None:  # NaN where there is none
+        say(f"    score: {found.score:g} ({found.reason})")
+
+
+def messages_in(text: object) -> list[dict[str, str]]:
+    """The messages that a span's input text holds."""
+    return json.loads(text) if isinstance(text, str) else []
+
+
+def rows(frame: Any) -> list[dict[str, Any]]:
+    """A DataFrame as JSON objects; what is missing is null."""
+    return json.loads(frame.to_json(orient="records", date_format="iso"))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="What DuckDB is asked; tables: traces/schema.sql")],
+    as_json: AsJson = False,
+) -> None:
+    """Ask DuckDB, also while a night writes."""
+    import duckdb
+
+    _, directory = here()
+    try:
+        frame = traces.sql(query, directory=directory)
+    except duckdb.Error as e:
+        raise UserError(f"DuckDB does not take the query: {e}") from e
+    if as_json:
+        say_json(rows(frame))
+    elif out.is_terminal:
+        table([str(c) for c in frame.columns], list(frame.itertuples(index=False)))
+    else:
+        frame.to_csv(sys.stdout, sep="\t", index=False)
+
+
+@app.command()
+def findings(
+    name: Name,
+    version: Annotated[
+        str, typer.Option(help="A version that the last run measured; default: its working version")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Recurring failures of the last run, with evidence."""
+    place = Place.of(name)
+    night = place.night()
+    measured = place.subject.version(version).id if version else night.working
+    trials = place.train_trials(night, measured)
+    if not trials:
+        raise UserError(
+            f"run {night.run.id} has measured no train task with version {measured[:12]}. Run: ratchet run {name}"
+        )
+    found = mine(trials)
+    if as_json:
+        say_json([f.model_dump() for f in found])
+        return
+    say(f"{len(found)} findings in {len(trials)} train trials of version {measured[:12]}")
+    table(
+        ["id", "failures", "share", "finding", "for example"],
+        [(f.id, f.count, f"{f.share:.1%}", f.title, f.examples[0].removeprefix(f"{night.run.id}/")) for f in found],
+    )
+    if found:
+        say(f"To read one: ratchet show {found[0].examples[0].removeprefix(night.run.id + '/')}")
+
+
+@app.command()
+def propose(name: Name, as_json: AsJson = False) -> None:
+    """One candidate from the proposer, on the evidence of the last run; run nothing."""
+    place = Place.of(name)
+    night = place.night()
+    try:
+        trials = place.train_trials(night, night.working)
+        history = history_for(place.experiment, place.subject, night.run, night.rounds, trials)
+        proposal = place.experiment.proposer.propose(night.working, place.subject.text(night.working), history)
+    except OutOfIdeas as e:
+        raise UserError(f"the proposer has no idea left: {e}") from e
+    candidate = place.subject.candidate(place.subject.version(night.working), proposal.edits)
+    if as_json:
+        say_json({"candidate": candidate.id, **proposal.model_dump()})
+        return
+    say(f"{proposal.rationale}\ncandidate {candidate.id}\n")
+    say(place.subject.diff(night.working, candidate.id))
+
+
+# ── versions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def only_experiment(on: str | None) -> str:
+    """The experiment that is meant when none is named."""
+    if on is not None:
+        return on
+    _, directory = here()
+    known = names(directory)
+    if len(known) == 1:
+        return known[0]
+    raise UserError(f"which experiment? Say --on NAME{', one of: ' + ', '.join(known) if known else ''}")
+
+
+On = Annotated[str | None, typer.Option("--on", metavar="NAME", help="The experiment; needed where several have run")]
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A version: id or its beginning, v3, live")],
+    b: Annotated[str, typer.Argument(metavar="[B]", help="Another; default: A against the live version")] = "",
+    on: On = None,
+) -> None:
+    """What differs between two versions."""
+    subject = Place.of(only_experiment(on)).subject
+    before, after = (a, b) if b else ("live", a)
+    say(subject.diff(subject.version(before).id, subject.version(after).id))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A version: id or its beginning, v3, live")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another: is it better than A?")],
+    on: On = None,
+    as_json: AsJson = False,
+) -> None:
+    """Is B better than A? Both run afresh on train. It certifies nothing: only a run may open hidden tasks."""
+    place = Place.of(only_experiment(on))
+    first, second = place.subject.version(a).id, place.subject.version(b).id
+    ledger = open_comparison(place.directory, place.experiment, first, second)
+    with closing_run(place, ledger) as executor:
+        trials = DurableTrials(place.experiment, ledger, place.subject.text, executor, "compare/train")
+        found = ledger.step(
+            "compare", lambda: place.experiment.gate.prove(first, second, trials, alpha=0.05, split="train")
+        )
+    if as_json:
+        say_json(found.model_dump())
+        return
+    assert found.verdict is not None
+    words = {"accept": "B is better", "reject": "B is not better", "undecided": "not settled"}
+    say(
+        f"{words.get(found.verdict.verdict, 'not settled')}: {reporting.gain(found)} on train, "
+        f"e-value {found.verdict.e_value:.3g} of {found.verdict.threshold:.3g} needed; score "
+        f"{found.incumbent_score or 0:.3f} → {found.candidate_score or 0:.3f}"
+    )
+
+
+@app.command()
+def promote(
+    name: Name,
+    branch: Annotated[str | None, typer.Option(help="Commit on this branch instead of the one checked out")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+) -> None:
+    """Make the version that the last promotion test certified the live one: one commit and a tag."""
+    place = Place.of(name)
+    found = certified(place)
+    if found is None:
+        raise UserError(
+            f"no run of {name!r} has certified a version against the live one, so nothing is proven. "
+            f"Run: ratchet run {name}"
+        )
+    night, c = found
+    again = place.subject.live().id == c.candidate  # or a promotion that a kill cut off, and that was finished just now
+    measured = reporting.gain(c.measured) + " on test" if c.measured else "no test measurement"
+    say(f"{c.candidate[:12]} {'has replaced' if again else 'replaces'} {c.live[:12]}: {measured}\n")
+    say(place.subject.diff(c.live, c.candidate))
+    if not yes and not again:
+        if not sys.stdin.isatty():
+            raise UserError(
+                f"promoting changes your branch, and nobody is there to ask. To do it: ratchet promote {name} --yes"
+            )
+        if not typer.confirm("Make it live?"):
+            raise typer.Exit(1)
+    answered = sorted({f for r in night.kept if r.proposal for f in r.proposal.answers})
+    trailers = {
+        "Run": night.run.id,
+        "Candidate": c.candidate,
+        **({"Findings": " ".join(answered)} if answered else {}),
+        **({"Gain": reporting.gain(c.measured)} if c.measured else {}),
+    }
+    done = place.subject.promote(
+        place.subject.version(c.candidate), experiment=name, replaces=c.live, trailers=trailers, branch=branch
+    )
+    gained = c.measured.gain if c.measured else None
+    keep_promotion(place, done.model_copy(update={"certification": c.id, "gain": gained}))
+    say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
+    say(f"To put the old one back: ratchet rollback {name}")
+
+
+def certified(place: Place) -> tuple[Night, Certification] | None:
+    """The latest certification against the version that is live, and its night."""
+    live = place.subject.live().id
+    for run_id in reversed(runs(place.directory, place.name)):
+        night = read_night(journal_file(place.directory, run_id))
+        c = night.certified if night else None
+        if night is not None and c is not None and live in (c.live, c.candidate):
+            return night, c
+    return None
+
+
+def keep_promotion(place: Place, promotion: Promotion) -> None:
+    """Write it to the experiment's own journal, once."""
+    path = spool(place.directory) / f"promotions-{place.name}.jsonl"
+    with Journal(path) as journal:
+        if all(line.key != promotion.id for line in journal.lines()):
+            journal.append(promotion, key=promotion.id, durable=True)
+    with suppress(TracesBusy):
+        merge(place.directory)
+
+
+@app.command()
+def rollback(
+    name: Name,
+    to: Annotated[int | None, typer.Option(help="The N of v<N>; default: what was live before")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+) -> None:
+    """Put an earlier version back: a commit that restores its files."""
+    place = Place.of(name)
+    if (
+        not yes
+        and sys.stdin.isatty()
+        and not typer.confirm(f"Put {'the version before' if to is None else f'v{to}'} back?")
+    ):
+        raise typer.Exit(1)
+    done = place.subject.rollback(experiment=name, to=to)
+    keep_promotion(place, done)
+    say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
+
+
+@app.command()
+def versions(name: Name, as_json: AsJson = False) -> None:
+    """The versions that were live, and how each earned it."""
+    place = Place.of(name)
+    live = place.subject.live().id
+    found = place.subject.history(name)
+    fields = [
+        {
+            "number": p.number,
+            "version": p.version.id,
+            "kind": p.kind,
+            "when": p.when.isoformat(),
+            "commit": p.version.commit,
+            "live": p.version.id == live,
+            "gain": p.trailers.get("Gain"),
+            "run": p.trailers.get("Run"),
+        }
+        for p in found
+    ]
+    if as_json:
+        say_json(fields)
+        return
+    if not found:
+        say(f"live: {live[:12]}; nothing was promoted yet. To find something better: ratchet run {name}")
+        return
+    table(
+        ["", "version", "how", "when", "gain on test", "run"],
+        [
+            (
+                f"v{f['number']}{' (live)' if f['live'] else ''}",
+                str(f["version"])[:12],
+                f["kind"],
+                str(f["when"])[:16],
+                f["gain"],
+                f["run"],
+            )
+            for f in fields
+        ],
+    )
+
+
+@traces_app.command("merge")
+def merge_traces() -> None:
+    """Bring what the journals hold into traces.duckdb."""
+    _, directory = here()
+    merged = merge(directory)
+    say(
+        f"{merged.rows:,} rows merged"
+        + (f", {merged.dead} bad lines put aside (table dead_letter)" if merged.dead else "")
+    )
+
+
+def leave(code: int) -> None:
+    """End now. Calls still under way have been charged; waiting for their answers would take as long as they do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name.startswith("trial") for thread in threading.enumerate()):
+        os._exit(code)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Run ``ratchet``. Exit codes: 0 done, 1 a user's error, 2 usage, 3 stopped by a limit, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except SystemExit as e:
+        leave(e.code if isinstance(e.code, int) else 1)
+    except (UserError, InvalidText, TracesError) as e:
+        err.print(f"ratchet: {e}", style="red", highlight=False, markup=False, soft_wrap=True)
+        leave(1)
+
+
+if __name__ == "__main__":
+    main()

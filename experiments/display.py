@@ -1,0 +1,102 @@
+"""Progress for people: a live display on a terminal, plain lines elsewhere. Always on stderr."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from analysis.report import change, duration, gain, money
+from harness.experiment import Experiment
+from harness.ledger import Ledger
+from traces.records import Round
+
+SHOWN = 14
+"""Rounds that the live display shows at once."""
+STYLES = {"keep": "green", "discard": "dim", "inconclusive": "yellow"}
+
+
+@contextmanager
+def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generator[Callable[[Round], None]]:
+    """Within, call what this yields with each round."""
+    rounds: list[Round] = []
+    console.print(opening(experiment, ledger), highlight=False)
+    if not console.is_terminal:
+
+        def show(round: Round) -> None:
+            console.print(round_line(round), highlight=False, soft_wrap=True)
+
+        yield show
+        return
+    with Live(get_renderable=lambda: board(ledger, rounds), console=console, refresh_per_second=4):
+        yield rounds.append
+    console.print(*[round_line(r) for r in rounds if r.certification or r.stop], sep="\n", highlight=False)
+
+
+def opening(experiment: Experiment, ledger: Ledger) -> str:
+    sizes = ", ".join(f"{n} {split}" for split, n in experiment.sizes().items())
+    limits = ", ".join(f"{v:g} {k}" for k, v in ledger.budget.limits().items() if v is not None)
+    verb = "resume" if ledger.trials else "run"
+    return f"{verb} {ledger.run.id} from {ledger.run.live[:12]}: {sizes} tasks; at most {limits}"
+
+
+def round_line(r: Round) -> str:
+    """``round 3  keep      +10.4 points (…)  score .312  1,204 trials  add a worked example of [plural]``."""
+    score = "" if r.score is None else f"score {r.score:.3f}"
+    if r.score_low is not None and r.score_high is not None:
+        score += f" [{r.score_low:.3f}, {r.score_high:.3f}]"
+    spent = f"{r.trials:,} trials"
+    if r.stop is not None:
+        line = f"end       {r.stop}: {r.detail}; {score}, {spent}, {r.usage.calls:,} calls, {money(r.usage)}"
+    elif r.decision is None:
+        line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
+    else:
+        c = r.decision.comparison
+        found = gain(c) if c is not None else r.decision.detail
+        line = f"round {r.number:<3} {r.decision.verdict:<13} {change(r)}: {found}; {score}, {spent}"
+    if r.certification is not None:
+        c = r.certification
+        proof = gain(c.measured) + " on test" if c.measured is not None else c.detail
+        line += f"\npromotion test of {c.candidate[:12]}: {c.verdict}" + (f", {proof}" if proof else "")
+    return line
+
+
+def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title, justify in (
+        ("round", "right"),
+        ("decision", "left"),
+        ("gain", "right"),
+        ("n", "right"),
+        ("score", "right"),
+    ):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("change", overflow="ellipsis", no_wrap=True, ratio=1)
+    for r in rounds[-SHOWN:]:
+        if r.stop is not None:
+            continue
+        c = r.decision.comparison if r.decision else None
+        verdict = r.decision.verdict if r.decision else "baseline"
+        table.add_row(
+            str(r.number),
+            verdict,
+            f"{100 * c.gain:+.1f}" if c and c.gain is not None else "",
+            str(c.tasks) if c else "",
+            "" if r.score is None else f"{r.score:.3f}",
+            change(r),
+            style=STYLES.get(verdict, ""),
+        )
+    return Group(table, Text(status_line(ledger, rounds), style="bold"))
+
+
+def status_line(ledger: Ledger, rounds: list[Round]) -> str:
+    tries = sum(r.decision is not None for r in rounds)
+    used = min(ledger.share_used(tries), 1.0)
+    left = f", about {duration(ledger.seconds * (1 - used) / used)} left" if tries and used else ""
+    u = ledger.usage
+    return (
+        f"{ledger.trials:,} trials, {u.calls:,} calls, {u.tokens:,} tokens, {money(u)}; "
+        f"{duration(ledger.seconds)} at work{left}"
+    )

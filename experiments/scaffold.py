@@ -1,0 +1,32 @@
+"""``ratchet new``: an experiment that runs as it is, to be made one's own."""
+
+from pathlib import Path
+
+from harness.errors import UserError
+
+TEMPLATE = Path(__file__).parent / "template"
+
+
+def write(start: Path, name: str) -> list[Path]:
+    """Write ``experiments/NAME/`` below *start* from the template; return the files written.
+
+    Raises:
+        UserError: the name cannot be one, or something of that name is there already.
+    """
+    if not name.replace("-", "_").isidentifier():
+        raise UserError(
+            f"{name!r} cannot name an experiment: it names git refs and files. Use letters, digits, - and _"
+        )
+    target = start / "experiments" / name
+    if target.exists():
+        raise UserError(f"{target} exists already, and nothing is overwritten. Choose another name, or remove it")
+    written: list[Path] = []
+    for source in sorted(TEMPLATE.rglob("*")):
+        if source.is_file():
+            path = target / source.relative_to(TEMPLATE).with_suffix(
+                "" if source.suffix == ".template" else source.suffix
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
+            written.append(path)
+    return written

@@ -1,0 +1,421 @@
+"""The ledger: the durable steps of a run, and what they cost.
+
+``step(key, make)`` returns the record kept under that key, or makes it and keeps it; so resuming a run is running it
+again on the same journal. Money is spent in here and nowhere else: a trial and a model call ask first, and what was
+asked for is written down before it happens.
+"""
+
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar, cast
+
+from harness.errors import BudgetSpent, UserError
+from harness.experiment import Budget, Experiment
+from traces.errors import JournalLocked
+from traces.journal import Journal, read
+from traces.places import prepare, spool
+from traces.records import Intent, Record, Run, Session, Span, Stop, StopReason, Text, Trial, Usage, now
+
+R = TypeVar("R", bound=Record)
+Clock = Callable[[], datetime]
+
+
+class Ledger:
+    """The open journal of one run. One process at a time holds it; its threads share it."""
+
+    def __init__(self, directory: Path, run: Run, budget: Budget, *, clock: Clock = now) -> None:
+        """Open the journal of *run*, and take it up where it stands.
+
+        Raises:
+            JournalLocked: another process has this run open.
+            UserError: the journal was begun by a different experiment; says what changed.
+        """
+        self.directory = directory
+        self.run = run
+        self.budget = budget
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._steps: dict[str, dict[str, int]] = {}
+        self._attempts: dict[str, int] = {}
+        self._in_flight: dict[str, Intent] = {}
+        self._usage = Usage()
+        self._trials = 0
+        self._trials_open = 0
+        self._worked = 0.0
+        self._reserve = 0
+        self._stop_file = stop_file(directory, run.id)
+        prepare(directory)
+        self._journal = Journal(journal_file(directory, run.id))
+        try:
+            self._load()
+            self._opened = clock()
+            self._journal.append(Session(run=run.id, pid=os.getpid(), budget=budget.limits()))
+            self._write_off()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def step(self, key: str, make: Callable[[], R], *, durable: bool = False) -> R:
+        """The record kept under *key*; made by *make* and kept, if there is none yet.
+
+        A finished step forgets the steps below it (``a/b`` is below ``a``), which nobody can ask for again; so memory
+        does not grow with the night. *durable* waits for the disk, for what a power cut must not undo.
+        """
+        kept = self.recall(key)
+        if kept is not None:
+            return cast(R, kept)
+        with self._lock:
+            attempt = self._attempts[key] = self._attempts.get(key, 0) + 1
+            self._journal.append(Intent(step=key, kind="step", attempt=attempt))
+        record = make()
+        with self._lock:
+            offset = self._journal.append(record, key=key, durable=durable)
+            self._keep(key, offset, isinstance(record, Trial))
+        return record
+
+    def recall(self, key: str) -> Record | None:
+        """The record kept under *key*, or ``None``."""
+        with self._lock:
+            offset = self._steps.get(scope_of(key), {}).get(key)
+            return None if offset is None else self._journal.at(offset).record()
+
+    def attempt(self, key: str) -> int:
+        """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
+        return self._attempts.get(key, 1)
+
+    def forget(self, scope: str) -> None:
+        """Free what is remembered of the steps in *scope* (the first two parts of their keys)."""
+        with self._lock:
+            self._steps.pop(scope, None)
+
+    def _keep(self, key: str, offset: int, is_trial: bool) -> None:
+        self._attempts.pop(key, None)
+        steps = self._steps.setdefault(scope_of(key), {})
+        if is_trial:
+            self._trials += 1
+        else:
+            for below in [k for k in steps if k.startswith(f"{key}/")]:
+                del steps[below]
+        steps[key] = offset
+
+    # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has spent so far, interrupted calls included."""
+        return self._usage
+
+    @property
+    def trials(self) -> int:
+        """Trials finished so far."""
+        return self._trials
+
+    @property
+    def seconds(self) -> float:
+        """Time at work, all sessions of the run together; what lay between them does not count."""
+        return self._worked + (self._clock() - self._opened).total_seconds()
+
+    def share_used(self, rounds: int) -> float:
+        """The largest share of any limit that is used up after *rounds* rounds; 0 without limits."""
+        shares = [spent / limit for _, spent, limit in self._spent()]
+        return max([*shares, rounds / self.budget.rounds if self.budget.rounds else 0.0])
+
+    @contextmanager
+    def reserving(self, trials: int) -> Generator[None]:
+        """Within, stop early enough that *trials* more can be bought afterwards, at what trials have cost so far.
+
+        At most half of any limit is kept back.
+        """
+        self._reserve = trials
+        try:
+            yield
+        finally:
+            self._reserve = 0
+
+    def check(self, more: Usage | None = None, *, trials: int = 0) -> None:
+        """Raise unless the budget allows *more*, or *trials* more, on top of what is spent and under way.
+
+        Raises:
+            BudgetSpent: which limit, and the figures.
+        """
+        self.check_clock()
+        wanted = {"trials": trials, "tokens": more.tokens if more else 0, "dollars": (more.dollars or 0) if more else 0}
+        with self._lock:
+            for reason, spent, limit in self._spent():
+                each = 1.0 if reason == "trials" else spent / self._trials if self._trials else 0.0
+                usable = limit - min(self._reserve * each, limit / 2)
+                if spent >= usable or spent + wanted.get(reason, 0) > usable:
+                    kept = f", {limit - usable:,.4g} kept back to certify what was kept" if usable < limit else ""
+                    raise BudgetSpent(reason, f"{spent:,.4g} of {limit:,.4g} {reason} used{kept}")
+
+    def check_clock(self) -> None:
+        """The limits that must hold while a call is under way: the stop button and the hours.
+
+        Raises:
+            BudgetSpent: one was reached.
+        """
+        if self._stop_file.exists():
+            raise BudgetSpent("stopped", "a person stopped it")
+        hours = self.budget.hours
+        if hours is not None and self.seconds >= hours * 3600:
+            raise BudgetSpent("hours", f"{self.seconds / 3600:,.4g} of {hours:,.4g} hours used")
+
+    @contextmanager
+    def buying_trial(self) -> Generator[None]:
+        """Around one trial.
+
+        Raises:
+            BudgetSpent: the run may not buy it.
+        """
+        with self._lock:
+            self.check(trials=1)
+            self._trials_open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._trials_open -= 1
+
+    def begin(self, span_id: str, name: str, estimate: Usage, attempt: int, trial: str | None = None) -> None:
+        """A model call is about to be sent. See ``harness.meter.Meter``.
+
+        Raises:
+            BudgetSpent: the run may not buy it.
+            UserError: there is a limit in dollars, and the price of the model is not known.
+        """
+        if self.budget.dollars is not None and estimate.dollars is None:
+            raise UserError(
+                f"the budget allows {self.budget.dollars} dollars, but no price is known for {name!r}, so the limit "
+                "could not be kept. Limit tokens or trials instead, or name a model whose price is known"
+            )
+        with self._lock:
+            self.check(estimate)
+            intent = Intent(step=span_id, kind="call", attempt=attempt, trial=trial, name=name, estimate=estimate)
+            self._journal.append(intent)
+            self._in_flight[span_id] = intent
+
+    def end(self, span: Span, texts: Sequence[Text] = ()) -> None:
+        """It ended. What was written off meanwhile stays written off."""
+        with self._lock:
+            if self._journal.closed or (span.usage.calls and self._in_flight.pop(span.id, None) is None):
+                return
+            for text in texts:
+                self._journal.text(text.text)
+            self._journal.append(span)
+            self._usage += span.usage
+
+    def _spent(self) -> list[tuple[StopReason, float, float]]:
+        """Each limit of the budget but ``rounds``: spent so far, what is under way included, and the limit."""
+        b = self.budget
+        used = Usage.sum([self._usage, *(intent.estimate for intent in self._in_flight.values())])
+        if b.dollars is not None and used.dollars is None:
+            raise BudgetSpent("dollars", "a call had no known price, so the limit cannot be kept")
+        spent: list[tuple[StopReason, float, float | None]] = [
+            ("hours", self.seconds / 3600, b.hours),
+            ("trials", self._trials + self._trials_open, b.trials),
+            ("tokens", used.tokens, b.tokens),
+            ("dollars", used.dollars or 0.0, b.dollars),
+        ]
+        return [(reason, value, limit) for reason, value, limit in spent if limit is not None]
+
+    # ── the journal ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _load(self) -> None:
+        """Take in what the journal holds; a new one begins with its run."""
+        began: datetime | None = None
+        last: datetime | None = None
+        for line in self._journal.lines():
+            record = line.record()
+            match record:
+                case Run():
+                    refuse_changes(record, self.run)
+                    self.run = record
+                case Session():
+                    self._worked += (last - began).total_seconds() if began and last else 0.0
+                    began = line.at
+                case Intent(kind="step"):
+                    self._attempts[record.step] = record.attempt
+                case Intent():
+                    self._in_flight[record.step] = record
+                case Span():
+                    self._in_flight.pop(record.id, None)
+                    self._usage += record.usage
+                case _:
+                    pass
+            if line.key is not None:
+                self._keep(line.key, line.offset, isinstance(record, Trial))
+            last = line.at
+        self._worked += (last - began).total_seconds() if began and last else 0.0
+        if last is None:
+            self._journal.append(self.run, durable=True)
+
+    def _write_off(self) -> None:
+        """Charge the calls whose end was never seen at their estimate."""
+        for intent in list(self._in_flight.values()):
+            self.end(
+                Span(
+                    id=intent.step,
+                    run=self.run.id,
+                    trial=intent.trial,
+                    operation="chat",
+                    name=intent.name,
+                    started=self._clock(),
+                    seconds=0.0,
+                    status="interrupted",
+                    error="the process ended before the answer was written down",
+                    error_class="interrupted",
+                    attempt=intent.attempt,
+                    usage=intent.estimate.model_copy(update={"calls": 1}),
+                )
+            )
+
+    def close(self) -> None:
+        """Write off what is still under way, and let go of the journal."""
+        with self._lock:
+            if not self._journal.closed:
+                self._write_off()
+                self._journal.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# ── runs on disk ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_run(
+    directory: Path,
+    experiment: Experiment,
+    live: str,
+    *,
+    budget: Budget | None = None,
+    tried: Mapping[str, str] | None = None,
+    clock: Clock = now,
+) -> Ledger:
+    """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
+
+    *budget* may tighten the experiment's; *tried* says which versions earlier runs have tried, and where.
+
+    Raises:
+        UserError: the unfinished run was begun by a different experiment.
+    """
+    budget = experiment.budget.tightened(budget)
+    known = runs(directory, experiment.name)
+    unfinished = known[-1] if known and not is_finished(journal_file(directory, known[-1])) else None
+    run = Run(
+        id=unfinished or f"{experiment.name}-{clock():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        experiment=experiment.name,
+        subject=experiment.subject,
+        live=live,
+        fingerprint=experiment.fingerprint(),
+        budget=budget.limits(),
+        tasks=experiment.sizes(),
+        tried=dict(tried or {}),
+        ratchet=version("ratchet"),
+    )
+    return Ledger(directory, run, budget, clock=clock)
+
+
+def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> Ledger:
+    """The journal of a comparison by hand of two versions: a run of its own that tries nothing."""
+    run = Run(
+        id=f"{experiment.name}-compare-{a[:10]}-{b[:10]}",
+        experiment=experiment.name,
+        subject=experiment.subject,
+        live=a,
+        fingerprint={k: v for k, v in experiment.fingerprint().items() if k != "proposer"},
+        budget=experiment.budget.limits(),
+        tasks=experiment.sizes(),
+        trigger="compare",
+        ratchet=version("ratchet"),
+    )
+    return Ledger(directory, run, experiment.budget)
+
+
+def refuse_changes(was: Run, now_is: Run) -> None:
+    """Raise if the experiment that began the run means something else by now.
+
+    Raises:
+        UserError: names the parts that changed.
+    """
+    changed = [part for part, value in now_is.fingerprint.items() if was.fingerprint.get(part) != value]
+    if now_is.live != was.live:
+        changed.append(f"live version ({was.live[:12]} → {now_is.live[:12]})")
+    if changed:
+        raise UserError(
+            f"run {was.id} is not finished, and since it began these changed: {', '.join(changed)}. Its records would "
+            f"not mean the same any more. Put them back and run again; or end it with: ratchet stop {was.experiment}"
+        )
+
+
+def runs(directory: Path, experiment: str) -> list[str]:
+    """Ids of the runs of *experiment*, oldest first."""
+    pattern = re.compile(re.escape(experiment) + r"-\d{8}-\d{6}-[0-9a-f]{4}")
+    return sorted(p.stem for p in spool(directory).glob(f"{experiment}-*.jsonl") if pattern.fullmatch(p.stem))
+
+
+def is_finished(journal: Path) -> bool:
+    """Has the run come to its end? An empty journal is a run that died at birth, and is taken up."""
+    for line in read(journal):
+        if line.key == "end" or (line.type == "Stop" and cast(Stop, line.record()).reason == "stopped"):
+            return True
+    return False
+
+
+def stop_run(directory: Path, run: str) -> int | None:
+    """Press the stop button. The process that has the run open ends it within seconds; its id is returned.
+
+    Where none has, the run is ended here, and ``None`` returned.
+    """
+    button = stop_file(directory, run)
+    button.parent.mkdir(parents=True, exist_ok=True)
+    button.touch()
+    path = journal_file(directory, run)
+    try:
+        with Journal(path) as journal:
+            if not is_finished(path):
+                journal.append(Stop(run=run, reason="stopped", detail="a person stopped it"), key="stop", durable=True)
+    except JournalLocked:
+        return holder(path)
+    return None
+
+
+def holder(journal: Path) -> int | None:
+    """The process that has *journal* open, as far as it says."""
+    sessions = [line for line in read(journal) if line.type == "Session"]
+    return cast(Session, sessions[-1].record()).pid if sessions else None
+
+
+def is_held(journal: Path) -> bool:
+    """Has a process this run open?"""
+    try:
+        with Journal(journal):
+            return False
+    except JournalLocked:
+        return True
+
+
+def journal_file(directory: Path, run: str) -> Path:
+    return spool(directory) / f"{run}.jsonl"
+
+
+def stop_file(directory: Path, run: str) -> Path:
+    """While it exists, the run may buy nothing: the stop button, which any process can press."""
+    return directory / "stop" / run
+
+
+def scope_of(key: str) -> str:
+    """``round/3`` of ``round/3/train/x``: what is remembered and forgotten together."""
+    return "/".join(key.split("/", 2)[:2])

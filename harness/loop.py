@@ -1,0 +1,329 @@
+"""The loop: propose, run, compare, keep or discard."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+from harness.errors import BudgetSpent, OutOfIdeas, TrialError, UserError, boundary
+from harness.experiment import Experiment
+from harness.gate.ledger import SplitLedger
+from harness.ledger import Ledger
+from harness.meter import metered
+from harness.protocols import Checks, History
+from harness.text import InvalidText
+from harness.trials import DurableTrials, TrialMeter, seed_of
+from harness.versions import InvalidEdit, Repo, Subject
+from traces.records import Certification, Comparison, Decision, Proposal, Round, Run, Stop, Trial, now
+
+PATIENCE_WITH_ERRORS = 3
+"""Rounds in a row that may be lost to a broken proposer or infrastructure before the run ends as ``failing``."""
+
+
+def climb(experiment: Experiment, ledger: Ledger, repo: Repo, executor: Executor) -> Iterator[Round]:
+    """Propose, run, compare, keep or discard; until the budget is spent or the ideas run out.
+
+    Yields the baseline as round 0, a round for each proposal, and a last one that says why it ended and holds the
+    certification of what was kept. Safe to kill: started again on the same journal, it yields the recorded rounds
+    again and carries on from there.
+    """
+    night = Night(experiment, ledger, repo.subject(experiment.subject), executor)
+    rounds: list[Round] = []
+    try:
+        while True:
+            with ledger.reserving(night.cost_of_certifying()):
+                number = len(rounds)
+                rounds.append(ledger.step(f"round/{number}", partial(night.play, number, rounds), durable=True))
+            yield rounds[-1]
+    except (BudgetSpent, OutOfIdeas) as end:
+        stop = ledger.step("stop", partial(night.stop, end), durable=True)
+    yield ledger.step("end", partial(night.close, rounds, stop), durable=True)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a run's rounds have in common. It has no state: that is in the journal."""
+
+    experiment: Experiment
+    ledger: Ledger
+    subject: Subject
+    executor: Executor
+
+    # ── a round ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def play(self, number: int, rounds: Sequence[Round]) -> Round:
+        """One turn. Everything in it that costs money or judgement is a step, so a kill repeats nothing."""
+        self.may_go_on(rounds)
+        started, clock = now(), perf_counter()
+        incumbent = rounds[-1].working if rounds else self.ledger.run.live
+        round = Round(
+            run=self.ledger.run.id, number=number, incumbent=incumbent, working=incumbent, started=started, seconds=0
+        )
+        if number > 0:
+            round = self.try_a_change(round, rounds)
+        else:
+            hidden = self.experiment.split("validation")
+            self.experiment.gate.check(len({task.cluster or task.id for task in hidden}))
+        base = self.trials(number).baseline(round.working, self.experiment.gate.repeats)
+        if number == 0:
+            check_baseline(self.experiment, base)
+        score, low, high = self.experiment.gate.score(base) or (None, None, None)
+        certification = self.checkpoint([*rounds, round])
+        if round.working != incumbent:
+            self.ledger.forget(f"train/{incumbent}")
+        return round.model_copy(
+            update={
+                "score": score,
+                "score_low": low,
+                "score_high": high,
+                "certification": certification,
+                "usage": self.ledger.usage,
+                "trials": self.ledger.trials,
+                "seconds": perf_counter() - clock,
+            }
+        )
+
+    def try_a_change(self, round: Round, rounds: Sequence[Round]) -> Round:
+        """Ask for a proposal, make it a version, and let the gate decide."""
+        key = f"round/{round.number}"
+        answer = self.ledger.step(f"{key}/proposal", partial(self.ask, round, rounds))
+        if isinstance(answer, Decision):
+            return round.model_copy(update={"decision": answer})
+        candidate, decision = None, None
+        try:
+            candidate = self.subject.candidate(self.subject.version(round.incumbent), answer.edits).id
+            decision = self.refusal(round, candidate, rounds)
+        except (InvalidEdit, InvalidText) as e:
+            decision = Decision(verdict="discard", because="invalid", detail=str(e))
+        if decision is None:
+            assert candidate is not None
+            gate = partial(self.experiment.gate.keep, round.incumbent, candidate, self.trials(round.number))
+            decision = self.ledger.step(f"{key}/decision", gate)
+        return round.model_copy(
+            update={
+                "candidate": candidate,
+                "proposal": answer,
+                "decision": decision,
+                "working": candidate if decision.verdict == "keep" else round.incumbent,
+            }
+        )
+
+    def ask(self, round: Round, rounds: Sequence[Round]) -> Proposal | Decision:
+        """The proposer's answer, or the decision that there was none."""
+        text, history = self.subject.text(round.incumbent), self.history(rounds)
+        meter = TrialMeter(self.ledger, None, [])
+        try:
+            with metered(meter), boundary("proposer"):
+                return self.experiment.proposer.propose(round.incumbent, text, history)
+        except TrialError as e:
+            if isinstance(e.__cause__, OutOfIdeas):
+                raise e.__cause__ from None
+            return Decision(verdict="discard", because="no-proposal", detail=str(e))
+
+    def refusal(self, round: Round, candidate: str, rounds: Sequence[Round]) -> Decision | None:
+        """Why no trial is bought for *candidate*, if none is.
+
+        Raises:
+            InvalidText: the version could not work.
+        """
+        tried = tried_in(self.ledger.run, rounds)
+        if candidate in tried:
+            return Decision(verdict="discard", because="already-tried", detail=f"tried before: {tried[candidate]}")
+        if isinstance(self.experiment.runner, Checks):
+            self.experiment.runner.check(self.subject.text(candidate))
+        return None
+
+    def history(self, rounds: Sequence[Round]) -> History:
+        base = self.trials(len(rounds)).baseline(rounds[-1].working, self.experiment.gate.repeats)
+        trials = [trial for task in base.values() for trial in task]
+        return history_for(self.experiment, self.subject, self.ledger.run, rounds, trials)
+
+    def trials(self, number: int | None, scope: str = "") -> DurableTrials:
+        scope = scope or f"round/{number}"
+        return DurableTrials(self.experiment, self.ledger, self.subject.text, self.executor, scope, number)
+
+    # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def may_go_on(self, rounds: Sequence[Round]) -> None:
+        """Raise when the search is over.
+
+        Raises:
+            BudgetSpent: with the reason.
+        """
+        if isinstance(stop := self.ledger.recall("stop"), Stop):
+            raise BudgetSpent(stop.reason, stop.detail)
+        budget, tries = self.ledger.budget, list(rounds[1:])
+        if budget.rounds is not None and len(tries) >= budget.rounds:
+            raise BudgetSpent("rounds", f"{len(tries)} of {budget.rounds} rounds played")
+        broken = [r.decision is not None and r.decision.because in ("no-proposal", "errors") for r in tries]
+        if len(broken) >= PATIENCE_WITH_ERRORS and all(broken[-PATIENCE_WITH_ERRORS:]):
+            last = tries[-1].decision
+            raise BudgetSpent("failing", f"{PATIENCE_WITH_ERRORS} rounds in a row came to nothing, last: {last}")
+        idle = next((i for i, r in enumerate(reversed(tries)) if r.working != r.incumbent), len(tries))
+        if budget.patience is not None and idle >= budget.patience:
+            raise BudgetSpent("no-progress", f"nothing was kept in the last {idle} rounds")
+
+    def stop(self, end: BaseException) -> Stop:
+        reason = end.reason if isinstance(end, BudgetSpent) else "out-of-ideas"
+        return Stop(run=self.ledger.run.id, reason=reason, detail=str(end))
+
+    def close(self, rounds: Sequence[Round], stop: Stop) -> Round:
+        """The last round: certify what was kept, and add up."""
+        started, clock = now(), perf_counter()
+        working = rounds[-1].working if rounds else self.ledger.run.live
+        certification = None
+        if stop.reason != "stopped":
+            certification = self.certify(self.experiment.gate.checkpoints, working, rounds)
+        last = rounds[-1] if rounds else None
+        return Round(
+            run=self.ledger.run.id,
+            number=len(rounds),
+            incumbent=working,
+            working=working,
+            score=last.score if last else None,
+            score_low=last.score_low if last else None,
+            score_high=last.score_high if last else None,
+            certification=certification,
+            stop=stop.reason,
+            detail=stop.detail,
+            usage=self.ledger.usage,
+            trials=self.ledger.trials,
+            started=started,
+            seconds=perf_counter() - clock,
+        )
+
+    # ── promotion tests ────────────────────────────────────────────────────────────────────────────────────────
+
+    def cost_of_certifying(self) -> int:
+        """Trials that the last certification may need, with its measurement on ``test``."""
+        sizes = self.experiment.sizes()
+        return 2 * (sizes["validation"] + sizes["test"])
+
+    def checkpoint(self, rounds: Sequence[Round]) -> Certification | None:
+        """The certification that falls due after these rounds, if at least two changes were kept since the last."""
+        gate = self.experiment.gate
+        last = max((i for i, r in enumerate(rounds) if r.certification), default=0)
+        kept = sum(r.working != r.incumbent for r in rounds[last:])
+        due = int(self.ledger.share_used(rounds=len(rounds) - 1) * gate.checkpoints)
+        done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
+        if kept < 2 or not done < due < gate.checkpoints:
+            return None
+        try:
+            self.ledger.check(trials=self.cost_of_certifying())
+        except BudgetSpent:
+            return None  # what is left is for the last one
+        return self.certify(due, rounds[-1].working, rounds)
+
+    def certify(self, checkpoint: int, candidate: str, rounds: Sequence[Round]) -> Certification | None:
+        """Test *candidate* against the live version on hidden tasks; ``None`` if there is nothing new to test."""
+        live = self.ledger.run.live
+        pairs = {(r.certification.live, r.certification.candidate) for r in rounds if r.certification}
+        if candidate == live or (live, candidate) in pairs:
+            return None
+        key = f"certify/{checkpoint}"
+        return self.ledger.step(key, partial(self.test, key, checkpoint, live, candidate), durable=True)
+
+    def test(self, key: str, checkpoint: int, live: str, candidate: str) -> Certification:
+        gate = self.experiment.gate
+        certification = Certification(
+            id=f"{self.ledger.run.id}/{key}",
+            run=self.ledger.run.id,
+            checkpoint=checkpoint,
+            live=live,
+            candidate=candidate,
+            verdict="undecided",
+            alpha=None,
+            test_number=None,
+            validation=None,
+        )
+        try:
+            self.ledger.check(trials=2)
+        except BudgetSpent as e:
+            return certification.model_copy(update={"detail": f"not tested: {e}"})
+        split = SplitLedger(self.ledger.directory, self.experiment.split("validation"), gate.alpha, gate.horizon)
+        opened = split.open(certification.id)
+        if opened is None:
+            detail = f"the validation split has seen its {gate.horizon} promotion tests; it needs new tasks"
+            return certification.model_copy(update={"verdict": "blocked", "detail": detail})
+        trials = self.trials(None, key)
+        validation: Comparison | None = None
+        measured: Comparison | None = None
+        verdict, detail = "undecided", ""
+        try:
+            validation = self.ledger.step(
+                f"{key}/validation", partial(gate.prove, live, candidate, trials, opened.alpha)
+            )
+            verdict, detail = read_verdict(validation)
+            if verdict == "accept":
+                measured = self.ledger.step(f"{key}/test", partial(gate.measure, live, candidate, trials))
+        except BudgetSpent as e:
+            detail = f"the budget ended it: {e}"
+        split.close(certification.id, verdict)
+        return certification.model_copy(
+            update={
+                "verdict": verdict,
+                "alpha": opened.alpha,
+                "test_number": opened.number,
+                "validation": validation,
+                "measured": measured,
+                "detail": detail,
+            }
+        )
+
+
+def history_for(
+    experiment: Experiment, subject: Subject, run: Run, rounds: Sequence[Round], trials: Sequence[Trial]
+) -> History:
+    """What the proposer may know after *rounds*: nothing of the hidden splits. *trials*: train trials of the working
+    version."""
+    tries = [without_hidden(r) for r in rounds if r.number > 0 and r.stop is None]
+    return History(
+        run=run.id,
+        tasks={task.id: task for task in experiment.split("train")},
+        trials=trials,
+        rounds=tries,
+        tried=tried_in(run, rounds),
+        seed=seed_of(run.experiment, run.live, len(run.tried), len(tries) + 1),
+        version_of=partial(subject.version_id, rounds[-1].working),
+    )
+
+
+def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
+    """Version → where it was tried, in this run or an earlier one under the same fingerprint."""
+    here = {r.candidate: f"{r.run} round {r.number}" for r in rounds if r.candidate}
+    return {run.live: "it is the live version", **run.tried, **here}
+
+
+def read_verdict(validation: Comparison) -> tuple[str, str]:
+    """What a comparison on ``validation`` means for promotion, and why where that needs saying."""
+    if validation.errors > 0.05 * (validation.tasks + validation.errors):
+        return "invalid", f"{validation.errors} pairs lost to infrastructure errors"
+    assert validation.verdict is not None
+    verdict = validation.verdict.verdict
+    return ("accept", "") if verdict == "accept" else ("reject", "") if verdict == "reject" else ("undecided", "")
+
+
+def without_hidden(round: Round) -> Round:
+    """The round as a proposer may see it: of a certification the verdict only."""
+    c = round.certification
+    if c is None:
+        return round
+    bare = c.model_copy(update={"validation": None, "measured": None})
+    return round.model_copy(update={"certification": bare})
+
+
+def check_baseline(experiment: Experiment, base: dict[str, list[Trial]]) -> None:
+    """Refuse a night that could only measure its own failures.
+
+    Raises:
+        UserError: more than half of the baseline's trials failed; shows the first failure.
+    """
+    trials = [trial for task in base.values() for trial in task]
+    failed = [trial for trial in trials if trial.error is not None]
+    if len(failed) > len(trials) / 2:
+        first = failed[0]
+        raise UserError(
+            f"{len(failed)} of {len(trials)} baseline trials of {experiment.name!r} failed in the {first.boundary}, so "
+            f"nothing can be compared. First, task {first.task!r}: {first.error}. Mend it and type the same again"
+        )

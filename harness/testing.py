@@ -1,0 +1,102 @@
+"""Fakes that we ship and support: for your tests, as for ours. A model, a sandbox and a clock; the rest is real."""
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+
+from harness.meter import meter
+from harness.protocols import Message, Reply
+from traces.records import Span, Usage, now
+
+
+@dataclass
+class ScriptedModel:
+    """Answers from a function of the messages, or with the same text always; metered like a real model.
+
+    ``answer`` may raise, to play a provider's failure.
+    """
+
+    answer: Callable[[Sequence[Message]], str] | str
+    name: str = "scripted:model"
+    dollars: float | None = 0.0
+    """Per call."""
+    calls: int = field(default=0, repr=False)
+    """Requests that it was sent, so far."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
+        with self._lock:
+            self.calls += 1
+            span_id = f"{id(self):x}-{self.calls}-{threading.get_ident():x}-{perf_counter():.9f}"
+        words = sum(len(message.content.split()) for message in messages)
+        estimate = Usage(calls=1, input_tokens=words, output_tokens=8, dollars=self.dollars)
+        meter().begin(span_id, self.name, estimate, 1)
+        started, clock = now(), perf_counter()
+        text = self.answer if isinstance(self.answer, str) else self.answer(messages)
+        usage = Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), dollars=self.dollars)
+        meter().end(
+            Span(
+                id=span_id,
+                operation="chat",
+                name=self.name,
+                started=started,
+                seconds=perf_counter() - clock,
+                usage=usage,
+                output_preview=text[:200],
+            )
+        )
+        return Reply(text=text, usage=usage, model=self.name)
+
+
+@dataclass
+class FakeClock:
+    """A clock that moves when told to. Call it for the time."""
+
+    time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended in a sandbox."""
+
+    exit_code: int
+    output: str
+
+
+@dataclass
+class FakeSandbox:
+    """Files in memory, and commands whose end is a function of the command and the files."""
+
+    command: Callable[[Sequence[str], Mapping[str, str]], Finished]
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What each opening starts with."""
+
+    @contextmanager
+    def open(self) -> Generator["FakeBox"]:
+        yield FakeBox(self.command, dict(self.files))
+
+
+@dataclass
+class FakeBox:
+    """One opening of a ``FakeSandbox``."""
+
+    command: Callable[[Sequence[str], Mapping[str, str]], Finished]
+    files: dict[str, str]
+
+    def run(self, command: Sequence[str]) -> Finished:
+        return self.command(command, self.files)
+
+    def read(self, path: str) -> str:
+        return self.files[path]
+
+    def write(self, path: str, text: str) -> None:
+        self.files[path] = text

@@ -1,0 +1,207 @@
+"""Trials: one attempt at one task by one version, bought durably, both arms interleaved."""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
+from dataclasses import dataclass
+from time import perf_counter
+
+from harness.errors import TrialError, UserError, boundary
+from harness.experiment import Experiment
+from harness.ledger import Ledger
+from harness.meter import metered
+from traces.records import Grade, Span, Split, Task, Text, Trial, Usage, now
+
+POLL = 0.25
+"""Seconds between two looks at the stop button while trials are under way."""
+RETRIES = 2
+"""How often a task is attempted again, both arms together, after an infrastructure error."""
+TRANSIENT = frozenset({"rate_limit", "overloaded", "timeout", "connection", "malformed"})
+"""Model errors that say nothing about the version."""
+HOPELESS = frozenset({"auth", "not_found"})
+"""Model errors that every further call would meet."""
+
+
+def is_infrastructure(trial: Trial) -> bool:
+    """Did it fail for a reason that says nothing about its version? Then it has no score, and is not a zero."""
+    return trial.boundary in ("grader", "sandbox") or (trial.boundary == "model" and trial.error_class in TRANSIENT)
+
+
+def seed_of(*parts: object) -> int:
+    """A seed in [0, 2³¹) that depends on *parts* alone, so that a resumed run draws the same chances."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class TrialMeter:
+    """Charges a trial's calls to the run and adds them up for the trial."""
+
+    ledger: Ledger
+    trial: str | None
+    spans: list[Span]
+
+    def begin(self, span_id: str, name: str, estimate: Usage, attempt: int) -> None:
+        self.ledger.begin(span_id, name, estimate, attempt, self.trial)
+
+    def end(self, span: Span, texts: Sequence[Text] = ()) -> None:
+        span = span.model_copy(update={"run": self.ledger.run.id, "trial": self.trial})
+        self.spans.append(span)
+        self.ledger.end(span, texts)
+
+
+@dataclass(frozen=True)
+class DurableTrials:
+    """The trials of one scope of a run, each a step of the ledger: what was paid for once is never paid for again."""
+
+    experiment: Experiment
+    ledger: Ledger
+    text: Callable[[str], Mapping[str, str]]
+    """Version → its files."""
+    executor: Executor
+    scope: str
+    """Prefix of the steps' keys, such as ``round/3``."""
+    round: int | None = None
+
+    def clusters(self, split: Split, seed: int) -> list[list[Task]]:
+        """The tasks of *split* by cluster, shuffled by *seed*: the same order for both arms."""
+        members: dict[str, list[Task]] = {}
+        for task in sorted(self.experiment.split(split), key=lambda task: task.id):
+            members.setdefault(task.cluster or task.id, []).append(task)
+        names = sorted(members)
+        random.Random(seed).shuffle(names)
+        return [members[name] for name in names]
+
+    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
+        """Task → its trials by *version* on the whole train split; bought once a version and run."""
+        return self._attempt("train", [version], self.experiment.split("train"), repeats)[0]
+
+    def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
+        """For each of *versions*, task → fresh trials; the versions interleaved within each task.
+
+        A task that meets an infrastructure error is attempted again by all versions together, blind to whose it was,
+        at most twice; its last trials are returned, whatever they are.
+
+        Raises:
+            BudgetSpent: a limit was reached; what was bought is kept.
+            UserError: the provider refuses every call.
+        """
+        return self._attempt(self.scope, versions, tasks, repeats)
+
+    def _attempt(
+        self, scope: str, versions: Sequence[str], tasks: Sequence[Task], repeats: int
+    ) -> list[dict[str, list[Trial]]]:
+        results: list[dict[str, list[Trial]]] = [{} for _ in versions]
+        todo = list(tasks)
+        for again in range(RETRIES + 1):
+            wanted = [
+                (arm, task, repeat, f"{scope}/{version}/{task.id}/{repeat}" + (f"/again{again}" if again else ""))
+                for task in todo
+                for repeat in range(repeats)
+                for arm, version in enumerate(versions)
+            ]
+            trials = self._buy([(versions[arm], task, repeat, key) for arm, task, repeat, key in wanted])
+            for task in todo:
+                for result in results:
+                    result[task.id] = []
+            for (arm, task, _, _), trial in zip(wanted, trials, strict=True):
+                results[arm][task.id].append(trial)
+            todo = [task for task in todo if any(is_infrastructure(t) for r in results for t in r[task.id])]
+            if not todo:
+                break
+        return results
+
+    def _buy(self, wanted: Sequence[tuple[str, Task, int, str]]) -> list[Trial]:
+        texts = {version: self.text(version) for version, *_ in wanted}
+        trials: list[Trial | Future[Trial]] = []
+        for version, task, repeat, key in wanted:
+            kept = self.ledger.recall(key)
+            trials.append(
+                kept
+                if isinstance(kept, Trial)
+                else self.executor.submit(self._step, key, version, texts[version], task, repeat)
+            )
+        pending = {t for t in trials if isinstance(t, Future)}
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    hopeless(future.result())
+                self.ledger.check_clock()
+        finally:
+            for future in pending:
+                future.cancel()
+        return [t.result() if isinstance(t, Future) else t for t in trials]
+
+    def _step(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
+        return self.ledger.step(key, lambda: self._make(key, version, text, task, repeat))
+
+    def _make(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
+        assert task.split is not None
+        run = self.ledger.run.id
+        seed = seed_of(self.ledger.run.experiment, key)
+        meter = TrialMeter(self.ledger, f"{run}/{key}", [])
+        started, clock = now(), perf_counter()
+        output: str | None = None
+        grade: Grade | None = None
+        failure: TrialError | None = None
+        with self.ledger.buying_trial(), metered(meter):
+            try:
+                with boundary("runner"):
+                    output = self.experiment.runner.run(task, text, seed)
+                grade = self._grade(meter, task, output)
+            except TrialError as e:
+                failure = e
+        return Trial(
+            id=f"{run}/{key}",
+            run=run,
+            round=self.round,
+            version=version,
+            task=task.id,
+            split=task.split,
+            tags=task.tags,
+            cluster=task.cluster,
+            repeat=repeat,
+            attempt=self.ledger.attempt(key),
+            seed=seed,
+            output=output,
+            grade=grade,
+            error=str(failure) if failure else None,
+            error_class=failure.error_class if failure else None,
+            boundary=failure.boundary if failure else None,
+            started=started,
+            seconds=perf_counter() - clock,
+            usage=Usage.sum(span.usage for span in meter.spans),
+        )
+
+    def _grade(self, meter: TrialMeter, task: Task, output: str) -> Grade:
+        started, clock = now(), perf_counter()
+        with boundary("grader"):
+            grade = self.experiment.grader.grade(task, output)
+        meter.end(
+            Span(
+                id=f"{meter.trial}/grade",
+                operation="grade",
+                name=type(self.experiment.grader).__name__,
+                started=started,
+                seconds=perf_counter() - clock,
+                attributes={
+                    "gen_ai.evaluation.score.value": grade.score,
+                    "gen_ai.evaluation.explanation": grade.reason,
+                },
+            )
+        )
+        return grade
+
+
+def hopeless(trial: Trial) -> None:
+    """Raise when every further call would fail as this one did.
+
+    Raises:
+        UserError: the provider refuses the key, or does not know the model.
+    """
+    if trial.boundary == "model" and trial.error_class in HOPELESS:
+        raise UserError(
+            f"the model refuses every call ({trial.error_class}): {trial.error}. Nothing can be measured. "
+            "Mend the key or the model's name; the same command then carries on"
+        )

@@ -1,0 +1,979 @@
+"""Versions of a subject are git trees, and a promotion is one commit.
+
+Plumbing only, through the git command line: writing a candidate touches neither the working tree, nor the index, nor
+a branch of the user. Only a promotion or a roll back does, and only inside the subject. What Ratchet adds:
+
+- ``refs/ratchet/candidates/<version id>``: a commit of the whole repository with the subject replaced, so that
+  ``git diff``, ``git worktree add`` and ``git cherry-pick`` work on it.
+- ``refs/tags/ratchet/<experiment>/v<N>``: every version that was live, in order. A promotion takes the next number, and
+  so does a roll back. A live version that no promotion made (the one you started from, or one edited by hand since)
+  gets its number when it is replaced, so nothing that was replaced is ever without a name.
+- ``refs/worktree/ratchet/promotion``: only while a promotion is under way. Whoever finds it finishes the promotion.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import threading
+import time
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+from subprocess import CompletedProcess
+from typing import Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from harness.errors import UserError
+from traces.records import Edit, Promotion, Version, now
+
+CANDIDATES = "refs/ratchet/candidates/"
+PENDING = "refs/worktree/ratchet/promotion"
+
+
+class InvalidEdit(Exception):
+    """An edit that cannot be applied to its parent; the message says which one and why."""
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A version that is or was live, as the repository remembers it."""
+
+    experiment: str
+    number: int
+    """The N of its tag."""
+    kind: Literal["found", "promote", "rollback"]
+    """``found``: a person committed it; it has a number because a promotion or a roll back replaced it."""
+    version: Version
+    when: datetime
+    trailers: Mapping[str, str]
+    """Of its commit."""
+
+
+def tag(experiment: str, number: int) -> str:
+    """What git calls a promoted version."""
+    return f"ratchet/{experiment}/v{number}"
+
+
+# ── edits: facts in, facts out ─────────────────────────────────────────────────────────────────────────────────
+
+
+class File(NamedTuple):
+    mode: str
+    """As git writes it: ``100644``, or ``100755`` for an executable."""
+    oid: str
+    """The hash of its blob."""
+    text: str
+
+
+def applied(text: Mapping[str, str], edits: Iterable[Edit]) -> dict[str, str]:
+    """*text* (path → text) after *edits*.
+
+    Raises:
+        InvalidEdit: the first edit that names a path it may not, or does not fit the files that are there.
+    """
+    result = dict(text)
+    edited: set[str] = set()
+    for edit in edits:
+        _check_path(edit.path)
+        if edit.path in edited:
+            raise InvalidEdit(f"{edit.path!r} is edited twice in one proposal")
+        edited.add(edit.path)
+        if edit.text is not None:
+            _check_text(edit.path, edit.text)
+            result[edit.path] = edit.text
+        elif result.pop(edit.path, None) is None:
+            raise InvalidEdit(f"{edit.path!r} cannot be deleted: it is not there")
+    directories = {directory for path in result for directory in _directories(path)}
+    for path in sorted(directories & result.keys()):
+        raise InvalidEdit(f"{path!r} would be a file and a directory at once")
+    if not result:
+        raise InvalidEdit("the edits delete every file of the subject")
+    return result
+
+
+def _directories(path: str) -> list[str]:
+    """The directories above *path*, outermost first."""
+    return list(accumulate(path.split("/")[:-1], "{}/{}".format))
+
+
+def _has_unseen(path: str) -> bool:
+    """Control characters, and others that a person would not see in a diff."""
+    return any(unicodedata.category(character)[0] == "C" for character in path)
+
+
+_STEERS_GIT = {".git", "git~1", ".gitattributes", ".gitignore", ".gitmodules"}
+"""They could hide a change from the person who reviews it. ``git~1`` is what Windows may call ``.git``."""
+
+
+def _check_path(path: str) -> None:
+    if "\\" in path:
+        raise InvalidEdit(f"{path!r} has a backslash; paths are written with forward slashes")
+    if _has_unseen(path):
+        raise InvalidEdit(f"{path!r} has a control character or one that cannot be seen")
+    if path.startswith("/") or re.match("[A-Za-z]:", path):
+        raise InvalidEdit(f"{path!r} is absolute; paths are relative to the subject")
+    for name in path.split("/"):
+        if name in ("", ".", ".."):
+            raise InvalidEdit(f"{path!r} does not name a file inside the subject: it has a part {name!r}")
+        if name.split(":")[0].rstrip(" .").casefold() in _STEERS_GIT:
+            raise InvalidEdit(f"{path!r} may not be edited: {name} steers git itself")
+        if len(name.encode()) > 255:
+            raise InvalidEdit(f"{path[:60]!r}… has a part of more than 255 bytes, which no file system takes")
+
+
+def _check_text(path: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise InvalidEdit(f"the new text of {path!r} has a lone surrogate at character {e.start}") from e
+
+
+def tree_id(files: Mapping[str, tuple[str, str]], algorithm: str) -> str:
+    """The hash that git gives to the tree of *files* (path → mode and blob hash); runs no command."""
+    entries: list[tuple[bytes, str, str]] = []
+    below: dict[str, dict[str, tuple[str, str]]] = {}
+    for path, file in files.items():
+        name, slash, rest = path.partition("/")
+        if slash:
+            below.setdefault(name, {})[rest] = file
+        else:
+            entries.append((name.encode(), *file))
+    # git sorts a directory as if its name ended with a slash
+    entries += [(f"{name}/".encode(), "40000", tree_id(inside, algorithm)) for name, inside in below.items()]
+    parts = (
+        mode.encode() + b" " + name.removesuffix(b"/") + b"\0" + bytes.fromhex(oid)
+        for name, mode, oid in sorted(entries)
+    )
+    return _object_id("tree", b"".join(parts), algorithm)
+
+
+def _object_id(kind: str, body: bytes, algorithm: str) -> str:
+    return hashlib.new(algorithm, f"{kind} {len(body)}\0".encode() + body, usedforsecurity=False).hexdigest()
+
+
+def _algorithm(oid: str) -> str:
+    """Which hash the repository uses."""
+    return "sha1" if len(oid) == 40 else "sha256"
+
+
+def _named(names: Iterable[str]) -> str:
+    """The first ten, for a message."""
+    ordered = list(names)
+    return ", ".join(ordered[:10]) + (f" and {len(ordered) - 10} more" if len(ordered) > 10 else "")
+
+
+def _message(line: str, trailers: Mapping[str, str]) -> str:
+    """A commit message. A value stays on one line, so that no text of a finding can pose as another trailer."""
+    for key in trailers:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", key):
+            raise ValueError(f"{key!r} is not the name of a trailer")
+    values = {key: re.sub(r"[\s\x00-\x1f\x7f]+", " ", value).strip() for key, value in trailers.items()}
+    block = "".join(f"{key}: {value}\n" for key, value in values.items() if value)
+    return f"{line}\n\n{block}" if block else f"{line}\n"
+
+
+def _trailers(block: str) -> dict[str, str]:
+    pairs = (line.partition(": ") for line in block.splitlines())
+    return {key: value for key, colon, value in pairs if colon}
+
+
+def _kind(trailers: Mapping[str, str], experiment: str, number: int) -> Literal["found", "promote", "rollback"]:
+    if trailers.get("Experiment") != experiment or trailers.get("Version") != f"v{number}":
+        return "found"
+    return "rollback" if "Restores" in trailers else "promote"
+
+
+def _numbered(history: Sequence[Promoted], number: int) -> Promoted | None:
+    return next((promoted for promoted in history if promoted.number == number), None)
+
+
+def _before(history: Sequence[Promoted], live: str) -> Promoted | None:
+    """What was live before the version *live* first was. One that has no number yet came after all that have."""
+    first = next((n for n, promoted in enumerate(history) if promoted.version.id == live), len(history))
+    return history[first - 1] if first else None
+
+
+# ── git ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+RunGit = Callable[[Sequence[str], bytes], CompletedProcess[bytes]]
+"""Runs ``git`` with these arguments and this on its standard input, whatever it ends with."""
+
+
+def run_git(arguments: Sequence[str], stdin: bytes, environ: Mapping[str, str] = os.environ) -> CompletedProcess[bytes]:
+    """Run git, cut off from where Ratchet was started.
+
+    Variables that point git at a repository, an index or an identity are dropped: a hook that starts Ratchet sets
+    them. No hook runs, nothing is signed, nobody is asked for a password. The command has a session of its own, so
+    that an interrupt or a kill of Ratchet never cuts it in half.
+
+    Raises:
+        UserError: there is no git.
+    """
+    settings = {
+        "core.hooksPath": os.devnull,
+        "core.quotePath": "false",
+        "i18n.logOutputEncoding": "UTF-8",
+        "trailer.separators": ":",
+    }
+    ours = {
+        "GIT_AUTHOR_NAME": "Ratchet",
+        "GIT_AUTHOR_EMAIL": "ratchet@localhost",
+        "GIT_COMMITTER_NAME": "Ratchet",
+        "GIT_COMMITTER_EMAIL": "ratchet@localhost",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",  # the few words of git that are read below are the same everywhere
+    }
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    try:
+        return subprocess.run(
+            ["git", "--literal-pathspecs", "--no-replace-objects", *options, *arguments],
+            input=stdin,
+            capture_output=True,
+            env={name: value for name, value in environ.items() if _harmless(name)} | ours,
+            start_new_session=True,
+            check=False,
+        )
+    except FileNotFoundError as e:
+        raise UserError(
+            "git was not found on PATH, and versions are git trees. Install it (https://git-scm.com), then try again."
+        ) from e
+
+
+def _harmless(variable: str) -> bool:
+    """Everything but git's own; where its configuration lies is a person's choice and stays."""
+    about_configuration = variable.startswith("GIT_CONFIG_") and variable != "GIT_CONFIG_PARAMETERS"
+    return not variable.startswith("GIT_") or about_configuration or variable == "GIT_EXEC_PATH"
+
+
+def _words(done: CompletedProcess[bytes]) -> str:
+    return done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+
+
+def _listed(output: bytes) -> list[str]:
+    """The items of a command that was asked for ``-z``."""
+    return [os.fsdecode(item) for item in output.split(b"\0") if item]
+
+
+@dataclass(frozen=True)
+class Commit:
+    id: str
+    parent: str
+    """The first one; empty for a root."""
+    when: datetime
+    trailers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class NewCommit:
+    """All of *parent*'s tree, with the directory *path* replaced by the tree *base* after *changes*."""
+
+    parent: str
+    when: datetime
+    line: str
+    trailers: Mapping[str, str]
+    path: str
+    base: str
+    changes: Mapping[str, File | None]
+    """Below *path*; ``None`` deletes."""
+    result: str
+    """The hash of the tree at *path* that comes of it."""
+
+
+class Git:
+    """Plumbing on one checkout."""
+
+    def __init__(self, root: Path, run: RunGit = run_git) -> None:
+        self.root = root
+        self._run = run
+
+    def attempt(self, *arguments: str, stdin: bytes = b"") -> CompletedProcess[bytes]:
+        """One command, whatever it ends with. Waits up to a second for another program to let go of a lock."""
+        command = ("-C", str(self.root), *arguments)
+        for pause in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4):
+            done = self._run(command, stdin)
+            if done.returncode == 0 or b".lock': File exists" not in done.stderr:
+                return done
+            time.sleep(pause)
+        return self._run(command, stdin)
+
+    def ask(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """What git answers.
+
+        Raises:
+            UserError: git failed; passes its own words on.
+        """
+        done = self.attempt(*arguments, stdin=stdin)
+        if done.returncode:
+            command = next((word for word in arguments if "-" not in word[:1] and "=" not in word), arguments[0])
+            raise UserError(f"git {command} failed in {self.root}. It says: {_words(done)}")
+        return done.stdout
+
+    def resolve(self, *names: str) -> list[str | None]:
+        """The objects that *names* stand for; ``None`` where there is no such object, or more than one."""
+        answer = self.ask("cat-file", "--batch-check", stdin="".join(f"{name}\n" for name in names).encode())
+        found = [re.fullmatch(r"([0-9a-f]{40,}) \w+ \d+", line) for line in answer.decode().splitlines()]
+        return [match and match[1] for match in found]
+
+    def commits(self, ids: Iterable[str]) -> dict[str, Commit]:
+        """By id."""
+        stdin = "".join(f"{id}\n" for id in ids).encode()
+        if not stdin:
+            return {}
+        form = "--format=%H%x00%P%x00%cI%x00%(trailers:only,unfold)%x00"
+        answer = self.ask("log", "--no-walk=unsorted", "--no-show-signature", form, "--stdin", stdin=stdin)
+        fields = [field.strip() for field in answer.decode(errors="replace").split("\0")[:-1]]
+        return {
+            id: Commit(id, parents.split(" ")[0], datetime.fromisoformat(when), _trailers(trailers))
+            for id, parents, when, trailers in zip(*[iter(fields)] * 4, strict=True)
+        }
+
+    def write_commit(self, ref: str, new: NewCommit) -> Commit:
+        """Write blobs, trees and the commit, and *ref* that holds it: one command for any number of files.
+
+        Text goes in as it is, past line-ending settings and filters. The same facts give the same commit again.
+        """
+        # fewer than 100 objects end up loose, as with any other command; to flush the pack they came in is time lost
+        settings = ("-c", "core.ignoreCase=false", "-c", "core.fsync=-pack")
+        importing = (*settings, "fast-import", "--quiet", "--done", "--date-format=raw")
+        id, tree = self.ask(*importing, stdin=_import_stream(ref, new)).decode().splitlines()
+        if tree.split()[2] != new.result:
+            raise RuntimeError(f"git hashed {new.path} to {tree.split()[2]}, we to {new.result}")
+        return Commit(id, new.parent, new.when, new.trailers)
+
+    @contextmanager
+    def promoting(self) -> Generator[None]:
+        """One promotion at a time, in all checkouts of the repository."""
+        common = self.root / os.fsdecode(self.ask("rev-parse", "--git-common-dir").removesuffix(b"\n"))
+        try:
+            with FileLock(common / "ratchet.lock", timeout=10):
+                yield
+        except Timeout as e:
+            raise UserError(
+                f"another Ratchet process is promoting or rolling back in {self.root}. Wait for it, then try again."
+            ) from e
+
+
+def _import_stream(ref: str, new: NewCommit) -> bytes:
+    """What ``git fast-import`` reads; it answers with the commit and the tree at the path."""
+    message = _message(new.line, new.trailers).encode(errors="replace")
+    parts = [
+        f"commit {ref}\nmark :1\ncommitter Ratchet <ratchet@localhost> {int(new.when.timestamp())} +0000\n".encode(),
+        b"data %d\n%b\n" % (len(message), message),
+        f"from {new.parent}\nM 040000 {new.base} {_quoted(new.path)}\n".encode(),
+    ]
+    for path, file in new.changes.items():
+        place = _quoted(f"{new.path}/{path}").encode()
+        if file is None:
+            parts.append(b"D %b\n" % place)
+        else:
+            content = file.text.encode()
+            parts.append(b"M %b inline %b\ndata %d\n%b\n" % (file.mode.encode(), place, len(content), content))
+    parts.append(f"\nget-mark :1\nls :1 {_quoted(new.path)}\ndone\n".encode())
+    return b"".join(parts)
+
+
+def _quoted(path: str) -> str:
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Repo:
+    """A checkout."""
+
+    def __init__(self, root: Path, run: RunGit = run_git) -> None:
+        self.root = root
+        self._git = Git(root, run)
+
+    @classmethod
+    def find(cls, start: Path, run: RunGit = run_git) -> "Repo":
+        """The checkout that *start* is in.
+
+        Raises:
+            UserError: no git, no repository, or nothing committed yet; says what to type.
+        """
+        top = run(["-C", str(start), "rev-parse", "--show-toplevel"], b"")
+        if top.returncode and b"not a git repository" in top.stderr:
+            raise UserError(
+                f"{start} is not in a git repository, and versions are git trees. "
+                "Start one: git init && git add -A && git commit -m 'Start'"
+            )
+        if top.returncode:
+            raise UserError(f"git cannot open a checkout at {start}. It says: {_words(top)}")
+        repo = cls(Path(os.fsdecode(top.stdout.removesuffix(b"\n"))), run)
+        if repo._git.resolve("HEAD") == [None]:
+            raise UserError(
+                f"the repository at {repo.root} has no commit yet, so there is no version to start from. "
+                "Make one: git add -A && git commit -m 'Start'"
+            )
+        return repo
+
+    def subject(self, path: str) -> "Subject":
+        """The directory *path*, relative to the top of the checkout.
+
+        Raises:
+            UserError: it is not a committed directory inside this repository.
+        """
+        return Subject(self._git, _inside(self._git, path))
+
+    def candidates(self) -> list[Version]:
+        """Every candidate that is kept, of any subject, by id."""
+        return _candidates(self._git)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Leave these candidates to git's own housekeeping; ids that are not kept are passed over."""
+        kept = {version.id for version in self.candidates()}
+        lines = [f"delete {CANDIDATES}{id}\n" for id in sorted(kept.intersection(ids))]
+        self._git.ask("update-ref", "--stdin", stdin="".join(lines).encode())
+
+
+def _candidates(git: Git) -> list[Version]:
+    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES).decode()
+    pairs = (line.split(" ") for line in listing.splitlines())
+    return [Version(id=ref.removeprefix(CANDIDATES), commit=commit) for ref, commit in pairs]
+
+
+def _inside(git: Git, path: str) -> str:
+    """*path* relative to the top, as git spells it, once it is sure to be a committed directory."""
+    posix = PurePosixPath(path)
+    if posix.is_relative_to(git.root.as_posix()):
+        posix = posix.relative_to(git.root.as_posix())
+    if posix.is_absolute() or ".." in posix.parts:
+        raise UserError(
+            f"subject {path!r} is outside the repository {git.root}. "
+            "Give a directory inside it, relative to its top, such as experiments/NAME/harness."
+        )
+    if not posix.parts:
+        raise UserError(
+            "the subject is the whole repository, so a proposal could edit its own grader. "
+            "Move what may be edited into a directory, such as experiments/NAME/harness, and name that."
+        )
+    if "\\" in path or _has_unseen(path):
+        raise UserError(f"subject {path!r} has a backslash or a control character. Rename the directory.")
+    for directory in [*_directories(str(posix)), str(posix)]:
+        if (git.root / directory).is_symlink():
+            raise UserError(
+                f"subject {path!r}: {directory} is a symbolic link, so what it points to is not in its git tree. "
+                "Name the directory itself."
+            )
+    kind = git.ask("ls-tree", "-z", "HEAD", str(posix)).split(b" ")[1:2]
+    if kind == [b"tree"]:
+        return str(posix)
+    if kind:
+        raise UserError(f"subject {path!r} is not a plain directory of {git.root}. Name the directory it is in.")
+    if (git.root / posix).is_dir():
+        raise UserError(
+            f"subject {path!r} has no committed file, so there is no version to start from. "
+            f"Commit it: git add -- '{posix}' && git commit -m 'Add {posix.name}'"
+        )
+    raise UserError(
+        f"there is no directory {path!r} in {git.root}. "
+        "Give the subject relative to that, such as experiments/NAME/harness."
+    )
+
+
+# ── the second half of a promotion, which is also what finishes one that was cut off ──────────────────────────────
+
+
+def _settle(git: Git) -> Commit | None:
+    """Finish the promotion that is under way: tags, then index and working tree, then its mark.
+
+    ``None`` when there was none, or its commit had not reached a branch. Each part looks at what is there, so it can
+    be cut off anywhere and begun again. Where a person edited the same files in between, their edits stay, and so
+    does the mark. The caller holds the lock.
+    """
+    [pending] = git.resolve(PENDING)
+    if pending is None:
+        return None
+    commit = git.commits([pending])[pending]
+    arrived = git.ask("for-each-ref", "--count=1", f"--contains={pending}", "refs/heads").strip()
+    if arrived:
+        _name(git, commit)
+        _bring_home(git, commit)
+    git.ask("update-ref", "-d", PENDING, pending)
+    return commit if arrived else None
+
+
+def _name(git: Git, commit: Commit) -> None:
+    """Tag the version that is live now, and the one it replaced if that had no name."""
+    wanted = {commit.trailers["Replaces"]: commit.parent, commit.trailers["Version"]: commit.id}
+    refs = {f"refs/tags/ratchet/{commit.trailers['Experiment']}/{v}": target for v, target in wanted.items()}
+    missing = [ref for ref, found in zip(refs, git.resolve(*refs), strict=True) if found is None]
+    if missing:
+        git.ask("update-ref", "--stdin", stdin="".join(f"create {ref} {refs[ref]}\n" for ref in missing).encode())
+
+
+def _bring_home(git: Git, commit: Commit) -> None:
+    """Bring index and working tree up to date, where HEAD has this promotion and no later change of the subject."""
+    path = commit.trailers["Subject"]
+    here, there = git.resolve(f"HEAD:{path}", f"{commit.id}:{path}")
+    if here == there and git.attempt("merge-base", "--is-ancestor", commit.id, "HEAD").returncode == 0:
+        _check_out(git, commit)
+
+
+def _check_out(git: Git, commit: Commit, *dry_run: str) -> None:
+    """Bring index and working tree from *commit*'s parent to *commit*; refuses before it touches anything.
+
+    This is git's own two-tree merge, as in switching branches: what differs between the two trees is brought up to
+    date where it is unedited, and all else, staged or not, stays as it is. That merge would overwrite ignored files,
+    so these are looked for first.
+    """
+    path, number = commit.trailers["Subject"], commit.trailers["Version"]
+    in_the_way = _in_the_way(git, commit)
+    if in_the_way:
+        raise UserError(
+            f"{number} of {path} adds files where the working tree has others, which git does not track and which "
+            f"would be lost: {_named(in_the_way)}. Move them away, then type the same again."
+        )
+    git.attempt("update-index", "-q", "--refresh")  # exits 1 where there are edits, which may be elsewhere
+    done = git.attempt("read-tree", "-m", "-u", "--no-recurse-submodules", *dry_run, f"{commit.id}^", commit.id)
+    if done.returncode:
+        raise UserError(
+            f"{number} of {path} cannot be put into the working tree without losing edits. git says: {_words(done)}\n"
+            f"Commit them or put them aside (git stash push -u -- '{path}'), then type the same again."
+        )
+
+
+def _in_the_way(git: Git, commit: Commit) -> list[str]:
+    """Untracked files, ignored ones too, where *commit* adds a file or needs a directory."""
+    options = ("-r", "-z", "--no-renames", "--diff-filter=A", "--name-only")
+    added = _listed(git.ask("diff-tree", *options, f"{commit.id}^", commit.id))
+    above = sorted({directory for path in added for directory in _directories(path)})
+    occupied = [place for place in above if (git.root / place).is_symlink() or (git.root / place).is_file()]
+    return _listed(git.ask("ls-files", "--others", "-z", "--", *added, *occupied)) if added else []
+
+
+# ── subjects ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The branch that a promotion goes to."""
+
+    branch: str
+    tip: str
+    """What the promotion builds on: the branch, or HEAD where the branch is new."""
+    live: str
+    """The version of the subject there."""
+    is_new: bool
+    checked_out: bool
+
+
+class Subject:
+    """The directory that proposals may edit, and its versions. May be shared between threads."""
+
+    def __init__(self, git: Git, path: str) -> None:
+        self.path = path
+        """Relative to the top of the checkout, with forward slashes."""
+        self._git = git
+        self._read: OrderedDict[str, dict[str, File]] = OrderedDict()
+        self._dates: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+
+    def live(self) -> Version:
+        """The promoted version: what HEAD has. A promotion that was cut off is finished first.
+
+        Raises:
+            UserError: the working tree or the index has edits of the subject, which no version holds; names the files.
+        """
+        if self._git.resolve(PENDING) != [None]:
+            with self._git.promoting():
+                _settle(self._git)
+        live = self._at("HEAD")
+        self._refuse_edits()
+        return live
+
+    def text(self, version: str) -> dict[str, str]:
+        """The files of the version with this id, path → text; from git's objects, never from the working tree.
+
+        Raises:
+            UserError: there is no such version any more, or a file of it is not UTF-8 text; names it.
+        """
+        return {path: file.text for path, file in self._files(version).items()}
+
+    def diff(self, a: str, b: str) -> str:
+        """What a person reads: from version *a* to version *b*, paths relative to the subject."""
+        options = ("-r", "-p", "-M", "--text", "--no-ext-diff", "--no-textconv", "--no-color")
+        return self._git.ask("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b).decode(errors="replace")
+
+    def version(self, name: str) -> Version:
+        """What *name* stands for: ``live``; at least the first four characters of an id; or whatever git knows by that
+        name and has the subject, such as ``ratchet/EXPERIMENT/v3`` or a branch.
+
+        Raises:
+            UserError: no version, or more than one, goes by that name.
+        """
+        if name == "live":
+            return self._at("HEAD")
+        known = self._known() if re.fullmatch("[0-9a-fA-F]{4,}", name) else {}
+        matches = sorted(id for id in known if id.startswith(name.lower()))
+        if len(matches) > 1:
+            raise UserError(f"{name!r} is the beginning of several versions: {_named(matches)}. Type more of it.")
+        if matches:
+            return Version(id=matches[0], commit=known[matches[0]])
+        names = (f"{name}^{{commit}}", f"{name}^{{commit}}:{self.path}") if name.isprintable() else ()
+        found = self._git.resolve(*names)
+        if not found or found[0] is None or found[1] is None:
+            raise UserError(
+                f"no version of {self.path} is called {name!r}. A name is live, a tag such as ratchet/EXPERIMENT/v1, "
+                "or the beginning of an id. To see them: ratchet versions EXPERIMENT"
+            )
+        return Version(id=found[1], commit=found[0])
+
+    def history(self, experiment: str) -> list[Promoted]:
+        """What was live for *experiment*, oldest first, from git alone.
+
+        Numbers whose commit does not have the subject, because it was elsewhere then, are left out.
+        """
+        tags = self._tags(experiment)
+        commits = self._git.commits(tags.values())
+        trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in tags.values()))
+        return [
+            Promoted(
+                experiment=experiment,
+                number=number,
+                kind=_kind(commits[id].trailers, experiment, number),
+                version=Version(id=tree, commit=id),
+                when=commits[id].when,
+                trailers=commits[id].trailers,
+            )
+            for (number, id), tree in zip(tags.items(), trees, strict=True)
+            if tree is not None
+        ]
+
+    def version_id(self, parent: str, edits: Iterable[Edit]) -> str:
+        """The id that *edits* to *parent* would have. Writes nothing, and runs no command once *parent* was read.
+
+        Raises:
+            InvalidEdit: they cannot be applied.
+        """
+        return _id_of(self._edited(parent, edits), parent)
+
+    def candidate(self, parent: Version, edits: Iterable[Edit]) -> Version:
+        """Keep the version that *edits* make of *parent*; the parent itself when they change nothing.
+
+        Files keep their modes; new ones are not executable. Made again, it is the same version and the same commit.
+
+        Raises:
+            InvalidEdit: they cannot be applied.
+        """
+        before, files = self._files(parent.id), self._edited(parent.id, edits)
+        id = _id_of(files, parent.id)
+        if id == parent.id:
+            return parent
+        existing, base = self._git.resolve(CANDIDATES + id, parent.commit)
+        if existing is None and base is None:
+            raise UserError(
+                f"commit {parent.commit} of version {parent.id[:12]} is not in {self._git.root} any more, so nothing "
+                "can be built on it. Start a new run from the live version."
+            )
+        if existing is None:
+            changed = {path: file for path, file in files.items() if before.get(path) != file}
+            new = NewCommit(
+                parent=parent.commit,
+                when=self._date(parent.commit),
+                line=f"Candidate {id[:12]} of {self.path}",
+                trailers={},
+                path=self.path,
+                base=parent.id,
+                changes=dict.fromkeys(before.keys() - files.keys()) | changed,
+                result=id,
+            )
+            existing = self._git.write_commit(CANDIDATES + id, new).id
+        self._remember(id, files)
+        return Version(id=id, commit=existing)
+
+    def promote(
+        self,
+        version: Version,
+        *,
+        experiment: str,
+        replaces: str,
+        trailers: Mapping[str, str],
+        branch: str | None = None,
+    ) -> Promotion:
+        """Make *version* the live one in place of *replaces*: one commit on the checked-out branch and the next number.
+
+        On a *branch* that is not checked out (a new one starts from HEAD) working tree and index are not touched. Cut
+        off anywhere and called again it completes the same promotion; called once more it returns that one.
+        ``certification`` and ``gain`` of the result are the caller's to fill in.
+
+        Raises:
+            UserError: the subject has edits, or is not *replaces* any more, or a merge or rebase is under way, or HEAD
+                is detached and no *branch* is given.
+        """
+        with self._git.promoting():
+            _settle(self._git)
+            if self._git.resolve(f"{version.commit}:{self.path}") != [version.id]:
+                raise UserError(
+                    f"{version.id[:12]} is not a version of {self.path} in this repository. "
+                    f"To see them: ratchet versions {experiment}"
+                )
+            place = self._place(branch)
+            if place.live == version.id:
+                return self._already_live(place, experiment, "promote")
+            if place.live != replaces:
+                raise UserError(
+                    f"{self.path} on {place.branch} is now version {place.live[:12]}, and {version.id[:12]} was tested "
+                    f"against {replaces[:12]}: somebody changed it since, and nothing is known about this pair. "
+                    f"Test against what is there now: ratchet run {experiment}"
+                )
+            return self._make_live(version.id, place, experiment, None, trailers)
+
+    def rollback(self, experiment: str, to: int | None = None, *, branch: str | None = None) -> Promotion:
+        """Put number *to* of *experiment* back; by default, what was live before the present version first was.
+
+        It is a commit with a number of its own, like a promotion, so it can be rolled back in turn. One that was cut
+        off and is asked for again is completed, and no second one is made.
+
+        Raises:
+            UserError: as ``promote``, or there is nothing to go back to.
+        """
+        with self._git.promoting():
+            finished = _settle(self._git)
+            place = self._place(branch)
+            if finished is not None and _asked_for(finished.trailers, experiment, to):
+                return self._promotion(finished, place.branch)
+            history = self.history(experiment)
+            target = _before(history, place.live) if to is None else _numbered(history, to)
+            if target is None:
+                wanted = "a version before the live one" if to is None else f"a version v{to}"
+                numbers = _named(f"v{promoted.number}" for promoted in history) or "none"
+                raise UserError(
+                    f"experiment {experiment!r} does not have {wanted}, so there is nothing to put back. "
+                    f"Versions that were live: {numbers}. For more: ratchet versions {experiment}"
+                )
+            if target.version.id == place.live:
+                return self._already_live(place, experiment, "rollback")
+            return self._make_live(target.version.id, place, experiment, target, {})
+
+    # ── what these are made of ──
+
+    def _at(self, commit: str) -> Version:
+        id, tree = self._git.resolve(commit, f"{commit}:{self.path}")
+        if id is None or tree is None:
+            raise UserError(
+                f"{commit} has no directory {self.path}, so the subject has no version there. "
+                "Switch to a branch that has it, or commit it."
+            )
+        return Version(id=tree, commit=id)
+
+    def _refuse_edits(self) -> None:
+        status = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", self.path)
+        edited = [line[3:] for line in _listed(self._git.ask(*status))]
+        if edited:
+            raise UserError(
+                f"{self.path} has edits that no version holds: {_named(edited)}. Commit or stash them: "
+                f"git add -- '{self.path}' && git commit, or: git stash push -u -- '{self.path}'"
+            )
+
+    def _files(self, tree: str) -> dict[str, File]:
+        with self._lock:
+            if tree in self._read:
+                self._read.move_to_end(tree)
+                return self._read[tree]
+        files = self._load(tree)
+        self._remember(tree, files)
+        return files
+
+    def _remember(self, tree: str, files: dict[str, File]) -> None:
+        """A few versions are in use at a time; a candidate shares all but its new texts with its parent."""
+        with self._lock:
+            self._read[tree] = files
+            while len(self._read) > 32:
+                self._read.popitem(last=False)
+
+    def _load(self, tree: str) -> dict[str, File]:
+        listing = self._git.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
+        if listing.returncode:
+            raise UserError(
+                f"version {tree[:12]} of {self.path} is not in {self._git.root} any more. git says: {_words(listing)}. "
+                "Start a new run from the live version."
+            )
+        entries = [(*entry.split("\t", 1)[0].split(" "), entry.split("\t", 1)[1]) for entry in _listed(listing.stdout)]
+        for mode, _, _, path in entries:
+            if mode not in ("100644", "100755"):
+                raise UserError(
+                    f"{self.path}/{path} is a symbolic link or a submodule: what it points to could change while the "
+                    "version stays the same. Put the files themselves there."
+                )
+        oids = [oid for _, _, oid, _ in entries]
+        blobs = self._git.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
+        files: dict[str, File] = {}
+        start = 0
+        for mode, _, oid, path in entries:
+            header = blobs.index(b"\n", start)
+            end = header + 1 + int(blobs[start:header].split(b" ")[2])
+            files[path] = File(mode, oid, self._decoded(path, blobs[header + 1 : end]))
+            start = end + 1
+        return files
+
+    def _decoded(self, path: str, content: bytes) -> str:
+        try:
+            path.encode()
+            return content.decode()
+        except UnicodeError as e:
+            raise UserError(
+                f"{self.path}/{os.fsencode(path).decode(errors='replace')} is not UTF-8 text, and proposals edit text. "
+                "Convert it, or move it out of the subject."
+            ) from e
+
+    def _edited(self, parent: str, edits: Iterable[Edit]) -> dict[str, File]:
+        before, algorithm = self._files(parent), _algorithm(parent)
+        after = applied({path: file.text for path, file in before.items()}, edits)
+        same = {path: before[path] for path, text in after.items() if path in before and before[path].text == text}
+        return same | {
+            path: File(
+                before[path].mode if path in before else "100644", _object_id("blob", text.encode(), algorithm), text
+            )
+            for path, text in after.items()
+            if path not in same
+        }
+
+    def _date(self, commit: str) -> datetime:
+        """A candidate is dated like its parent, so that it is the same commit whenever it is made."""
+        if commit not in self._dates:
+            self._dates[commit] = self._git.commits([commit])[commit].when
+        return self._dates[commit]
+
+    def _known(self) -> dict[str, str]:
+        """Version → a commit that has it at this path: candidates, and all that was ever committed here or promoted."""
+        past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
+        commits = [*(version.commit for version in _candidates(self._git)), *reversed(past)]
+        trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in commits))
+        return {tree: commit for commit, tree in zip(commits, trees, strict=True) if tree is not None}
+
+    def _tags(self, experiment: str) -> dict[int, str]:
+        """Number → commit, in order."""
+        prefix = f"refs/tags/{tag(experiment, 0)[:-1]}"
+        if self._git.attempt("check-ref-format", f"{prefix}0").returncode:
+            raise UserError(
+                f"experiment {experiment!r} cannot name its versions: git takes no tag {tag(experiment, 1)!r}. "
+                "Rename it, with letters, digits, - and _ only."
+            )
+        form = "--format=%(refname) %(objectname) %(*objectname)"
+        lines = self._git.ask("for-each-ref", form, prefix.rpartition("/")[0]).decode().splitlines()
+        fields = [line.removeprefix(prefix).split() for line in lines]
+        return dict(sorted((int(number), oids[-1]) for number, *oids in fields if number.isdecimal()))
+
+    def _place(self, branch: str | None) -> _Place:
+        current = self._git.attempt("symbolic-ref", "-q", "HEAD").stdout.decode().strip()
+        if branch is None and not current:
+            raise UserError(
+                "HEAD is detached: no branch is checked out that a promotion could go to. "
+                "Check one out (git switch BRANCH), or add --branch NAME."
+            )
+        ref = current if branch is None else self._ref(branch)
+        tip, head = self._git.resolve(ref, "HEAD")
+        if ref == current:
+            self._refuse_unfinished()
+        elif elsewhere := self._git.ask("for-each-ref", "--format=%(worktreepath)", ref).decode().strip():
+            raise UserError(
+                f"branch {ref.removeprefix('refs/heads/')!r} is checked out at {elsewhere}, whose files would fall "
+                "behind. Type the same there, or name another branch."
+            )
+        at = self._at(tip or head or "HEAD")
+        return _Place(ref.removeprefix("refs/heads/"), at.commit, at.id, is_new=tip is None, checked_out=ref == current)
+
+    def _ref(self, branch: str) -> str:
+        checked = self._git.attempt("check-ref-format", "--branch", branch)
+        if checked.returncode or checked.stdout.decode().strip() != branch:
+            raise UserError(f"{branch!r} cannot be the name of a branch. Choose another one for --branch.")
+        return f"refs/heads/{branch}"
+
+    def _refuse_unfinished(self) -> None:
+        git_dir = Path(os.fsdecode(self._git.ask("rev-parse", "--absolute-git-dir").removesuffix(b"\n")))
+        for name, what in _UNFINISHED.items():
+            if (git_dir / name).exists():
+                raise UserError(
+                    f"a {what} is under way in {self._git.root}, and a commit in the middle of it would get mixed up "
+                    f"with it. Finish it (git {what} --continue) or give it up (git {what} --abort), then try again."
+                )
+
+    def _make_live(
+        self, version: str, place: _Place, experiment: str, restores: Promoted | None, trailers: Mapping[str, str]
+    ) -> Promotion:
+        """The first half: write the commit and mark it as under way, then move the branch if it is where it was."""
+        if place.checked_out:
+            self._refuse_edits()
+        replaced, number = self._numbers(experiment, place.live)
+        line = f"Roll back {experiment} to v{restores.number}" if restores else f"Promote {experiment} v{number}"
+        ours = {"Experiment": experiment, "Subject": self.path, "Version": f"v{number}", "Replaces": f"v{replaced}"}
+        ours |= {"Restores": f"v{restores.number}"} if restores else {}
+        new = NewCommit(
+            parent=place.tip,
+            when=now(),
+            line=line,
+            trailers=ours | {key: value for key, value in trailers.items() if key not in ours},
+            path=self.path,
+            base=version,
+            changes={},
+            result=version,
+        )
+        commit = self._git.write_commit(PENDING, new)
+        try:
+            if place.checked_out:
+                _check_out(self._git, commit, "-n")
+            expected = "0" * len(place.tip) if place.is_new else place.tip
+            self._git.ask("update-ref", "-m", f"ratchet: {line}", f"refs/heads/{place.branch}", commit.id, expected)
+        except UserError:
+            self._git.ask("update-ref", "-d", PENDING, commit.id)
+            raise
+        _settle(self._git)
+        return self._promotion(commit, place.branch)
+
+    def _numbers(self, experiment: str, live: str) -> tuple[int, int]:
+        """The number of the live version, which may be about to get its first, and the number of what replaces it."""
+        following = max(self._tags(experiment), default=-1) + 1
+        known = [promoted.number for promoted in self.history(experiment) if promoted.version.id == live]
+        return (known[-1], following) if known else (following, following + 1)
+
+    def _already_live(self, place: _Place, experiment: str, kind: Literal["promote", "rollback"]) -> Promotion:
+        """How it became live, for one who asks for the same twice."""
+        id = self._git.ask("rev-list", "-1", place.tip, "--", self.path).decode().strip()
+        commit = self._git.commits([id])[id]
+        number = commit.trailers.get("Version", "").removeprefix("v")
+        if not number.isdecimal() or _kind(commit.trailers, experiment, int(number)) != kind:
+            raise UserError(
+                f"version {place.live[:12]} of {self.path} is already live on {place.branch}, so there is nothing to "
+                f"do. How it became live: ratchet versions {experiment}"
+            )
+        return self._promotion(commit, place.branch)
+
+    def _promotion(self, commit: Commit, branch: str) -> Promotion:
+        experiment, number = commit.trailers["Experiment"], int(commit.trailers["Version"].removeprefix("v"))
+        version, replaces = self._at(commit.id), self._at(commit.parent)
+        return Promotion(
+            id=tag(experiment, number),
+            experiment=experiment,
+            kind="rollback" if "Restores" in commit.trailers else "promote",
+            number=number,
+            version=version.id,
+            replaces=replaces.id,
+            commit=commit.id,
+            branch=branch,
+        )
+
+
+def _id_of(files: Mapping[str, File], parent: str) -> str:
+    return tree_id({path: (file.mode, file.oid) for path, file in files.items()}, _algorithm(parent))
+
+
+def _asked_for(trailers: Mapping[str, str], experiment: str, to: int | None) -> bool:
+    """Is this the roll back that is asked for?"""
+    restored = trailers.get("Restores")
+    return trailers["Experiment"] == experiment and restored is not None and to in (None, int(restored[1:]))

@@ -1,0 +1,38 @@
+"""What the tests stand on: a real git repository, and an experiment whose model is a script."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.world import SEED_PROMPT
+
+GIT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    "GIT_AUTHOR_NAME": "A User",
+    "GIT_AUTHOR_EMAIL": "user@example.org",
+    "GIT_COMMITTER_NAME": "A User",
+    "GIT_COMMITTER_EMAIL": "user@example.org",
+}
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, env={**os.environ, **GIT}, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository of a user with one committed subject, ``subject/``."""
+    root = tmp_path / "repository"
+    prompt = root / "subject" / "prompts" / "solve.md"
+    prompt.parent.mkdir(parents=True)
+    prompt.write_text(SEED_PROMPT)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "Begin")
+    return root

@@ -1,0 +1,328 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.experiment import Budget
+from harness.gate import PairedGate
+from harness.ledger import journal_file, runs, stop_file
+from harness.protocols import History
+from harness.versions import Repo
+from tests.conftest import git
+from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, outcome, play, some_tasks
+from traces.journal import read
+from traces.records import Edit, Grade, Proposal, Round, Task, Trial
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def test_a_night_keeps_what_helps_discards_what_does_not_and_certifies_the_stack(checkout, directory):
+    rounds = play(an_experiment(tasks=some_tasks(60)), checkout, directory)
+
+    assert next(r.decision.verdict for r in rounds if r.decision) == "keep"
+    assert rounds[2].decision.verdict != "keep"  # "Say nothing." teaches no kind
+    assert rounds[-1].stop == "rounds"
+    assert rounds[-1].score > rounds[0].score + 0.3
+    certification = rounds[-1].certification
+    assert certification.verdict == "accept"
+    assert certification.measured.split == "test"
+    assert certification.measured.low > 0
+
+
+def test_the_first_round_is_the_baseline_and_tries_nothing(checkout, directory):
+    first = play(an_experiment(), checkout, directory)[0]
+
+    assert (first.number, first.candidate, first.decision) == (0, None, None)
+    assert first.working == first.incumbent == Repo.find(checkout).subject("subject").live().id
+
+
+def test_the_users_branch_index_and_files_are_untouched_by_a_night(checkout, directory):
+    (checkout / "other.txt").write_text("staged, not committed")
+    git(checkout, "add", "other.txt")
+    before = (git(checkout, "status", "--porcelain"), git(checkout, "rev-parse", "HEAD"), git(checkout, "branch"))
+
+    play(an_experiment(), checkout, directory)
+
+    assert (
+        git(checkout, "status", "--porcelain"),
+        git(checkout, "rev-parse", "HEAD"),
+        git(checkout, "branch"),
+    ) == before
+
+
+def test_killed_at_any_record_it_resumes_without_repeating_a_step(checkout, tmp_path):
+    whole = tmp_path / "whole"
+    ran: list[Task] = []
+    experiment = an_experiment(runner=KnowingRunner(on_run=ran.append))
+    expected = outcome(play(experiment, checkout, whole, workers=1))
+    [run] = runs(whole, "example")
+    lines = journal_file(whole, run).read_bytes().splitlines(keepends=True)
+    bought = len(ran)
+
+    for cut in sorted({*range(1, 25), *random.Random(0).sample(range(25, len(lines)), 40), len(lines) - 1}):
+        directory = tmp_path / f"cut-{cut}"
+        journal = journal_file(directory, run)
+        journal.parent.mkdir(parents=True)
+        journal.write_bytes(b"".join(lines[:cut]) + lines[cut][:7])  # torn in the middle of a line
+        for split in whole.glob("spool/split-*.jsonl"):
+            (journal.parent / split.name).write_bytes(split.read_bytes())
+        paid = sum(line.type == "Trial" for line in read(journal))
+        ran.clear()
+
+        assert outcome(play(experiment, checkout, directory, workers=1)) == expected
+        assert paid + len(ran) == bought
+        assert runs(directory, "example") == [run]
+
+
+def test_a_finished_run_is_not_taken_up_again_the_next_one_starts_from_the_live_version(checkout, directory):
+    first = play(an_experiment(), checkout, directory)
+    second = play(an_experiment(), checkout, directory)
+
+    assert len(runs(directory, "example")) == 2
+    assert second[0].run != first[0].run
+
+
+def test_the_next_run_does_not_try_again_what_the_last_one_tried(checkout, directory):
+    tried = {
+        r.candidate: f"{r.run} round {r.number}" for r in play(an_experiment(), checkout, directory) if r.candidate
+    }
+
+    second = play(an_experiment(), checkout, directory, tried=tried)
+
+    assert second[1].decision.because == "already-tried"
+    assert "round 1" in second[1].decision.detail
+    assert second[1].trials == second[0].trials
+
+
+@pytest.mark.parametrize(
+    ("edits", "because"),
+    [
+        ((Edit(path="../outside.md", text="x"),), "invalid"),
+        ((Edit(path="/etc/passwd", text="x"),), "invalid"),
+        ((Edit(path="prompts/none.md", text=None),), "invalid"),
+        ((Edit(path=PROMPT, text="# system\nAnswer.\n\n# user\n{{ task }}\n"),), "already-tried"),
+    ],
+)
+def test_a_proposal_that_cannot_be_a_new_version_is_discarded_before_a_trial_is_bought(
+    checkout, directory, edits, because
+):
+    class Fixed:
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            return Proposal(id="p", proposer="Fixed", edits=edits, rationale="try it")
+
+    rounds = play(an_experiment(proposer=Fixed(), budget=Budget(rounds=1)), checkout, directory)
+
+    assert rounds[1].decision.because == because
+    assert rounds[1].trials == rounds[0].trials
+    assert not (checkout.parent / "outside.md").exists()
+
+
+def test_a_version_that_does_not_render_is_discarded_as_invalid_before_a_trial_is_bought(checkout, directory):
+    @dataclass(frozen=True)
+    class Strict(KnowingRunner):
+        def check(self, text: Mapping[str, str]) -> None:
+            from harness.text import validate
+
+            validate(text)
+
+    broken = ListProposer(("{{ nonsense }}",))
+    rounds = play(an_experiment(runner=Strict(), proposer=broken), checkout, directory)
+
+    assert rounds[1].decision.because == "invalid"
+    assert "nonsense" in rounds[1].decision.detail
+    assert rounds[-1].stop == "out-of-ideas"
+
+
+def test_a_proposer_that_keeps_breaking_ends_the_run_as_failing(checkout, directory):
+    class Broken:
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            raise RuntimeError("no answer from the analyst")
+
+    rounds = play(an_experiment(proposer=Broken(), budget=Budget(rounds=50)), checkout, directory)
+
+    assert rounds[-1].stop == "failing"
+    assert [r.decision.because for r in rounds if r.decision] == ["no-proposal"] * 3
+    assert "no answer from the analyst" in rounds[1].decision.detail
+
+
+LINES = ("Mind the plural.", "Say nothing.", "Name the colour.", "Know the animal.")
+
+
+def test_a_proposer_sees_train_tasks_and_verdicts_and_nothing_of_the_hidden_splits(checkout, directory):
+    seen: list[History] = []
+
+    class Nosy(ListProposer):
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            seen.append(history)
+            return super().propose(incumbent, text, history)
+
+    experiment = an_experiment(tasks=some_tasks(60), proposer=Nosy(LINES))
+    play(experiment, checkout, directory)
+
+    hidden = [task for task in experiment.tasks if task.split != "train"]
+    shown = "\n".join(f"{dict(h.tasks)} {h.trials} {h.rounds} {h.tried}" for h in seen)
+    assert any(r.certification for h in seen for r in h.rounds)
+    assert not [task.id for task in hidden if task.id in shown]
+    assert all(r.certification is None or r.certification.validation is None for h in seen for r in h.rounds)
+
+
+def test_a_wrong_answer_is_a_zero_and_a_broken_grader_is_not(checkout, directory):
+    class Flaky:
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def grade(self, task: Task, output: str) -> Grade:
+            self.calls += 1
+            if self.calls % 50 == 0:
+                raise RuntimeError("the grader's server is away")
+            return Grade(score=float(output in task.targets), reason="")
+
+    play(an_experiment(grader=Flaky()), checkout, directory, workers=1)
+
+    [run] = runs(directory, "example")
+    trials = [line.record() for line in read(journal_file(directory, run)) if line.type == "Trial"]
+    broken = [t for t in trials if isinstance(t, Trial) and t.boundary == "grader"]
+    assert broken
+    assert all(t.grade is None for t in broken)
+
+
+def test_a_grader_that_always_breaks_ends_the_night_before_it_began(checkout, directory):
+    class Broken:
+        def grade(self, task: Task, output: str) -> Grade:
+            raise RuntimeError("out of range")
+
+    with pytest.raises(UserError, match=r"baseline trials .* failed in the grader.*out of range"):
+        play(an_experiment(grader=Broken()), checkout, directory)
+
+
+def test_a_score_outside_zero_and_one_is_refused_not_clipped(checkout, directory):
+    class Generous:
+        def grade(self, task: Task, output: str) -> Grade:
+            return Grade(score=1.2)
+
+    with pytest.raises(UserError, match=r"less than or equal to 1"):
+        play(an_experiment(grader=Generous()), checkout, directory)
+
+
+def test_a_validation_split_too_small_to_prove_anything_is_refused_with_the_gain_it_could_prove(checkout, directory):
+    with pytest.raises(UserError, match=r"has 32 clusters.*smallest gain.*PairedGate\(min_clusters=32\)"):
+        play(an_experiment(gate=PairedGate()), checkout, directory)
+    assert not any(
+        line.type == "Trial" for run in runs(directory, "example") for line in read(journal_file(directory, run))
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [
+        (Budget(rounds=2), "rounds"),
+        (Budget(trials=300), "trials"),
+        (Budget(rounds=9, patience=1), "no-progress"),
+        (Budget(rounds=9), "out-of-ideas"),
+    ],
+)
+def test_every_finished_run_has_one_stop_reason(checkout, directory, budget, reason):
+    rounds = play(an_experiment(budget=budget), checkout, directory)
+
+    assert [r.stop for r in rounds if r.stop] == [reason]
+    assert rounds[-1].stop == reason
+
+
+def test_a_budget_of_trials_is_never_passed_and_leaves_enough_to_certify(checkout, directory):
+    rounds = play(an_experiment(tasks=some_tasks(60), budget=Budget(trials=600)), checkout, directory)
+
+    assert rounds[-1].stop == "trials"
+    assert rounds[-1].trials <= 600
+    assert rounds[-1].certification is not None
+
+
+def test_the_stop_button_pressed_in_another_process_ends_the_run_and_buys_nothing_more(checkout, directory):
+    pressed: list[int] = []
+
+    def press(task: Task) -> None:
+        pressed.append(1)
+        if len(pressed) == 60:
+            [run] = runs(directory, "example")
+            stop_file(directory, run).parent.mkdir(parents=True, exist_ok=True)
+            stop_file(directory, run).touch()
+
+    rounds = play(an_experiment(runner=KnowingRunner(on_run=press)), checkout, directory)
+
+    assert rounds[-1].stop == "stopped"
+    assert rounds[-1].certification is None
+    assert len(pressed) < 70
+
+
+def test_a_changed_experiment_refuses_to_resume_and_says_what_changed(checkout, directory):
+    class Killed(BaseException):
+        pass
+
+    def die(task: Task) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        play(an_experiment(runner=KnowingRunner(on_run=die)), checkout, directory)
+
+    with pytest.raises(UserError, match=r"these changed: gate\b.*ratchet stop example"):
+        play(
+            an_experiment(runner=KnowingRunner(on_run=die), gate=PairedGate(repeats=2, min_clusters=20)),
+            checkout,
+            directory,
+        )
+
+
+def test_the_loop_can_be_driven_from_python_with_ones_own_parts(checkout, directory):
+    rounds = play(an_experiment(), checkout, directory)
+
+    assert all(isinstance(r, Round) for r in rounds)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.world import an_experiment, play, KnowingRunner, some_tasks
+import time
+slow = KnowingRunner(on_run=lambda task: time.sleep(0.001))
+play(an_experiment(tasks=some_tasks(40), runner=slow), Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_killed_with_signal_9_at_random_moments_it_ends_as_if_it_never_was(checkout, tmp_path):
+    experiment = an_experiment(tasks=some_tasks(40))
+    expected = outcome(play(experiment, checkout, tmp_path / "whole"))
+    directory = tmp_path / "killed"
+    chance = random.Random(7)
+    kills = 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(checkout), str(directory)],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ},
+        )
+        try:
+            code = process.wait(timeout=0.5 + 1.2 * chance.random() if kills < 6 else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert code == 0
+        break
+
+    [run] = runs(directory, "example")
+    records = [line.record() for line in read(journal_file(directory, run))]
+    rounds = [r for r in records if isinstance(r, Round)]
+    trials = [r.id for r in records if isinstance(r, Trial)]
+    assert kills > 2
+    assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in expected]
+    assert len(trials) == len(set(trials)) == rounds[-1].trials
