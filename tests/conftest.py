@@ -25,10 +25,8 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def a_checkout(root: Path) -> Path:
     """A repository of a user with one committed subject, ``subject/``."""
-    root = tmp_path / "repository"
     prompt = root / "subject" / "prompts" / "solve.md"
     prompt.parent.mkdir(parents=True)
     prompt.write_text(SEED_PROMPT)
@@ -36,3 +34,8 @@ def checkout(tmp_path: Path) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "Begin")
     return root
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return a_checkout(tmp_path / "repository")
