@@ -1,0 +1,215 @@
+"""Records of every type, and what the tests of the traces share."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from traces.journal import Journal
+from traces.records import (
+    Certification,
+    Comparison,
+    Decision,
+    Edit,
+    Finding,
+    Grade,
+    Intent,
+    Promotion,
+    Proposal,
+    Record,
+    Round,
+    Run,
+    Session,
+    Span,
+    SplitResult,
+    SplitTest,
+    Stop,
+    Task,
+    Text,
+    Trial,
+    Usage,
+    Verdict,
+    Version,
+)
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+USAGE = Usage(calls=2, input_tokens=30, cached_tokens=10, cache_write_tokens=5, output_tokens=7, dollars=0.25)
+OLD, NEW = "a" * 40, "b" * 40
+
+RUN = Run(
+    id="night",
+    experiment="example",
+    subject="subject",
+    live=OLD,
+    fingerprint={"tasks": "1234"},
+    budget={"rounds": 3, "dollars": None},
+    tasks={"train": 8, "validation": 4},
+    tried={NEW: "earlier round 2"},
+)
+FINDING = Finding(
+    id="f1",
+    title="plural: wrong",
+    tags=("plural",),
+    kind="wrong",
+    count=3,
+    share=0.5,
+    versions=(OLD,),
+    examples=("t1",),
+)
+PROPOSAL = Proposal(
+    id="p1",
+    proposer="Example",
+    edits=(Edit(path="prompts/solve.md", text="Mind the plural."), Edit(path="prompts/old.md", text=None)),
+    rationale="plurals fail",
+    answers=("f1",),
+    evidence=("t1",),
+    predicted=0.1,
+    findings=(FINDING,),
+)
+KEPT = Comparison(
+    incumbent=OLD,
+    candidate=NEW,
+    split="train",
+    tasks=8,
+    incumbent_score=0.25,
+    candidate_score=0.5,
+    gain=0.25,
+    low=0.1,
+    high=0.4,
+    confidence=0.9,
+    verdict=Verdict(verdict="accept", e_value=12.5, threshold=10, n=8, gain_at_stop=0.25, conditional_power=None),
+    alpha=0.1,
+    seed=7,
+    differences=(0.0, 1.0, 0.5),
+    errors=1,
+)
+TESTED = KEPT.model_copy(update={"split": "validation"})
+MEASURED = KEPT.model_copy(update={"split": "test", "verdict": None, "alpha": None, "gain": 0.3})
+CERTIFICATION = Certification(
+    id="night/certify/1",
+    run="night",
+    checkpoint=1,
+    live=OLD,
+    candidate=NEW,
+    verdict="accept",
+    alpha=0.05,
+    test_number=1,
+    validation=TESTED,
+    measured=MEASURED,
+)
+ROUND = Round(
+    run="night",
+    number=1,
+    incumbent=OLD,
+    candidate=NEW,
+    working=NEW,
+    proposal=PROPOSAL,
+    decision=Decision(verdict="keep", because="improved", comparison=KEPT),
+    score=0.5,
+    score_low=0.4,
+    score_high=0.6,
+    certification=CERTIFICATION,
+    usage=USAGE,
+    trials=16,
+    started=NOON,
+    seconds=9.5,
+)
+SPAN = Span(
+    id="s1",
+    run="night",
+    trial="t1",
+    operation="chat",
+    name="local:model",
+    started=NOON,
+    seconds=0.5,
+    usage=USAGE,
+    input_hash="c" * 64,
+    input_preview="three mice",
+    attributes={"gen_ai.request.model": "model", "retries": 0},
+)
+TRIAL = Trial(
+    id="t1",
+    run="night",
+    round=1,
+    version=OLD,
+    task="mouse",
+    split="train",
+    tags=("plural", "animal"),
+    cluster="mouse",
+    seed=11,
+    output="mouses",
+    grade=Grade(score=0.0, reason="not the plural"),
+    started=NOON,
+    seconds=0.75,
+    usage=USAGE,
+)
+BROKEN = TRIAL.model_copy(update={"id": "t2", "grade": None, "error": "no answer", "boundary": "model"})
+
+EVERYTHING: tuple[Record, ...] = (
+    RUN,
+    Session(run="night", pid=42, budget={"rounds": 3}),
+    Task(id="mouse", input="plural of mouse", targets=("mice",), tags=("plural",), split="train"),
+    Version(id=OLD, commit="c" * 40),
+    Intent(step="round/1/t1", kind="step"),
+    Intent(step="s1", kind="call", attempt=2, trial="t1", name="local:model", estimate=USAGE),
+    SPAN,
+    Text(hash="c" * 64, text="three mice"),
+    TRIAL,
+    BROKEN,
+    PROPOSAL,
+    FINDING,
+    Decision(verdict="keep", because="improved", comparison=KEPT),
+    KEPT,
+    CERTIFICATION,
+    ROUND,
+    Promotion(
+        id="pr1",
+        experiment="example",
+        kind="promote",
+        number=1,
+        version=NEW,
+        replaces=OLD,
+        commit="d" * 40,
+        branch="main",
+        certification=CERTIFICATION.id,
+        gain=0.3,
+    ),
+    SplitTest(split="e" * 8, number=1, horizon=20, budget=0.1, alpha=0.05, certification=CERTIFICATION.id),
+    SplitResult(split="e" * 8, certification=CERTIFICATION.id, verdict="accept"),
+    Usage(),
+    Stop(run="night", reason="rounds", detail="3 of 3"),
+)
+
+
+def write(directory: Path, *records: Record, writer: str = "night") -> Path:
+    """Append *records* to the journal of *writer*; return its file."""
+    path = directory / "spool" / f"{writer}.jsonl"
+    with Journal(path) as journal:
+        for record in records:
+            journal.append(record)
+    return path
+
+
+def span(number: int) -> Span:
+    return SPAN.model_copy(update={"id": f"s{number}"})
+
+
+def python(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process that runs *script*; talk to it through its pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """The next line that *process* prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def end(process: subprocess.Popen[str], *, kill: bool = False) -> int:
+    """End *process*: by closing its input, or by kill -9."""
+    if kill:
+        process.kill()
+    process.communicate(timeout=60)
+    return process.returncode
