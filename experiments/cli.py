@@ -128,6 +128,11 @@ def say_json(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Aligned on a terminal; elsewhere separated by tabs, a row a line, nothing cut."""
+    if not out.is_terminal:
+        for row in [columns, *rows]:
+            sys.stdout.write("\t".join("" if v is None else " ".join(str(v).split()) for v in row) + "\n")
+        return
     shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         shown.add_row(*("" if value is None else str(value) for value in row))
@@ -196,7 +201,8 @@ def tried_before(place: Place) -> dict[str, str]:
         "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
         "join runs on runs.id = rounds.run "
         "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
-        f"where runs.experiment = '{place.name}' and decisions.verdict <> 'keep' and decisions.comparison is not null",
+        "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.comparison is not null",
+        (place.name,),
         directory=place.directory,
     )
     return {
@@ -373,9 +379,9 @@ def show(
 ) -> None:
     """One trace, readable: what was asked, what came back, how it was graded."""
     _, directory = here()
-    ending = trial.replace("'", "''")
     trials = traces.sql(
-        f"select * from trials where id = '{ending}' or ends_with(id, '/{ending}') order by written desc",
+        "select * from trials where id = ? or ends_with(id, '/' || ?) order by written desc",
+        (trial, trial),
         directory=directory,
     )
     if trials.empty:
@@ -385,8 +391,8 @@ def show(
     found = trials.iloc[0]
     spans = traces.sql(
         "select spans.*, i.text as input, o.text as output from spans left join texts i on i.hash = input_hash "
-        f"left join texts o on o.hash = output_hash where trial = '{str(found.id).replace(chr(39), chr(39) * 2)}' "
-        "order by spans.started, spans.seq",
+        "left join texts o on o.hash = output_hash where trial = ? order by spans.started, spans.seq",
+        (str(found.id),),
         directory=directory,
     )
     if as_json:
@@ -438,10 +444,9 @@ def sql(
         raise UserError(f"DuckDB does not take the query: {e}") from e
     if as_json:
         say_json(rows(frame))
-    elif out.is_terminal:
-        table([str(c) for c in frame.columns], list(frame.itertuples(index=False)))
     else:
-        frame.to_csv(sys.stdout, sep="\t", index=False)
+        missing = frame.astype(object).where(frame.notna(), None)
+        table([str(c) for c in frame.columns], list(missing.itertuples(index=False)))
 
 
 @app.command()
@@ -638,6 +643,7 @@ def versions(name: Name, as_json: AsJson = False) -> None:
     place = Place.of(name)
     live = place.subject.live().id
     found = place.subject.history(name)
+    current = max((p.number for p in found if p.version.id == live), default=None)
     fields = [
         {
             "number": p.number,
@@ -645,7 +651,7 @@ def versions(name: Name, as_json: AsJson = False) -> None:
             "kind": p.kind,
             "when": p.when.isoformat(),
             "commit": p.version.commit,
-            "live": p.version.id == live,
+            "live": p.number == current,
             "gain": p.trailers.get("Gain"),
             "run": p.trailers.get("Run"),
         }

@@ -22,7 +22,7 @@ STYLES = {"keep": "green", "discard": "dim", "inconclusive": "yellow"}
 def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generator[Callable[[Round], None]]:
     """Within, call what this yields with each round."""
     rounds: list[Round] = []
-    console.print(opening(experiment, ledger), highlight=False)
+    console.print(opening(experiment, ledger), highlight=False, soft_wrap=True)
     if not console.is_terminal:
 
         def show(round: Round) -> None:

@@ -1,0 +1,278 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GIT, git
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = """
+from dataclasses import replace
+from tests.world import an_experiment, some_tasks
+experiment = replace(an_experiment(tasks=some_tasks(60)), name="example")
+"""
+SLOW = """
+import time
+from dataclasses import replace
+from tests.world import KnowingRunner, an_experiment
+experiment = replace(an_experiment(runner=KnowingRunner(on_run=lambda task: time.sleep(0.05))), name="example")
+"""
+
+
+def write_experiment(checkout: Path, source: str = EXPERIMENT, name: str = "example") -> None:
+    path = checkout / "experiments" / name / "experiment.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-q", "-m", "Write the experiment")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "experiments.cli", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, **GIT, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def ratchet(checkout: Path, *arguments: str, expect: int = 0) -> str:
+    """What the command prints on stdout, or on stderr where it is expected to fail."""
+    done = subprocess.run(
+        command(*arguments), cwd=checkout, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == expect, done.stderr + done.stdout
+    return done.stderr if expect else done.stdout
+
+
+@pytest.fixture(scope="module")
+def after_a_night(tmp_path_factory) -> Path:
+    from tests.conftest import a_checkout
+
+    root = a_checkout(tmp_path_factory.mktemp("night") / "repository")
+    write_experiment(root)
+    ratchet(root, "run", "example")
+    return root
+
+
+def test_a_night_leaves_git_status_clean_and_says_what_is_proven_and_what_to_type_next(after_a_night):
+    assert git(after_a_night, "status", "--porcelain") == ""
+    status = ratchet(after_a_night, "status")
+    assert "Proven better" in status
+    assert "rounds: 4 of 4 rounds played" in status
+
+
+def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(after_a_night):
+    [status] = json.loads(ratchet(after_a_night, "status", "--json"))
+    assert set(status) == {
+        *(
+            "experiment",
+            "run",
+            "state",
+            "pid",
+            "stop_reason",
+            "live",
+            "working",
+            "rounds",
+            "kept",
+            "score",
+            "score_low",
+        ),
+        *(
+            "score_high",
+            "last_decision",
+            "certified",
+            "gain",
+            "trials",
+            "usage",
+            "interrupted_calls",
+            "seconds",
+            "budget",
+        ),
+    }
+    report = json.loads(ratchet(after_a_night, "report", "example", "--json"))
+    assert report["rounds"][-1]["stop"] == "rounds"
+    findings = json.loads(ratchet(after_a_night, "findings", "example", "--json"))
+    assert findings[0]["tags"] == ["number"]  # the kind that no proposal taught
+    assert (
+        json.loads(ratchet(after_a_night, "sql", "select count(*) as n from trials", "--json"))[0]["n"]
+        == status["trials"]
+    )
+    shown = json.loads(ratchet(after_a_night, "show", findings[0]["examples"][0], "--json"))
+    assert shown["trial"]["score"] == 0
+    assert shown["spans"][0]["operation"] == "grade"
+    assert json.loads(ratchet(after_a_night, "versions", "example", "--json")) == []
+
+
+def test_the_report_is_markdown_with_a_picture_of_the_progress(after_a_night):
+    text = ratchet(after_a_night, "report", "example")
+    assert text.startswith("# example: the night of ")
+    assert "| 1 | Mind the plural. | keep (improved) |" in text
+    [picture] = (after_a_night / "traces" / "data" / "reports").glob("*/progress.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_versions_can_be_diffed_and_compared_by_hand(after_a_night):
+    [status] = json.loads(ratchet(after_a_night, "status", "--json"))
+    assert "+Answer. Know the animal." in ratchet(after_a_night, "diff", status["working"][:10])
+    assert "B is better" in ratchet(after_a_night, "compare", "live", status["working"][:10])
+    assert "B is better" in ratchet(after_a_night, "compare", "live", status["working"][:10])  # from the journal
+
+
+def test_a_version_is_promoted_by_one_commit_rolled_back_and_its_history_told(after_a_night):
+    [status] = json.loads(ratchet(after_a_night, "status", "--json"))
+    (after_a_night / "staged.txt").write_text("mine")
+    git(after_a_night, "add", "staged.txt")
+    before = git(after_a_night, "rev-parse", "HEAD").strip()
+
+    assert "ratchet promote example --yes" in ratchet(after_a_night, "promote", "example", expect=1)
+    ratchet(after_a_night, "promote", "example", "--yes")
+
+    assert git(after_a_night, "rev-parse", "HEAD~1").strip() == before
+    assert git(after_a_night, "diff", "--name-only", "HEAD~1", "HEAD").split() == ["subject/prompts/solve.md"]
+    assert git(after_a_night, "status", "--porcelain").split() == ["A", "staged.txt"]
+    assert "Know the animal" in (after_a_night / "subject" / "prompts" / "solve.md").read_text()
+    message = git(after_a_night, "log", "-1", "--format=%B")
+    assert f"Candidate: {status['certified']}" in message
+    assert "Gain: +" in message
+    assert "v1" in ratchet(after_a_night, "promote", "example", "--yes")  # again: the same one
+    assert ratchet(after_a_night, "sql", "select count(*) from promotions").split() == ["count_star()", "1"]
+
+    ratchet(after_a_night, "rollback", "example", "--yes")
+    history = json.loads(ratchet(after_a_night, "versions", "example", "--json"))
+    assert [(p["number"], p["kind"], p["live"]) for p in history] == [
+        (0, "found", False),
+        (1, "promote", False),
+        (2, "rollback", True),
+    ]
+    assert history[2]["version"] == history[0]["version"] == status["live"]
+    git(after_a_night, "reset", "-q", "--", "staged.txt")
+    (after_a_night / "staged.txt").unlink()
+
+
+def test_the_next_night_starts_from_the_promoted_version(tmp_path):
+    from tests.conftest import a_checkout
+
+    root = a_checkout(tmp_path / "repository")
+    write_experiment(root)
+    ratchet(root, "run", "example")
+    ratchet(root, "promote", "example", "--yes")
+    ratchet(root, "run", "example", "--rounds", "1")
+    [status] = json.loads(ratchet(root, "status", "--json"))
+    live = git(root, "rev-parse", "HEAD:subject").strip()
+    assert status["live"] == live
+    assert status["budget"]["rounds"] == 1
+
+
+def test_a_second_process_is_refused_while_a_run_is_open_and_the_stop_button_ends_it(checkout):
+    write_experiment(checkout, SLOW)
+    process = subprocess.Popen(
+        command("run", "example"), cwd=checkout, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for_trials(checkout, 20)
+        assert "process" in ratchet(checkout, "run", "example", expect=1)
+        begun = time.monotonic()
+        assert str(process.pid) in ratchet(checkout, "stop", "example")
+        assert process.wait(timeout=10) == 3
+        assert time.monotonic() - begun < 8
+    finally:
+        process.kill()
+        process.communicate()
+    [status] = json.loads(ratchet(checkout, "status", "--json"))
+    assert status["stop_reason"] == "stopped"
+    assert "has ended already" in ratchet(checkout, "stop", "example")
+
+
+def test_an_interrupt_keeps_everything_exits_130_and_the_same_command_goes_on(checkout):
+    write_experiment(checkout, SLOW)
+    process = subprocess.Popen(
+        command("run", "example"), cwd=checkout, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    wait_for_trials(checkout, 20)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "everything is kept" in said
+    [status] = json.loads(ratchet(checkout, "status", "--json"))
+    assert status["state"] == "interrupted"
+
+    ratchet(checkout, "run", "example", "--for", "2s", expect=3)
+    [after] = json.loads(ratchet(checkout, "status", "--json"))
+    assert after["run"] == status["run"]
+    assert after["trials"] > status["trials"]
+    assert after["stop_reason"] == "hours"
+
+
+def wait_for_trials(checkout: Path, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = list((checkout / "traces" / "data" / "spool").glob("example-*.jsonl"))
+        if found and found[0].read_text().count('"type":"Trial"') >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not get going")
+
+
+def no_git(root: Path) -> None:
+    import shutil
+
+    shutil.rmtree(root / ".git")
+
+
+def dirty_subject(root: Path) -> None:
+    (root / "subject" / "prompts" / "solve.md").write_text("edited")
+
+
+def subject_elsewhere(root: Path) -> None:
+    write_experiment(root, EXPERIMENT.replace('name="example"', 'name="example", subject="../elsewhere"'))
+
+
+def subject_missing(root: Path) -> None:
+    write_experiment(root, EXPERIMENT.replace('name="example"', 'name="example", subject="nowhere"'))
+
+
+def zero_budget(root: Path) -> None:
+    write_experiment(root, EXPERIMENT + "\nfrom harness.experiment import Budget\nBudget(rounds=0)\n")
+
+
+def broken_file(root: Path) -> None:
+    write_experiment(root, "experiment = nonsense")
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "says"),
+    [
+        (no_git, ("run", "example"), "git init"),
+        (dirty_subject, ("run", "example"), "Commit or stash"),
+        (subject_elsewhere, ("run", "example"), "outside the repository"),
+        (subject_missing, ("run", "example"), "no directory 'nowhere'"),
+        (zero_budget, ("run", "example"), "allows 0 rounds"),
+        (broken_file, ("run", "example"), "does not load: NameError"),
+        (None, ("run", "nothing"), "There are: example"),
+        (None, ("run", "example", "--for", "soon"), "is no duration"),
+        (None, ("run", "example", "--until", "noon"), "is no time of day"),
+        (None, ("run", "example", "--rounds", "0"), "allows 0 rounds"),
+        (None, ("report", "example"), "has not run"),
+        (None, ("promote", "example"), "nothing is proven"),
+        (None, ("rollback", "example"), "nothing to put back"),
+        (None, ("sql", "selec 1"), "DuckDB does not take"),
+        (None, ("show", "nothing"), "no trial is called"),
+    ],
+)
+def test_bad_input_is_a_clear_error_and_exit_code_1(checkout, damage, arguments, says):
+    write_experiment(checkout)
+    if damage:
+        damage(checkout)
+    said = ratchet(checkout, *arguments, expect=1)
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_wrong_usage_is_exit_code_2(checkout):
+    ratchet(checkout, "run", expect=2)
+    ratchet(checkout, "fly", expect=2)
