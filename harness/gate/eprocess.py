@@ -77,8 +77,9 @@ def shrunk_variance(sum_of_squares: float, n: int, v0: float) -> float:
 
 
 def least_detectable(variance: float, n_max: int, alpha: float) -> float:
-    """MDE: the effect that the best test of *n_max* differences proves with 80 % power."""
-    return (Z_80 - NORMAL.inv_cdf(alpha / OVERSHOOT)) * math.sqrt(variance / n_max)
+    """MDE: the effect that the best test of *n_max* differences proves with 80 % power. 0 where *alpha* alone is that
+    much."""
+    return max(Z_80 - NORMAL.inv_cdf(alpha / OVERSHOOT), 0.0) * math.sqrt(variance / n_max)
 
 
 class DeadlineE:

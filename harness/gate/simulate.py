@@ -48,6 +48,8 @@ class Outcomes:
 
 def decide_all(differences: Floats, spec: GateSpec) -> Outcomes:
     """``decide`` for each row of *differences*, which holds ``n_max`` of them."""
+    if differences.shape[1] != spec.n_max:
+        raise ValueError(f"{differences.shape[1]} differences a test that is declared to end after {spec.n_max}")
     paths = len(differences)
     wealth = wealth_paths(differences, spec.alpha, spec.v0)
     sums = differences.cumsum(axis=1)
