@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.models import model
 from harness.protocols import Model
-from harness.text import InvalidText, render, validate
+from harness.text import InvalidText, render, skill_index, validate
 from traces.records import Task
 
 PROMPT = "prompts/solve.md"
@@ -30,4 +30,5 @@ class AgentRunner:
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
         assert not isinstance(self.model, str)
-        return self.model.complete(render(text, PROMPT, task=task.input), seed=seed).text
+        messages = render(text, PROMPT, task=task.input, skills=skill_index(text))
+        return self.model.complete(messages, seed=seed).text
