@@ -297,7 +297,7 @@ def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
 
 def read_verdict(validation: Comparison) -> tuple[str, str]:
     """What a comparison on ``validation`` means for promotion, and why where that needs saying."""
-    if validation.errors > 0.05 * (validation.tasks + validation.errors):
+    if not validation.is_valid:
         return "invalid", f"{validation.errors} pairs lost to infrastructure errors"
     assert validation.verdict is not None
     verdict = validation.verdict.verdict

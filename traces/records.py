@@ -272,6 +272,11 @@ class Comparison(Record):
     errors: int = 0
     """Pairs lost to infrastructure errors after the retries."""
 
+    @property
+    def is_valid(self) -> bool:
+        """Were at most 5 % of the pairs lost? Above that the comparison means nothing."""
+        return self.errors <= 0.05 * (self.tasks + self.errors)
+
 
 class Decision(Record):
     """What became of a proposal."""

@@ -6,14 +6,14 @@ from statistics import fmean, variance
 
 from harness.errors import UserError
 from harness.gate.confidence import confidence_sequence, mean_interval, score_interval
-from harness.gate.eprocess import SEQUENTIAL_COST, GateSpec, decide, least_detectable
+from harness.gate.eprocess import GateSpec, decide, provable_gain
 from harness.gate.lond import alpha_for
 from harness.protocols import Trials
 from harness.trials import is_infrastructure, seed_of
 from traces.records import Comparison, Decision, Split, Task, Trial
 
-LOST_AT_MOST = 0.05
-"""Share of pairs that may be lost to infrastructure errors before a comparison is invalid."""
+V0 = 0.2
+"""Variance expected of paired differences where the incumbent was measured once."""
 
 Pair = tuple[float, float]
 """Mean scores of one cluster: incumbent, candidate."""
@@ -64,7 +64,7 @@ class PairedGate:
         """
         if clusters < self.min_clusters:
             first = alpha_for(self.alpha, self.horizon, 1, 0)
-            gain = SEQUENTIAL_COST * least_detectable(0.2, clusters, first)
+            gain = provable_gain(V0, max(clusters, 1), first)
             raise UserError(
                 f"the validation split has {clusters} clusters, and this gate wants {self.min_clusters}: at {clusters} "
                 f"the smallest gain that a promotion test can prove is about {min(gain, 1.0):.2f}, so a night would "
@@ -79,9 +79,9 @@ class PairedGate:
             return [base, *trials.attempt([candidate], tasks)]
 
         spread = [variance(scores) for task in base.values() if len(scores := self._scores(task) or []) > 1]
-        v0 = 2 * fmean(spread) if spread and fmean(spread) > 0 else 0.2
-        comparison = self._sequential("train", incumbent, candidate, trials, self.keep_alpha, min(v0, 0.2), measure)
-        if comparison.errors > LOST_AT_MOST * comparison.tasks:
+        v0 = min(max(2 * fmean(spread), 0.01), V0) if spread else V0
+        comparison = self._sequential("train", incumbent, candidate, trials, self.keep_alpha, v0, measure)
+        if not comparison.is_valid:
             return Decision(
                 verdict="inconclusive",
                 because="errors",
@@ -103,7 +103,7 @@ class PairedGate:
         def measure(tasks: Sequence[Task]) -> list[dict[str, list[Trial]]]:
             return trials.attempt([live, candidate], tasks)
 
-        return self._sequential(split, live, candidate, trials, alpha, 0.2, measure)
+        return self._sequential(split, live, candidate, trials, alpha, V0, measure)
 
     def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:
         """The gain on all of ``test``, both arms fresh; its interval is clustered and unbiased by any stopping."""

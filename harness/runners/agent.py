@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from harness.models import model
 from harness.protocols import Model
-from harness.text import InvalidText, render, skill_index, validate
+from harness.text import SOLVE, render, validate
 from traces.records import Task
-
-PROMPT = "prompts/solve.md"
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,7 @@ class AgentRunner:
     def check(self, text: Mapping[str, str]) -> None:
         """Raise ``InvalidText`` with everything that is wrong with *text*."""
         validate(text)
-        if PROMPT not in text:
-            raise InvalidText([f"{PROMPT} is missing: it is what the model is asked"])
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
         assert not isinstance(self.model, str)
-        messages = render(text, PROMPT, task=task.input, skills=skill_index(text))
-        return self.model.complete(messages, seed=seed).text
+        return self.model.complete(render(text, SOLVE, task=task.input), seed=seed).text

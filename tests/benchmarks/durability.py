@@ -1,6 +1,6 @@
 """What durability costs: trials a second with a runner that does nothing, and memory over many of them.
 
-    uv run python -m tests.benchmarks.durability [TRIALS]
+uv run python -m tests.benchmarks.durability [TRIALS]
 """
 
 import sys
@@ -56,7 +56,8 @@ def main(trials: int) -> None:
                 ledger.forget(f"round/{number}")
                 if number == 0 or (number + 1) % max(1, rounds // 10) == 0:
                     done = (number + 1) * len(tasks)
-                    print(f"{done:>8,} trials  {done / (time.perf_counter() - begun):>8,.0f} a second  {resident():7.1f} MiB")
+                    rate = done / (time.perf_counter() - begun)
+                    print(f"{done:>8,} trials  {rate:>8,.0f} a second  {resident():7.1f} MiB")
             seconds = time.perf_counter() - begun
         size = sum(p.stat().st_size for p in directory.rglob("*") if p.is_file()) / 2**20
     print(f"durable: {1e6 * seconds / trials:,.0f} µs a trial; bare: {1e6 * bare(tasks, rounds) / trials:,.1f} µs")

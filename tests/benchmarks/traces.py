@@ -1,0 +1,273 @@
+"""What the trace store costs, and what a kill loses: `uv run python -m tests.benchmarks.traces [SPANS] [SECONDS] [KILLS]`.
+
+SPANS are in the table before anything is measured, SECONDS is how long readers and a writer are at it together, KILLS
+how often two writers with their merges are killed with -9.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import quantiles
+
+import duckdb
+
+import traces
+from traces.errors import TracesBusy
+from traces.journal import Journal, read
+from traces.merge import Merger, merge
+from traces.places import database, spool
+from traces.records import Span, Usage
+
+Row = tuple[str, str]
+SPAWN = multiprocessing.get_context("spawn")
+RATE = 1000
+"""Spans a second while readers read."""
+
+
+def main(spans: int, seconds: float, kills: int) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="traces-"))
+    try:
+        print("| measured | found |\n|---|---|")
+        for name, found in rows(directory, spans, seconds, kills):
+            print(f"| {name} | {found} |", flush=True)
+    finally:
+        shutil.rmtree(directory)
+
+
+def rows(directory: Path, spans: int, seconds: float, kills: int) -> Iterator[Row]:
+    yield from appends(directory / "appends")
+    yield from filling(directory / "large", spans)
+    yield from small_merges(directory / "large")
+    yield from lone_reader(directory / "large")
+    for readers in (1, 3):
+        yield from beside_a_run(directory / "large", readers, seconds)
+    yield from unmerged_tail(directory / "tail", 100 << 20)
+    yield from killed(directory / "killed", kills)
+
+
+def span(number: int) -> Span:
+    """About as large as the span of a short model call."""
+    return Span(
+        id=f"{number:032x}",
+        run="night-20261101-120000-abcd",
+        trial=f"night-20261101-120000-abcd/round/{number // 100}/{number:08x}",
+        operation="chat",
+        name="local:smollm2-135m",
+        started=datetime.now(UTC),
+        seconds=0.1,
+        usage=Usage(calls=1, input_tokens=200, cached_tokens=150, output_tokens=8),
+        input_hash=f"{number % 1000:064x}",
+        input_preview="What is the plural of mouse? " * 5,
+        output_hash=f"{number % 100:064x}",
+        output_preview="The plural of mouse is mice.",
+        attributes={"gen_ai.request.model": "smollm2-135m", "gen_ai.response.id": f"{number:024x}"},
+    )
+
+
+# ── alone ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def appends(directory: Path) -> Iterator[Row]:
+    records = [span(number) for number in range(50_000)]
+    path = spool(directory) / "w.jsonl"
+    with Journal(path) as journal:
+        ours = timed(lambda: [journal.append(record) for record in records])
+    lines = path.read_bytes().splitlines(keepends=True)
+    with (directory / "bare").open("wb", buffering=0) as file:
+        bare = timed(lambda: [file.write(line) for line in lines])
+    again = timed(lambda: [line.record() for line in read(path)])
+    count = len(records)
+    yield "appends, one thread", f"{count / ours:,.0f}/s ({ours / bare:.1f} × a bare write of the same bytes)"
+    yield "reading records back", f"{count / again:,.0f}/s"
+    with Journal(path) as journal:
+        durable = timed(lambda: [journal.append(record, durable=True) for record in records[:200]])
+    yield "durable appends (fsync)", f"{200 / durable:,.0f}/s"
+
+
+def filling(directory: Path, spans: int) -> Iterator[Row]:
+    with Journal(spool(directory) / "before.jsonl") as journal:
+        for number in range(spans):
+            journal.append(span(number))
+    before = resident()
+    merged = merge(directory)
+    yield (
+        f"merge of {spans:,} spans ({(spool(directory) / 'before.jsonl').stat().st_size >> 20} MiB)",
+        f"{merged.rows / merged.seconds:,.0f} rows/s in {merged.transactions} transactions; "
+        f"memory + {resident() - before:.0f} MiB; database {database(directory).stat().st_size >> 20} MiB",
+    )
+
+
+def small_merges(directory: Path) -> Iterator[Row]:
+    took: list[float] = []
+    with Journal(spool(directory) / "small.jsonl") as journal:
+        for _ in range(20):
+            for number in range(RATE):
+                journal.append(span(number))
+            took.append(timed(lambda: merge(directory)))
+    yield f"merge of {RATE:,} spans into that", spread(took)
+
+
+def lone_reader(directory: Path) -> Iterator[Row]:
+    plain = [timed(lambda: ask_duckdb(directory)) for _ in range(30)]
+    ours = [timed(lambda: ask(directory)) for _ in range(30)]
+    yield "count by DuckDB alone: open, ask, close", spread(plain)
+    yield "the same by traces.sql", spread(ours)
+
+
+def unmerged_tail(directory: Path, size: int) -> Iterator[Row]:
+    path = spool(directory) / "tail.jsonl"
+    with Journal(path) as journal:
+        number = 0
+        while path.stat().st_size < size:
+            for _ in range(1000):
+                journal.append(span(number))
+                number += 1
+    before = resident()
+    took = timed(lambda: ask(directory))
+    yield (
+        f"traces.sql over {size >> 20} MiB that were never merged",
+        f"{took:.1f} s; memory + {resident() - before:.0f} MiB",
+    )
+
+
+# ── together ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def beside_a_run(directory: Path, readers: int, seconds: float) -> Iterator[Row]:
+    answers: multiprocessing.Queue[tuple[list[float], int]] = SPAWN.Queue()
+    behind: multiprocessing.Queue[tuple[float, int]] = SPAWN.Queue()
+    writer = SPAWN.Process(target=write_steadily, args=(directory, f"steady-{readers}", seconds, behind))
+    asking = [SPAWN.Process(target=ask_all_the_time, args=(directory, seconds, answers)) for _ in range(readers)]
+    for process in (writer, *asking):
+        process.start()
+    lag, unmerged = behind.get()
+    found = [answers.get() for _ in asking]
+    for process in (writer, *asking):
+        process.join()
+    took = [t for times, _ in found for t in times]
+    busy = sum(n for _, n in found)
+    yield (
+        f"{readers} reader{'s' * (readers > 1)} asking without pause, {RATE:,} spans/s arriving, merged each second",
+        f"{spread(took)}; {busy} of {len(took)} gave up; writer late by at most {1000 * lag:.0f} ms, "
+        f"{unmerged:,} lines unmerged at its end",
+    )
+
+
+def write_steadily(
+    directory: Path, name: str, seconds: float, behind: "multiprocessing.Queue[tuple[float, int]]"
+) -> None:
+    """Append at the rate of a run; tell by how much it fell behind, and what the merges had left over."""
+    lag = 0.0
+    with Journal(spool(directory) / f"{name}.jsonl") as journal, Merger(directory):
+        started = time.perf_counter()
+        for number in range(int(seconds * RATE)):
+            due = started + number / RATE
+            if (early := due - time.perf_counter()) > 0.001:
+                time.sleep(early)
+            lag = max(lag, -early)
+            last = number
+            journal.append(span(number))
+        time.sleep(0)
+        unmerged = last + 1 - merged_lines(directory, name)
+    behind.put((lag, unmerged))
+
+
+def merged_lines(directory: Path, writer: str) -> int:
+    query = "SELECT coalesce(max(seq), 0) AS n FROM marks WHERE writer = ?"
+    return int(traces.sql(query, [writer], directory=directory, wait=30)["n"][0])
+
+
+def ask_all_the_time(
+    directory: Path, seconds: float, answers: "multiprocessing.Queue[tuple[list[float], int]]"
+) -> None:
+    took: list[float] = []
+    busy = 0
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        started = time.perf_counter()
+        try:
+            ask(directory)
+        except TracesBusy:
+            busy += 1
+        took.append(time.perf_counter() - started)
+    answers.put((took, busy))
+
+
+def ask(directory: Path) -> None:
+    traces.sql("SELECT name, count(*), sum(output_tokens) FROM spans GROUP BY ALL", directory=directory)
+
+
+def ask_duckdb(directory: Path) -> None:
+    with duckdb.connect(database(directory), read_only=True) as connection:
+        connection.execute("SELECT name, count(*), sum(output_tokens) FROM spans GROUP BY ALL").df()
+
+
+# ── killed ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def killed(directory: Path, kills: int) -> Iterator[Row]:
+    rng = random.Random(5)
+    acknowledged = {name: SPAWN.Value("q", 0) for name in ("one", "two")}
+    for _ in range(kills):
+        running = [
+            SPAWN.Process(target=write_fast, args=(directory, name, acknowledged[name])) for name in acknowledged
+        ]
+        for process in running:
+            process.start()
+        before = {name: value.value for name, value in acknowledged.items()}
+        while any(acknowledged[name].value < before[name] + 10 for name in acknowledged):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.4))
+        for process in running:
+            process.kill()
+            process.join()
+    merge(directory)
+    query = "SELECT count(*) AS n, count(DISTINCT id) AS different FROM spans WHERE writer = ?"
+    written = lost = doubled = 0
+    for name, value in acknowledged.items():
+        counted = traces.sql(query, [name], directory=directory).iloc[0]
+        written += value.value
+        lost += max(0, value.value - int(counted["different"]))
+        doubled += int(counted["n"] - counted["different"])
+    yield f"kill -9, {kills} times", f"{written:,} spans acknowledged, {lost} lost, {doubled} doubled"
+
+
+def write_fast(directory: Path, name: str, acknowledged: "multiprocessing.sharedctypes.Synchronized[int]") -> None:
+    path = spool(directory) / f"{name}.jsonl"
+    with Journal(path) as journal, Merger(directory, every=0.02):
+        number = sum(1 for _ in read(path))  # a line may be there that was not acknowledged any more
+        while True:
+            journal.append(span(number))
+            number += 1
+            acknowledged.value = number
+
+
+# ── figures ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def spread(seconds: list[float]) -> str:
+    cuts = quantiles(seconds, n=20, method="inclusive")
+    return f"p50 {1000 * cuts[9]:.0f} ms, p95 {1000 * cuts[18]:.0f} ms, max {1000 * max(seconds):.0f} ms (n = {len(seconds)})"
+
+
+def resident() -> float:
+    """MiB of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    asked = [*map(int, sys.argv[1:4]), *(100_000, 20, 15)[len(sys.argv) - 1 :]]
+    main(*asked)
