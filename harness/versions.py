@@ -103,9 +103,12 @@ def _directories(path: str) -> list[str]:
     return list(accumulate(path.split("/")[:-1], "{}/{}".format))
 
 
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
 def _has_unseen(path: str) -> bool:
-    """Control characters, and others that a person would not see in a diff."""
-    return any(unicodedata.category(character)[0] == "C" for character in path)
+    """Control characters, line breaks, and others that a person would not see in a diff."""
+    return any(unicodedata.category(character) in _UNSEEN for character in path)
 
 
 _STEERS_GIT = {".git", "git~1", ".gitattributes", ".gitignore", ".gitmodules"}
@@ -174,13 +177,13 @@ def _message(line: str, trailers: Mapping[str, str]) -> str:
     for key in trailers:
         if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", key):
             raise ValueError(f"{key!r} is not the name of a trailer")
-    values = {key: re.sub(r"[\s\x00-\x1f\x7f]+", " ", value).strip() for key, value in trailers.items()}
+    values = {key: re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", value).strip() for key, value in trailers.items()}
     block = "".join(f"{key}: {value}\n" for key, value in values.items() if value)
     return f"{line}\n\n{block}" if block else f"{line}\n"
 
 
 def _trailers(block: str) -> dict[str, str]:
-    pairs = (line.partition(": ") for line in block.splitlines())
+    pairs = (line.partition(": ") for line in block.split("\n"))
     return {key: value for key, colon, value in pairs if colon}
 
 
@@ -257,6 +260,10 @@ def _words(done: CompletedProcess[bytes]) -> str:
     return done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
 
 
+def _lines(output: bytes) -> list[str]:
+    return output.decode().split("\n")[:-1]
+
+
 def _listed(output: bytes) -> list[str]:
     """The items of a command that was asked for ``-z``."""
     return [os.fsdecode(item) for item in output.split(b"\0") if item]
@@ -312,14 +319,13 @@ class Git:
         """
         done = self.attempt(*arguments, stdin=stdin)
         if done.returncode:
-            command = next((word for word in arguments if "-" not in word[:1] and "=" not in word), arguments[0])
-            raise UserError(f"git {command} failed in {self.root}. It says: {_words(done)}")
+            raise UserError(f"git failed in {self.root}. It says: {_words(done)}")
         return done.stdout
 
     def resolve(self, *names: str) -> list[str | None]:
         """The objects that *names* stand for; ``None`` where there is no such object, or more than one."""
         answer = self.ask("cat-file", "--batch-check", stdin="".join(f"{name}\n" for name in names).encode())
-        found = [re.fullmatch(r"([0-9a-f]{40,}) \w+ \d+", line) for line in answer.decode().splitlines()]
+        found = [re.fullmatch(r"([0-9a-f]{40,}) \w+ \d+", line) for line in _lines(answer)]
         return [match and match[1] for match in found]
 
     def commits(self, ids: Iterable[str]) -> dict[str, Commit]:
@@ -343,10 +349,14 @@ class Git:
         # fewer than 100 objects end up loose, as with any other command; to flush the pack they came in is time lost
         settings = ("-c", "core.ignoreCase=false", "-c", "core.fsync=-pack")
         importing = (*settings, "fast-import", "--quiet", "--done", "--date-format=raw")
-        id, tree = self.ask(*importing, stdin=_import_stream(ref, new)).decode().splitlines()
+        id, tree = _lines(self.ask(*importing, stdin=_import_stream(ref, new)))
         if tree.split()[2] != new.result:
             raise RuntimeError(f"git hashed {new.path} to {tree.split()[2]}, we to {new.result}")
         return Commit(id, new.parent, new.when, new.trailers)
+
+    def contains(self, tip: str, commit: str) -> bool:
+        """Is *commit* in the history of *tip*?"""
+        return self.attempt("merge-base", "--is-ancestor", commit, tip).returncode == 0
 
     @contextmanager
     def promoting(self) -> Generator[None]:
@@ -434,16 +444,16 @@ class Repo:
 
 
 def _candidates(git: Git) -> list[Version]:
-    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES).decode()
-    pairs = (line.split(" ") for line in listing.splitlines())
+    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES)
+    pairs = (line.split(" ") for line in _lines(listing))
     return [Version(id=ref.removeprefix(CANDIDATES), commit=commit) for ref, commit in pairs]
 
 
 def _inside(git: Git, path: str) -> str:
     """*path* relative to the top, as git spells it, once it is sure to be a committed directory."""
     posix = PurePosixPath(path)
-    if posix.is_relative_to(git.root.as_posix()):
-        posix = posix.relative_to(git.root.as_posix())
+    if posix.is_absolute() and Path(posix).resolve().is_relative_to(git.root.resolve()):
+        posix = PurePosixPath(Path(posix).resolve().relative_to(git.root.resolve()).as_posix())
     if posix.is_absolute() or ".." in posix.parts:
         raise UserError(
             f"subject {path!r} is outside the repository {git.root}. "
@@ -454,8 +464,11 @@ def _inside(git: Git, path: str) -> str:
             "the subject is the whole repository, so a proposal could edit its own grader. "
             "Move what may be edited into a directory, such as experiments/NAME/harness, and name that."
         )
-    if "\\" in path or _has_unseen(path):
-        raise UserError(f"subject {path!r} has a backslash or a control character. Rename the directory.")
+    if "\\" in path or _has_unseen(path) or str(posix) != str(posix).strip():
+        raise UserError(
+            f"subject {path!r} has a backslash or a control character, or a space at an end, which cannot be written "
+            "into a commit message and read back. Rename the directory."
+        )
     for directory in [*_directories(str(posix)), str(posix)]:
         if (git.root / directory).is_symlink():
             raise UserError(
@@ -481,23 +494,34 @@ def _inside(git: Git, path: str) -> str:
 # ── the second half of a promotion, which is also what finishes one that was cut off ──────────────────────────────
 
 
-def _settle(git: Git) -> Commit | None:
-    """Finish the promotion that is under way: tags, then index and working tree, then its mark.
+def _settle(git: Git) -> None:
+    """Finish the promotion that is under way, if there is one. The caller holds the lock."""
+    commit = _under_way(git)
+    if commit is not None:
+        _complete(git, commit)
+        _unmark(git, commit)
 
-    ``None`` when there was none, or its commit had not reached a branch. Each part looks at what is there, so it can
-    be cut off anywhere and begun again. Where a person edited the same files in between, their edits stay, and so
-    does the mark. The caller holds the lock.
-    """
+
+def _under_way(git: Git) -> Commit | None:
     [pending] = git.resolve(PENDING)
-    if pending is None:
-        return None
-    commit = git.commits([pending])[pending]
-    arrived = git.ask("for-each-ref", "--count=1", f"--contains={pending}", "refs/heads").strip()
+    return git.commits([pending])[pending] if pending else None
+
+
+def _complete(git: Git, commit: Commit) -> bool:
+    """Tags, then index and working tree; ``False`` when the commit has not reached a branch, so there is nothing to do.
+
+    Each part looks at what is there, so it can be cut off anywhere and begun again. Where a person edited the same
+    files in between it raises, and their edits stay.
+    """
+    arrived = bool(git.ask("for-each-ref", "--count=1", f"--contains={commit.id}", "refs/heads").strip())
     if arrived:
         _name(git, commit)
         _bring_home(git, commit)
-    git.ask("update-ref", "-d", PENDING, pending)
-    return commit if arrived else None
+    return arrived
+
+
+def _unmark(git: Git, commit: Commit) -> None:
+    git.ask("update-ref", "-d", PENDING, commit.id)
 
 
 def _name(git: Git, commit: Commit) -> None:
@@ -513,7 +537,7 @@ def _bring_home(git: Git, commit: Commit) -> None:
     """Bring index and working tree up to date, where HEAD has this promotion and no later change of the subject."""
     path = commit.trailers["Subject"]
     here, there = git.resolve(f"HEAD:{path}", f"{commit.id}:{path}")
-    if here == there and git.attempt("merge-base", "--is-ancestor", commit.id, "HEAD").returncode == 0:
+    if here == there and git.contains("HEAD", commit.id):
         _check_out(git, commit)
 
 
@@ -531,7 +555,9 @@ def _check_out(git: Git, commit: Commit, *dry_run: str) -> None:
             f"{number} of {path} adds files where the working tree has others, which git does not track and which "
             f"would be lost: {_named(in_the_way)}. Move them away, then type the same again."
         )
-    git.attempt("update-index", "-q", "--refresh")  # exits 1 where there are edits, which may be elsewhere
+    refreshed = git.attempt("update-index", "--refresh")
+    if refreshed.returncode > 1:  # 1: there are edits, which may be elsewhere
+        raise UserError(f"git cannot write the index of {git.root}. It says: {_words(refreshed)}")
     done = git.attempt("read-tree", "-m", "-u", "--no-recurse-submodules", *dry_run, f"{commit.id}^", commit.id)
     if done.returncode:
         raise UserError(
@@ -619,12 +645,16 @@ class Subject:
         """
         if name == "live":
             return self._at("HEAD")
-        known = self._known() if re.fullmatch("[0-9a-fA-F]{4,}", name) else {}
-        matches = sorted(id for id in known if id.startswith(name.lower()))
+        if re.fullmatch("[0-9a-f]{40,}", name):  # the whole id of a candidate, which the loop asks for each round
+            commit, tree = self._git.resolve(CANDIDATES + name, f"{CANDIDATES}{name}:{self.path}")
+            if commit is not None and tree == name:
+                return Version(id=name, commit=commit)
+        matches = self._beginning(name.lower()) if re.fullmatch("[0-9a-fA-F]{4,}", name) else []
         if len(matches) > 1:
-            raise UserError(f"{name!r} is the beginning of several versions: {_named(matches)}. Type more of it.")
+            ids = _named(sorted(version.id for version in matches))
+            raise UserError(f"{name!r} is the beginning of several versions: {ids}. Type more of it.")
         if matches:
-            return Version(id=matches[0], commit=known[matches[0]])
+            return matches[0]
         names = (f"{name}^{{commit}}", f"{name}^{{commit}}:{self.path}") if name.isprintable() else ()
         found = self._git.resolve(*names)
         if not found or found[0] is None or found[1] is None:
@@ -675,7 +705,8 @@ class Subject:
         id = _id_of(files, parent.id)
         if id == parent.id:
             return parent
-        existing, base = self._git.resolve(CANDIDATES + id, parent.commit)
+        ref = CANDIDATES + id
+        existing, base = self._git.resolve(ref, parent.commit)
         if existing is None and base is None:
             raise UserError(
                 f"commit {parent.commit} of version {parent.id[:12]} is not in {self._git.root} any more, so nothing "
@@ -693,7 +724,12 @@ class Subject:
                 changes=dict.fromkeys(before.keys() - files.keys()) | changed,
                 result=id,
             )
-            existing = self._git.write_commit(CANDIDATES + id, new).id
+            try:
+                existing = self._git.write_commit(ref, new).id
+            except UserError:
+                [existing] = self._git.resolve(ref)  # another thread or process may have been quicker
+                if existing is None:
+                    raise
         self._remember(id, files)
         return Version(id=id, commit=existing)
 
@@ -744,10 +780,16 @@ class Subject:
             UserError: as ``promote``, or there is nothing to go back to.
         """
         with self._git.promoting():
-            finished = _settle(self._git)
+            pending = _under_way(self._git)
+            arrived = pending is not None and _complete(self._git, pending)
             place = self._place(branch)
-            if finished is not None and _asked_for(finished.trailers, experiment, to):
-                return self._promotion(finished, place.branch)
+            if pending is not None:
+                here = arrived and self._git.contains(place.tip, pending.id)
+                same = here and _asked_for(pending.trailers, experiment, to)
+                done = self._promotion(pending, place.branch) if same else None
+                _unmark(self._git, pending)  # last of all: without the mark, to ask again is to ask for one more
+                if done is not None:
+                    return done
             history = self.history(experiment)
             target = _before(history, place.live) if to is None else _numbered(history, to)
             if target is None:
@@ -850,12 +892,14 @@ class Subject:
             self._dates[commit] = self._git.commits([commit])[commit].when
         return self._dates[commit]
 
-    def _known(self) -> dict[str, str]:
-        """Version → a commit that has it at this path: candidates, and all that was ever committed here or promoted."""
+    def _beginning(self, start: str) -> list[Version]:
+        """Versions whose id begins so: candidates, and all that was ever committed here or promoted."""
+        tried = [version.commit for version in _candidates(self._git) if version.id.startswith(start)]
         past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
-        commits = [*(version.commit for version in _candidates(self._git)), *reversed(past)]
+        commits = [*tried, *reversed(past)]
         trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in commits))
-        return {tree: commit for commit, tree in zip(commits, trees, strict=True) if tree is not None}
+        known = {tree: commit for commit, tree in zip(commits, trees, strict=True) if tree is not None}
+        return [Version(id=tree, commit=commit) for tree, commit in known.items() if tree.startswith(start)]
 
     def _tags(self, experiment: str) -> dict[int, str]:
         """Number → commit, in order."""
@@ -866,22 +910,24 @@ class Subject:
                 "Rename it, with letters, digits, - and _ only."
             )
         form = "--format=%(refname) %(objectname) %(*objectname)"
-        lines = self._git.ask("for-each-ref", form, prefix.rpartition("/")[0]).decode().splitlines()
+        lines = _lines(self._git.ask("for-each-ref", form, prefix.rpartition("/")[0]))
         fields = [line.removeprefix(prefix).split() for line in lines]
         return dict(sorted((int(number), oids[-1]) for number, *oids in fields if number.isdecimal()))
 
     def _place(self, branch: str | None) -> _Place:
         current = self._git.attempt("symbolic-ref", "-q", "HEAD").stdout.decode().strip()
-        if branch is None and not current:
+        ref = current if branch is None else self._ref(branch)
+        if ref == current:
+            self._refuse_unfinished()
+        if not ref:
             raise UserError(
                 "HEAD is detached: no branch is checked out that a promotion could go to. "
                 "Check one out (git switch BRANCH), or add --branch NAME."
             )
-        ref = current if branch is None else self._ref(branch)
         tip, head = self._git.resolve(ref, "HEAD")
-        if ref == current:
-            self._refuse_unfinished()
-        elif elsewhere := self._git.ask("for-each-ref", "--format=%(worktreepath)", ref).decode().strip():
+        if ref != current and (
+            elsewhere := self._git.ask("for-each-ref", "--format=%(worktreepath)", ref).decode().strip()
+        ):
             raise UserError(
                 f"branch {ref.removeprefix('refs/heads/')!r} is checked out at {elsewhere}, whose files would fall "
                 "behind. Type the same there, or name another branch."
@@ -931,10 +977,12 @@ class Subject:
             expected = "0" * len(place.tip) if place.is_new else place.tip
             self._git.ask("update-ref", "-m", f"ratchet: {line}", f"refs/heads/{place.branch}", commit.id, expected)
         except UserError:
-            self._git.ask("update-ref", "-d", PENDING, commit.id)
+            _unmark(self._git, commit)
             raise
-        _settle(self._git)
-        return self._promotion(commit, place.branch)
+        _complete(self._git, commit)
+        done = self._promotion(commit, place.branch)
+        _unmark(self._git, commit)
+        return done
 
     def _numbers(self, experiment: str, live: str) -> tuple[int, int]:
         """The number of the live version, which may be about to get its first, and the number of what replaces it."""

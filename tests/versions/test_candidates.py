@@ -1,0 +1,212 @@
+"""Candidates: written past the working tree, the same for the same edits, and nothing else changes."""
+
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.versions import InvalidEdit, Repo, RunGit, Subject, applied, run_git
+from tests.versions.conftest import FILES, SUBJECT, UserGit, write
+from traces.records import Edit
+
+BETTER = [Edit(path="prompts/solve.md", text="# system\nAnswer with one word, in lower case.\n")]
+
+
+def snapshot(root: Path, user_git: UserGit) -> tuple[object, ...]:
+    """All that is the user's: files, index, branches, tags, configuration."""
+    files = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and ".git" not in p.parts}
+    own = {name: (root / ".git" / name).read_bytes() for name in ("index", "HEAD", "config")}
+    return files, own, user_git(root, "for-each-ref", "refs/heads", "refs/tags"), user_git(root, "stash", "list")
+
+
+def test_a_candidate_is_a_version_with_the_edits_and_the_user_notices_nothing(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    write(root / "src/app.py", "print(2)\n")
+    user_git(root, "add", "src/app.py")
+    write(root / "src/app.py", "print(3)\n")
+    before = snapshot(root, user_git)
+
+    edits = [*BETTER, Edit(path="skills/größe/SKILL.md", text=None), Edit(path="rubrics/neu »1«.toml", text="x = 1\n")]
+    candidate = subject.candidate(subject.live(), edits)
+
+    assert subject.text(candidate.id) == applied(FILES, edits)
+    assert Repo(root, run).subject(SUBJECT).text(candidate.id) == applied(FILES, edits)
+    assert user_git(root, "rev-parse", f"{candidate.commit}:{SUBJECT}").strip() == candidate.id
+    assert user_git(root, "rev-parse", f"refs/ratchet/candidates/{candidate.id}").strip() == candidate.commit
+    assert snapshot(root, user_git) == before
+
+
+def test_its_commit_is_the_whole_repository_with_only_the_edits_changed(
+    root: Path, subject: Subject, user_git: UserGit
+):
+    candidate = subject.candidate(subject.live(), BETTER)
+
+    changed = user_git(root, "-c", "core.quotePath=false", "diff", "--name-only", "HEAD", candidate.commit).splitlines()
+    assert changed == [f"{SUBJECT}/prompts/solve.md"]
+    user_git(root, "worktree", "add", "-q", str(root.parent / "tried"), candidate.commit)
+    assert (root.parent / "tried/src/app.py").exists()
+    assert user_git(root, "fsck", "--strict") == ""
+
+
+def test_the_same_edits_give_the_same_commit_again_also_after_it_was_forgotten(root: Path, repo: Repo, run: RunGit):
+    live = repo.subject(SUBJECT).live()
+    first = repo.subject(SUBJECT).candidate(live, BETTER)
+    again = repo.subject(SUBJECT).candidate(live, BETTER)
+    repo.forget([first.id, "0" * 40])
+    assert repo.candidates() == []
+    afresh = Repo(root, run).subject(SUBJECT).candidate(live, BETTER)
+
+    assert first == again == afresh
+    assert repo.candidates() == [first]
+
+
+def test_a_version_that_is_reached_by_another_way_stays_the_candidate_that_it_was(subject: Subject):
+    other = [Edit(path="prompts/plan.md", text="Plan well.\n")]
+    live = subject.live()
+
+    ab = subject.candidate(subject.candidate(live, BETTER), other)
+    ba = subject.candidate(subject.candidate(live, other), BETTER)
+
+    assert ab == ba
+
+
+@pytest.mark.parametrize("edits", [[], [Edit(path="prompts/plan.md", text=FILES["prompts/plan.md"])]])
+def test_edits_that_change_nothing_give_the_parent(repo: Repo, subject: Subject, edits: list[Edit]):
+    live = subject.live()
+
+    assert subject.candidate(live, edits) == live
+    assert repo.candidates() == []
+
+
+def test_an_invalid_edit_writes_nothing(repo: Repo, subject: Subject):
+    with pytest.raises(InvalidEdit):
+        subject.candidate(subject.live(), [*BETTER, Edit(path="../grader.py", text="cheat")])
+
+    assert repo.candidates() == []
+
+
+def test_files_keep_their_modes_and_new_ones_are_not_executable(root: Path, subject: Subject, user_git: UserGit):
+    edits = [Edit(path="run me.sh", text="#!/bin/sh\nexit 1\n"), Edit(path="new.sh", text="#!/bin/sh\n")]
+    candidate = subject.candidate(subject.live(), edits)
+
+    listing = user_git(root, "ls-tree", candidate.id).splitlines()
+    assert {line.split("\t")[1]: line[:6] for line in listing if "sh" in line} == {
+        "run me.sh": "100755",
+        "new.sh": "100644",
+    }
+
+
+def test_line_endings_and_filters_of_the_user_do_not_reach_a_version(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    user_git(root, "config", "core.autocrlf", "true")
+    user_git(root, "config", "filter.shout.clean", "tr a-z A-Z")
+    write(root / ".gitattributes", "*.loud filter=shout\n*.txt text eol=crlf\n")
+    text = {
+        "a.loud": "quiet\r\nlines\n",
+        "b.txt": "one\r\ntwo\n",
+        "c": "\r\n",
+        "d": "no newline",
+        "e": "\ufeff\0é\u2028",
+    }
+
+    candidate = subject.candidate(subject.live(), [Edit(path=path, text=t) for path, t in text.items()])
+
+    assert Repo(root, run).subject(SUBJECT).text(candidate.id) == {**FILES, **text}
+
+
+def test_an_id_can_be_asked_for_without_writing_anything(repo: Repo, subject: Subject):
+    live = subject.live()
+    id = subject.version_id(live.id, BETTER)
+
+    assert repo.candidates() == []
+    assert subject.candidate(live, BETTER).id == id
+    with pytest.raises(InvalidEdit):
+        subject.version_id(live.id, [Edit(path="none", text=None)])
+
+
+def test_a_parent_whose_commit_is_gone_is_an_error_for_the_user(repo: Repo, subject: Subject):
+    live = subject.live().model_copy(update={"commit": "1234" * 10})
+
+    with pytest.raises(UserError, match=r"is not in .* any more"):
+        subject.candidate(live, BETTER)
+
+
+def test_threads_may_share_a_subject(root: Path, subject: Subject):
+    live = subject.live()
+
+    def attempt(n: int) -> tuple[str, str]:
+        candidate = subject.candidate(live, [Edit(path="prompts/plan.md", text=f"Plan {n % 4}.\n")])
+        return candidate.id, subject.text(candidate.id)["prompts/plan.md"]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(attempt, range(24)))
+
+    assert len({id for id, _ in found}) == 4
+    assert [text for _, text in found] == [f"Plan {n % 4}.\n" for n in range(24)]
+    assert list((root / ".git").glob("fast_import_crash*")) == []
+
+
+def test_a_linked_checkout_sees_the_candidates_of_the_others(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    candidate = subject.candidate(subject.live(), BETTER)
+    user_git(root, "worktree", "add", "-q", "-b", "side", str(root.parent / "linked"))
+
+    linked = Repo.find(root.parent / "linked", run).subject(SUBJECT)
+
+    assert linked.candidate(linked.live(), BETTER) == candidate
+
+
+def test_a_repository_that_hashes_with_sha256_works_too(tmp_path: Path, run: RunGit, user_git: UserGit):
+    user_git(tmp_path, "init", "-q", "--object-format=sha256")
+    write(tmp_path / "harness/prompts/solve.md", "Solve.\n")
+    user_git(tmp_path, "add", "-A")
+    user_git(tmp_path, "commit", "-q", "-m", "Start")
+    subject = Repo.find(tmp_path, run).subject("harness")
+
+    candidate = subject.candidate(subject.live(), BETTER)
+
+    assert len(candidate.id) == 64
+    assert (
+        subject.promote(candidate, experiment="x", replaces=subject.live().id, trailers={}).commit
+        == user_git(tmp_path, "rev-parse", "HEAD").strip()
+    )
+
+
+NAMES = st.sampled_from(["a", "a.b", "a-b", "a0", "ä", "z z", "A", '"q"', "prompts"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join) | st.sampled_from(sorted(FILES))
+EDITS = st.lists(st.builds(Edit, path=PATHS, text=st.none() | st.text(max_size=8)), max_size=4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sequence=st.lists(EDITS, max_size=5))
+def test_after_any_sequence_of_edits_git_holds_what_a_dictionary_would(
+    template: Path, environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory, sequence: list[list[Edit]]
+):
+    root = tmp_path_factory.getbasetemp() / "any sequence"
+    if not root.exists():
+        shutil.copytree(template, root)
+    repo = Repo(root, partial(run_git, environ=environ))
+    subject = repo.subject(SUBJECT)
+    version, model = subject.live(), dict(FILES)
+
+    for edits in sequence:
+        try:
+            changed = applied(model, edits)
+        except InvalidEdit:
+            with pytest.raises(InvalidEdit):
+                subject.candidate(version, edits)
+            continue
+        candidate = subject.candidate(version, edits)
+        assert (candidate.id == version.id) == (changed == model)
+        version, model = candidate, changed
+
+    assert repo.subject(SUBJECT).text(version.id) == model  # a new one, which remembers nothing
