@@ -37,7 +37,7 @@ class Slots:
     """The placeholders that a prompt is filled with."""
 
     must: frozenset[str]
-    """Each has to be used: a prompt that leaves one out would ask every task the same."""
+    """Each has to be shown always: a prompt that leaves it out would ask every task the same."""
     may: frozenset[str] = frozenset()
 
     @property
@@ -111,6 +111,8 @@ class _Turn:
     template: Template
     uses: Mapping[str, int]
     """Placeholder → the first line of the file that uses it."""
+    shows: frozenset[str]
+    """Placeholders that it always shows, whatever the conditions come to."""
     constant: str | None
     """What it renders to when it uses nothing."""
 
@@ -154,7 +156,7 @@ def escape(literal: str) -> str:
     return "".join([_quoted(around[0]), inside, _quoted(around[1])])
 
 
-_NEEDS_QUOTES = re.compile(r"\{(?=[{%#])|\{\Z|\r")  # what opens a tag, also together with text that follows
+_NEEDS_QUOTES = re.compile(r"\{(?=[{%#\r]|\Z)|\r")  # a brace that opens a tag, or would once a tag follows it
 
 
 def _quoted(literal: str) -> str:
@@ -246,7 +248,9 @@ def _compile(part: _Part) -> _Turn | tuple[int, str]:
         return part.line + line - 1, f"not a template that Jinja2 can read: {e.message}"
     except (ValueError, SyntaxError, RecursionError) as e:  # a number of 5,000 digits, 100 ifs in each other
         return part.line, f"not a template that Jinja2 can read: {type(e).__name__}"
-    return _Turn(part, template, uses, None if uses else template.render())
+    always = [node for output in tree.body if isinstance(output, nodes.Output) for node in output.nodes]
+    shows = frozenset(node.name for node in always if isinstance(node, nodes.Name))
+    return _Turn(part, template, uses, shows, None if uses else template.render())
 
 
 @lru_cache(maxsize=512)  # a version's prompts are rendered for every trial
@@ -267,8 +271,8 @@ def _prompt_problems(path: str, source: str, slots: Slots) -> list[str]:
         if name not in slots.names
     ]
     problems += [
-        f"{path}: {{{{ {name} }}}} is not used, and without it no trial would see its {name}"
-        for name in sorted(slots.must - uses.keys())
+        f"{path}: {{{{ {name} }}}} is not always filled in, and without it a trial would not see its {name}"
+        for name in sorted(slots.must.difference(*(turn.shows for turn in chat.turns)))
     ]
     return problems
 

@@ -88,9 +88,10 @@ def test_messages_in_an_order_that_a_provider_would_refuse_are_named_with_their_
     assert found.startswith(f"prompts/solve.md:{line}: ")
 
 
-def test_a_prompt_that_leaves_the_task_out_is_refused():
-    assert problems({SOLVE: "# user\nHello"}) == [
-        "prompts/solve.md: {{ task }} is not used, and without it no trial would see its task"
+@pytest.mark.parametrize("message", ["Hello", "{% if task %}Hello{% endif %}", "{% if skills %}{{ task }}{% endif %}"])
+def test_a_prompt_that_may_leave_the_task_out_is_refused(message):
+    assert problems({SOLVE: f"# user\n{message}"}) == [
+        "prompts/solve.md: {{ task }} is not always filled in, and without it a trial would not see its task"
     ]
 
 
@@ -117,7 +118,7 @@ def test_a_runner_of_ones_own_says_which_prompts_it_fills():
     assert problems({"prompts/ask.md": "# user\n{{ question }}"}, prompts=prompts) == []
     assert problems({"prompts/ask.md": "# user\n{{ task }}"}, prompts=prompts) == [
         "prompts/ask.md:2: unknown placeholder 'task'; known here: hint, question",
-        "prompts/ask.md: {{ question }} is not used, and without it no trial would see its question",
+        "prompts/ask.md: {{ question }} is not always filled in, and without it a trial would not see its question",
     ]
     assert (
         problems({"prompts/ask.md": "# user\n{{ question }}", "prompts/b.md": "# user\n{{ hint }}"}, prompts=prompts)
@@ -184,7 +185,7 @@ def test_all_problems_are_told_at_once():
     assert problems({SOLVE: "# user\n{{ tsk }}", "notes.txt": ""}) == [
         "notes.txt: not a place for harness text, which is prompts/*.md, skills/NAME/SKILL.md and rubrics/*.toml",
         "prompts/solve.md:2: unknown placeholder 'tsk'; known here: skills, task",
-        "prompts/solve.md: {{ task }} is not used, and without it no trial would see its task",
+        "prompts/solve.md: {{ task }} is not always filled in, and without it a trial would not see its task",
     ]
 
 
@@ -207,6 +208,7 @@ def test_a_value_is_never_read_as_a_template_or_as_a_message(value):
 
 
 @given(LITERALS, LITERALS)
+@example("{", "{\r0")
 def test_any_example_that_is_escaped_renders_as_it_was(question, answer):
     chat = write_chat(
         [
@@ -243,9 +245,10 @@ def test_what_was_read_once_is_written_and_read_the_same_for_ever(source):
     assert parse_chat(write_chat(messages)) == messages
 
 
-@given(
-    st.lists(st.one_of(LITERALS, st.just("\n# user\n"), st.just("\n# assistant\n"), st.just("{{ task }}"))).map("".join)
-)
-def test_whatever_validates_also_renders(source):
+TAGS = ["\n# user\n", "\n# assistant\n", "{{ task }}", "{% if skills %}", "{% if task %}", "{% else %}", "{% endif %}"]
+
+
+@given(st.lists(st.one_of(LITERALS, st.sampled_from(TAGS))).map("".join).map("# user\n{}".format))
+def test_whatever_validates_also_renders_and_shows_the_task(source):
     if not problems({SOLVE: source}):
         assert any("the task" in message.content for message in render({SOLVE: source}, task="the task"))
