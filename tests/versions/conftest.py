@@ -51,7 +51,7 @@ def user_git(environ: Mapping[str, str]) -> UserGit:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, user_git: UserGit) -> Path:
     root = tmp_path_factory.mktemp("template")
-    user_git(root, "init", "-q", "-b", "main")
+    user_git(root, "init", "-q", "-b", "main", "--template=")
     for name, text in {"README.md": "Read me.\n", "src/app.py": "print(1)\n"}.items():
         write(root / name, text)
     for name, text in FILES.items():

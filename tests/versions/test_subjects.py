@@ -18,7 +18,7 @@ def test_the_checkout_is_found_from_any_directory_inside_it(root: Path, run: Run
 def test_no_repository_an_empty_one_and_no_git_each_say_what_to_type(tmp_path: Path, run: RunGit, user_git: UserGit):
     with pytest.raises(UserError, match=r"not in a git repository.*git init"):
         Repo.find(tmp_path, run)
-    user_git(tmp_path, "init", "-q")
+    user_git(tmp_path, "init", "-q", "--template=")
     with pytest.raises(UserError, match=r"no commit yet.*git commit"):
         Repo.find(tmp_path, run)
     with pytest.raises(UserError, match=r"git was not found.*Install"):
