@@ -22,17 +22,19 @@ STYLES = {"keep": "green", "discard": "dim", "inconclusive": "yellow"}
 def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generator[Callable[[Round], None]]:
     """Within, call what this yields with each round."""
     rounds: list[Round] = []
-    console.print(opening(experiment, ledger), highlight=False, soft_wrap=True)
+    console.print(opening(experiment, ledger), highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
 
         def show(round: Round) -> None:
-            console.print(round_line(round), highlight=False, soft_wrap=True)
+            console.print(round_line(round), highlight=False, markup=False, soft_wrap=True)
 
         yield show
         return
     with Live(get_renderable=lambda: board(ledger, rounds), console=console, refresh_per_second=4):
         yield rounds.append
-    console.print(*[round_line(r) for r in rounds if r.certification or r.stop], sep="\n", highlight=False)
+    console.print(
+        *[round_line(r) for r in rounds if r.certification or r.stop], sep="\n", highlight=False, markup=False
+    )
 
 
 def opening(experiment: Experiment, ledger: Ledger) -> str:

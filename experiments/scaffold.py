@@ -1,10 +1,13 @@
 """``ratchet new``: an experiment that runs as it is, to be made one's own."""
 
+import json
 from pathlib import Path
 
 from harness.errors import UserError
 
 TEMPLATE = Path(__file__).parent / "template"
+KINDS = ("number", "place", "sentiment")
+"""Of the tasks of word_tasks, those that a new experiment begins with."""
 
 
 def write(start: Path, name: str) -> list[Path]:
@@ -29,4 +32,7 @@ def write(start: Path, name: str) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(source.read_text(encoding="utf-8").replace("NAME", name), encoding="utf-8")
             written.append(path)
-    return written
+    tasks = target / "tasks.jsonl"
+    lines = (Path(__file__).parent / "word_tasks" / "tasks.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    tasks.write_text("".join(line for line in lines if json.loads(line)["tags"][0] in KINDS), encoding="utf-8")
+    return [*written, tasks]

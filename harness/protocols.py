@@ -30,8 +30,10 @@ class Reply:
 
 
 class Model(Protocol):
-    name: str
-    """As the user wrote it, ``provider:model``."""
+    @property
+    def name(self) -> str:
+        """As the user wrote it, ``provider:model``."""
+        ...
 
     def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
         """Answer the chat.
@@ -110,14 +112,25 @@ class Trials(Protocol):
 
 
 class Gate(Protocol):
-    repeats: int
-    """How often the incumbent is measured on ``train``."""
-    checkpoints: int
-    """How many certifications a run declares."""
-    alpha: float
-    """The error budget over the lifetime of a validation split."""
-    horizon: int
-    """Over how many certifications it is spread."""
+    @property
+    def repeats(self) -> int:
+        """How often the incumbent is measured on ``train``."""
+        ...
+
+    @property
+    def checkpoints(self) -> int:
+        """How many certifications a run declares."""
+        ...
+
+    @property
+    def alpha(self) -> float:
+        """The error budget over the lifetime of a validation split."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Over how many certifications it is spread."""
+        ...
 
     def check(self, clusters: int) -> None:
         """Raise ``UserError`` for a validation split of so few *clusters* that nothing could be proven on it."""

@@ -17,9 +17,9 @@ POLL = 0.25
 """Seconds between two looks at the stop button while trials are under way."""
 RETRIES = 2
 """How often a task is attempted again, both arms together, after an infrastructure error."""
-TRANSIENT = frozenset({"rate_limit", "overloaded", "timeout", "connection", "malformed"})
+TRANSIENT = frozenset({"rate_limit", "overloaded", "server_error", "unavailable", "timeout", "connection", "malformed"})
 """Model errors that say nothing about the version."""
-HOPELESS = frozenset({"auth", "not_found"})
+HOPELESS = frozenset({"auth", "quota", "not_found"})
 """Model errors that every further call would meet."""
 
 

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from experiments.word_tasks.experiment import HERE, experiment
-
 from analysis.proposers import BlindProposer, ExampleProposer
+from experiments.word_tasks.experiment import HERE, experiment
 from harness.experiment import Budget
 from harness.gate import PairedGate
 from harness.gate.confidence import mean_interval, score_interval
