@@ -291,11 +291,17 @@ def status(
         )
         for round in night.rounds[-3:]:
             say("  " + round_line(round).replace("\n", "\n  "))
+        say("  runs so far ended by: " + (", ".join(f"{k} {v}" for k, v in fields["ends"].items()) or "none did"))
         say("  " + reporting.proven(night).replace("**", "").replace("`", ""))
 
 
 def status_fields(directory: Path, night: Night) -> dict[str, Any]:
     """One object of ``ratchet status --json``; README lists the fields."""
+    ends = traces.sql(
+        "select reason, count(*) as n from stops join runs on runs.id = stops.run where experiment = ? group by all",
+        (night.run.experiment,),
+        directory=directory,
+    )
     held = night.ended is None and is_held(journal_file(directory, night.run.id))
     state = night.state if night.ended or night.stop else "running" if held else "interrupted"
     last = night.tries[-1] if night.tries else None
@@ -305,6 +311,7 @@ def status_fields(directory: Path, night: Night) -> dict[str, Any]:
         "state": state,
         "pid": night.pid if held else None,
         "stop_reason": night.state if night.ended or state == "stopped" else None,
+        "ends": {str(row.reason): int(str(row.n)) for row in ends.itertuples()},
         "live": night.run.live,
         "working": night.working,
         "rounds": len(night.tries),

@@ -63,12 +63,8 @@ class Night:
         if number > 0:
             round = self.try_a_change(round, rounds)
         else:
-            hidden = self.experiment.split("validation")
-            self.experiment.gate.check(len({task.cluster or task.id for task in hidden}))
-        base = self.trials(number).baseline(round.working, self.experiment.gate.repeats)
-        if number == 0:
-            check_baseline(self.experiment, base)
-        score, low, high = self.experiment.gate.score(base) or (None, None, None)
+            self.refuse_in_vain()
+        score, low, high = self.score(round) or (None, None, None)
         certification = self.checkpoint([*rounds, round])
         if round.working != incumbent:
             self.ledger.forget(f"train/{incumbent}")
@@ -83,6 +79,30 @@ class Night:
                 "seconds": perf_counter() - clock,
             }
         )
+
+    def refuse_in_vain(self) -> None:
+        """Raise before anything is bought, if the night could come to nothing.
+
+        Raises:
+            UserError: the validation split is too small.
+            InvalidText: the live version does not render.
+        """
+        hidden = self.experiment.split("validation")
+        self.experiment.gate.check(len({task.cluster or task.id for task in hidden}))
+        if isinstance(self.experiment.runner, Checks):
+            self.experiment.runner.check(self.subject.text(self.ledger.run.live))
+
+    def score(self, round: Round) -> tuple[float, float, float] | None:
+        """Mean train score of the version that *round* ends with; bought afresh if it is a new one."""
+        try:
+            base = self.trials(round.number).baseline(round.working, self.experiment.gate.repeats)
+        except BudgetSpent:
+            if round.working == round.incumbent:
+                raise
+            return None  # what was kept stays kept; the next round finds the budget spent
+        if round.number == 0:
+            check_baseline(self.experiment, base)
+        return self.experiment.gate.score(base)
 
     def try_a_change(self, round: Round, rounds: Sequence[Round]) -> Round:
         """Ask for a proposal, make it a version, and let the gate decide."""

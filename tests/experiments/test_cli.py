@@ -16,6 +16,23 @@ from dataclasses import replace
 from tests.world import an_experiment, some_tasks
 experiment = replace(an_experiment(tasks=some_tasks(60)), name="example")
 """
+HANGING = """
+import time
+from dataclasses import replace
+from tests.world import KnowingRunner, an_experiment
+seen = []
+def hang(task):
+    seen.append(task)
+    time.sleep(0.01 if len(seen) < 40 else 60)
+experiment = replace(an_experiment(runner=KnowingRunner(on_run=hang)), name="example")
+"""
+AGENT = """
+from dataclasses import replace
+from harness.runners import AgentRunner
+from harness.testing import ScriptedModel
+from tests.world import an_experiment
+experiment = replace(an_experiment(runner=AgentRunner(ScriptedModel("x"))), name="example")
+"""
 SLOW = """
 import time
 from dataclasses import replace
@@ -37,7 +54,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, **GIT, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    keyless = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    return {**keyless, **GIT, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
 def ratchet(checkout: Path, *arguments: str, expect: int = 0) -> str:
@@ -75,6 +93,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
             "state",
             "pid",
             "stop_reason",
+            "ends",
             "live",
             "working",
             "rounds",
@@ -168,8 +187,8 @@ def test_the_next_night_starts_from_the_promoted_version(tmp_path):
     assert status["budget"]["rounds"] == 1
 
 
-def test_a_second_process_is_refused_while_a_run_is_open_and_the_stop_button_ends_it(checkout):
-    write_experiment(checkout, SLOW)
+def test_a_second_process_is_refused_while_a_run_is_open_and_the_stop_button_ends_it_even_if_a_trial_hangs(checkout):
+    write_experiment(checkout, HANGING)
     process = subprocess.Popen(
         command("run", "example"), cwd=checkout, env=environment(), stderr=subprocess.PIPE, text=True
     )
@@ -236,6 +255,37 @@ def subject_missing(root: Path) -> None:
     write_experiment(root, EXPERIMENT.replace('name="example"', 'name="example", subject="nowhere"'))
 
 
+def invalid_prompt(root: Path) -> None:
+    (root / "subject" / "prompts" / "solve.md").write_text("# user\n{{ tsak }}\n")
+    write_experiment(root, AGENT)
+
+
+def invalid_skill(root: Path) -> None:
+    (root / "subject" / "skills" / "count").mkdir(parents=True)
+    (root / "subject" / "skills" / "count" / "SKILL.md").write_text("---\nname: other\n---\n")
+    write_experiment(root, AGENT)
+
+
+def invalid_rubric(root: Path) -> None:
+    (root / "subject" / "rubrics").mkdir()
+    (root / "subject" / "rubrics" / "good.toml").write_text("criteria = []")
+    write_experiment(root, AGENT)
+
+
+def unknown_model(root: Path) -> None:
+    write_experiment(root, AGENT.replace('ScriptedModel("x")', '"local:gpt-9"'))
+
+
+def missing_key(root: Path) -> None:
+    write_experiment(root, AGENT.replace('ScriptedModel("x")', '"anthropic:claude"'))
+
+
+def one_task(root: Path) -> None:
+    write_experiment(
+        root, EXPERIMENT.replace("some_tasks(60)", "[t for t in some_tasks(9) if t.split != 'validation']")
+    )
+
+
 def zero_budget(root: Path) -> None:
     write_experiment(root, EXPERIMENT + "\nfrom harness.experiment import Budget\nBudget(rounds=0)\n")
 
@@ -252,6 +302,12 @@ def broken_file(root: Path) -> None:
         (subject_elsewhere, ("run", "example"), "outside the repository"),
         (subject_missing, ("run", "example"), "no directory 'nowhere'"),
         (zero_budget, ("run", "example"), "allows 0 rounds"),
+        (invalid_prompt, ("run", "example"), "tsak"),
+        (invalid_skill, ("run", "example"), "skills/count/SKILL.md"),
+        (invalid_rubric, ("run", "example"), "rubrics/good.toml"),
+        (unknown_model, ("run", "example"), "'local:gpt-9' does not exist"),
+        (missing_key, ("run", "example"), "ANTHROPIC_API_KEY"),
+        (one_task, ("run", "example"), "has 0 validation tasks"),
         (broken_file, ("run", "example"), "does not load: NameError"),
         (None, ("run", "nothing"), "There are: example"),
         (None, ("run", "example", "--for", "soon"), "is no duration"),
