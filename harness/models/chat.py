@@ -1,0 +1,182 @@
+"""A model behind an HTTP API: each request announced to the meter, timed, priced, and retried where that helps."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Final
+
+from harness.errors import ModelError
+from harness.meter import meter
+from harness.models.prices import Price, list_price
+from harness.models.retry import Retry
+from harness.models.wire import Answer, Api, Failure, Request
+from harness.protocols import Message, Reply
+from traces import otel
+from traces.journal import clean_text
+from traces.records import Span, Text, Usage, now
+
+REQUEST_ID: Final = "ratchet.request_id"
+"""The provider's id of the request, to quote to its support."""
+STATUS: Final = "http.response.status_code"
+ESTIMATED: Final = "ratchet.usage.estimated"
+"""The provider did not say what the request used, or may have done work that it did not answer for."""
+
+PREVIEW = 200
+
+
+@dataclass(frozen=True)
+class ChatModel:
+    """A model to talk to. Cheap: nothing is opened before the first call, and all copies share what is opened.
+
+    What ``repr`` shows is what an answer depends on; it is part of an experiment's fingerprint.
+    """
+
+    name: str
+    """As the user wrote it, ``provider:model``."""
+    api: Api
+    temperature: float | None
+    """``None``: not sent, so the provider's own."""
+    max_tokens: int
+    timeout: float = field(default=120.0, repr=False)
+    """Seconds without a byte after which a request has failed; and for a whole body after its first byte."""
+    price: Price | None = field(default=None, repr=False)
+    """``None``: by the public price list, where the model is on it."""
+    retry: Retry = field(default_factory=Retry, repr=False)
+
+    @property
+    def price_known(self) -> bool:
+        return self._dollars(Usage()) is not None
+
+    def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
+        """Answer the chat.
+
+        Raises:
+            ModelError: the provider refused or failed for good; says which, and whether it was worth a retry.
+            BudgetSpent: the run may not buy this call.
+            UserError: the key is gone, or the embedded model cannot be started.
+        """
+        request = Request(
+            messages=[Message(m.role, clean_text(m.content)) for m in messages],
+            seed=seed,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            timeout=self.timeout,
+        )
+        asked = text_record(json.dumps([vars(m) for m in request.messages], ensure_ascii=False))
+        estimate = self._priced(estimated_usage(request))
+        used: list[Usage] = []
+
+        def attempt(number: int) -> Answer | Failure:
+            span_id = uuid.uuid4().hex
+            with self.api.open() as send:
+                meter().begin(span_id, self.name, estimate, number)
+                started, clock = now(), perf_counter()
+                outcome = send(request)
+                seconds = perf_counter() - clock
+            span = Span(
+                id=span_id,
+                operation="chat",
+                name=self.name,
+                started=started,
+                seconds=seconds,
+                attempt=number,
+                usage=self._usage_of(outcome, estimate),
+                input_hash=asked.hash,
+                input_preview=asked.text[-PREVIEW:],
+                attributes=self._attributes(request, outcome),
+            )
+            span, texts = with_outcome(span, outcome)
+            used.append(span.usage)
+            meter().end(span, (asked, *texts) if number == 1 else texts)
+            return outcome
+
+        outcome = self.retry.call(attempt)
+        if isinstance(outcome, Failure):
+            raise self._error(outcome, len(used))
+        return Reply(
+            text=outcome.text,
+            usage=Usage.sum(used),
+            finish_reason=outcome.finish_reason,
+            model=outcome.model or "",
+        )
+
+    def _dollars(self, usage: Usage) -> float | None:
+        if self.price is not None:
+            return self.price.dollars(usage)
+        if self.api.url is None:
+            return 0.0  # it runs inside Ratchet
+        return list_price(self.api.url, self.api.model, usage, now())
+
+    def _priced(self, usage: Usage) -> Usage:
+        return usage.model_copy(update={"dollars": self._dollars(usage)})
+
+    def _usage_of(self, outcome: Answer | Failure, estimate: Usage) -> Usage:
+        """What an attempt is charged. Where the provider may have done the work and does not say, the estimate."""
+        match outcome:
+            case Answer(usage=Usage() as usage):
+                return self._priced(usage)
+            case Answer():
+                return self._priced(estimate.model_copy(update={"output_tokens": estimated_tokens(outcome.text)}))
+            case Failure(unsettled=True):
+                return estimate
+            case Failure():
+                return Usage(calls=1)
+
+    def _attributes(self, request: Request, outcome: Answer | Failure) -> dict[str, Any]:
+        """By OpenTelemetry name, those that are known."""
+        known: dict[str, Any] = {
+            otel.PROVIDER: self.api.provider,
+            otel.REQUEST_MODEL: self.api.model,
+            otel.REQUEST_TEMPERATURE: request.temperature,
+            otel.REQUEST_MAX_TOKENS: request.max_tokens,
+            otel.REQUEST_SEED: request.seed,
+            REQUEST_ID: outcome.request_id,
+        }
+        match outcome:
+            case Answer():
+                known[otel.RESPONSE_ID] = outcome.id
+                known[otel.RESPONSE_MODEL] = outcome.model
+                known[otel.FINISH_REASONS] = None if outcome.stop is None else [outcome.stop]
+                known[ESTIMATED] = True if outcome.usage is None else None
+            case Failure():
+                known[STATUS] = outcome.status
+                known[ESTIMATED] = True if outcome.unsettled else None
+        return {name: value for name, value in known.items() if value is not None}
+
+    def _error(self, failure: Failure, attempts: int) -> ModelError:
+        where = f"{self.name} at {self.api.url}" if self.api.url else self.name
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        advice = ""
+        if failure.error_class == "bad_request" and self.temperature is not None and "temperature" in failure.message:
+            advice = f". If it takes no temperature, write: model({self.name!r}, temperature=None)"
+        message = f"{where}: {failure.error_class}{tries}: {failure.message}{advice}"
+        return ModelError(failure.error_class, message, transient=failure.transient)
+
+
+def with_outcome(span: Span, outcome: Answer | Failure) -> tuple[Span, tuple[Text, ...]]:
+    match outcome:
+        case Answer():
+            answered = text_record(outcome.text)
+            preview = answered.text[:PREVIEW]
+            return span.model_copy(update={"output_hash": answered.hash, "output_preview": preview}), (answered,)
+        case Failure():
+            why = {"status": "error", "error": outcome.message, "error_class": outcome.error_class}
+            return span.model_copy(update=why), ()
+
+
+def text_record(text: str) -> Text:
+    text = clean_text(text)
+    return Text(hash=hashlib.sha256(text.encode()).hexdigest(), text=text)
+
+
+def estimated_usage(request: Request) -> Usage:
+    """What a request may use at most, about: a token is four bytes or so, and a turn costs a few more."""
+    prompt = sum(estimated_tokens(m.content) + 5 for m in request.messages)
+    return Usage(calls=1, input_tokens=prompt, output_tokens=request.max_tokens)
+
+
+def estimated_tokens(text: str) -> int:
+    return -(-len(text.encode()) // 4)
