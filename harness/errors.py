@@ -40,7 +40,8 @@ class ModelError(Exception):
     def __init__(self, error_class: str, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.error_class = error_class
-        """``rate_limit``, ``overloaded``, ``timeout``, ``connection``, ``malformed``, ``auth``, ``bad_request``."""
+        """``rate_limit``, ``overloaded``, ``server_error``, ``timeout``, ``connection``, ``malformed``, ``unavailable``
+        (the embedded model did not start); ``auth``, ``quota``, ``not_found``, ``bad_request``."""
         self.transient = transient
         """Another try later could succeed: the retries were used up, nothing was wrong with the request."""
 

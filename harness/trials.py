@@ -11,6 +11,7 @@ from harness.errors import TrialError, UserError, boundary
 from harness.experiment import Experiment
 from harness.ledger import Ledger
 from harness.meter import metered
+from traces import otel
 from traces.records import Grade, Span, Split, Task, Text, Trial, Usage, now
 
 POLL = 0.25
@@ -149,7 +150,7 @@ class DurableTrials:
             try:
                 with boundary("runner"):
                     output = self.experiment.runner.run(task, text, seed)
-                grade = self._grade(meter, task, output)
+                grade = self._grade(meter, task, output, self.ledger.attempt(key))
             except TrialError as e:
                 failure = e
         return Trial(
@@ -174,20 +175,21 @@ class DurableTrials:
             usage=Usage.sum(span.usage for span in meter.spans),
         )
 
-    def _grade(self, meter: TrialMeter, task: Task, output: str) -> Grade:
+    def _grade(self, meter: TrialMeter, task: Task, output: str, attempt: int) -> Grade:
         started, clock = now(), perf_counter()
         with boundary("grader"):
             grade = self.experiment.grader.grade(task, output)
         meter.end(
             Span(
-                id=f"{meter.trial}/grade",
+                id=f"{meter.trial}/grade/{attempt}",
                 operation="grade",
                 name=type(self.experiment.grader).__name__,
                 started=started,
                 seconds=perf_counter() - clock,
+                attempt=attempt,
                 attributes={
-                    "gen_ai.evaluation.score.value": grade.score,
-                    "gen_ai.evaluation.explanation": grade.reason,
+                    otel.SCORE: grade.score,
+                    otel.EXPLANATION: grade.reason,
                 },
             )
         )

@@ -1,6 +1,7 @@
 """A small world for tests: tasks of some kinds, a runner that solves those that the prompt knows, and a proposer."""
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from harness.gate import PairedGate
 from harness.graders import ExactGrader
 from harness.ledger import Ledger, open_run
 from harness.loop import climb
-from harness.protocols import Gate, Grader, History, Proposer, Runner
+from harness.protocols import Gate, Grader, History, Message, Proposer, Runner
+from harness.testing import ScriptedModel
 from harness.versions import Repo
 from traces.records import Edit, Proposal, Round, Task
 
@@ -43,6 +45,22 @@ class KnowingRunner:
         self.on_run(task)
         chance = self.known if task.tags[0] in text[PROMPT] else self.unknown
         return task.targets[0] if random.Random(seed).random() < chance else "something else"
+
+
+@dataclass(frozen=True)
+class AskingRunner:
+    """As ``KnowingRunner``, by way of a model whose server counts the calls: a byte each in the file ``counter``."""
+
+    counter: Path = field(repr=False)
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        def answer(messages: Sequence[Message]) -> str:
+            with self.counter.open("ab") as file:
+                file.write(b"x")
+            time.sleep(0.001)
+            return KnowingRunner().run(task, text, seed)
+
+        return ScriptedModel(answer).complete([Message("user", task.input)], seed=seed).text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ experiment = Experiment(
     name="word_tasks",
     subject="experiments/word_tasks/harness",  # what proposals may edit
     tasks=load_tasks(HERE / "tasks.jsonl", seed=0),
-    runner=AgentRunner(model=model("local:smollm2-135m", max_tokens=12)),
+    runner=AgentRunner(model=model("local:smollm2-135m", max_tokens=8)),
     grader=ExactGrader(),
     proposer=ExampleProposer(),
     gate=PairedGate(repeats=1, min_gain=0.05),  # 1: the embedded model always answers the same

@@ -1,5 +1,4 @@
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,8 +29,8 @@ def decision() -> Decision:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "data"
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "data"
 
 
 def test_a_step_is_made_once_and_returned_ever_after_also_by_the_next_process(directory):

@@ -1,14 +1,15 @@
-import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import traces
 from harness.errors import UserError
 from harness.experiment import Budget
 from harness.gate import PairedGate
@@ -16,9 +17,10 @@ from harness.ledger import is_finished, journal_file, runs, stop_file
 from harness.protocols import History
 from harness.versions import Repo
 from tests.conftest import git
-from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, outcome, play, some_tasks
+from tests.world import PROMPT, AskingRunner, KnowingRunner, ListProposer, an_experiment, outcome, play, some_tasks
 from traces.journal import read
-from traces.records import Edit, Grade, Proposal, Round, Task, Trial
+from traces.merge import merge
+from traces.records import Edit, Grade, Proposal, Round, Session, Span, Task, Trial
 
 
 @pytest.fixture
@@ -290,41 +292,54 @@ def test_the_loop_can_be_driven_from_python_with_ones_own_parts(checkout, direct
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.world import an_experiment, play, KnowingRunner, some_tasks
-import time
-slow = KnowingRunner(on_run=lambda task: time.sleep(0.001))
-play(an_experiment(tasks=some_tasks(40), runner=slow), Path(sys.argv[1]), Path(sys.argv[2]))
+from tests.world import AskingRunner, an_experiment, play, some_tasks
+from traces.merge import Merger
+
+checkout, directory = map(Path, sys.argv[1:])
+with Merger(directory, every=0.05):
+    play(an_experiment(tasks=some_tasks(40), runner=AskingRunner(directory / "calls")), checkout, directory)
 """
 
 
-def test_killed_with_signal_9_at_random_moments_it_ends_as_if_it_never_was(checkout, tmp_path):
-    experiment = an_experiment(tasks=some_tasks(40))
-    expected = outcome(play(experiment, checkout, tmp_path / "whole"))
-    directory = tmp_path / "killed"
-    chance = random.Random(7)
-    kills = 0
-    while True:
+@pytest.mark.timeout(300)
+def test_killed_with_signal_9_at_20_random_moments_it_ends_as_if_it_never_was(checkout, tmp_path):
+    whole, directory = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    directory.mkdir()
+    experiment = an_experiment(tasks=some_tasks(40), runner=AskingRunner(whole / "calls"))
+    expected = outcome(play(experiment, checkout, whole))
+    moments = sorted(random.Random(7).sample(range(3, written(whole)), 20))
+    for moment in [*moments, None]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(checkout), str(directory)],
-            cwd=Path(__file__).parents[2],
-            env={**os.environ},
+            [sys.executable, "-c", SCRIPT, str(checkout), str(directory)], cwd=Path(__file__).parents[2]
         )
-        try:
-            code = process.wait(timeout=0.5 + 1.2 * chance.random() if kills < 6 else 60)
-        except subprocess.TimeoutExpired:
+        while moment is not None and process.poll() is None and written(directory) < moment:
+            time.sleep(0.002)
+        if moment is not None:
             process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            if any(is_finished(journal_file(directory, run)) for run in runs(directory, "example")):
-                break
-            continue
-        assert code == 0
-        break
+        code = process.wait(timeout=60)
+        if any(is_finished(journal_file(directory, run)) for run in runs(directory, "example")):
+            break
+        assert code == -signal.SIGKILL
 
     [run] = runs(directory, "example")
     records = [line.record() for line in read(journal_file(directory, run))]
     rounds = [r for r in records if isinstance(r, Round)]
     trials = [r.id for r in records if isinstance(r, Trial)]
-    assert kills > 2
-    assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in expected]
+    calls = [r.id for r in records if isinstance(r, Span) and r.usage.calls]
+    kills = sum(isinstance(r, Session) for r in records) - 1
+    counted = (directory / "calls").stat().st_size
+    assert kills > 10
+    assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in expected]  # all but trials
     assert len(trials) == len(set(trials)) == rounds[-1].trials
+    assert counted <= len(calls) <= counted + 4 * kills  # an intent without a call: it was killed in between
+    assert rounds[-1].usage.calls == len(calls)
+    merge(directory)
+    for table, ids in (("trials", trials), ("spans", [r.id for r in records if isinstance(r, Span)])):
+        rows = traces.sql(f"select count(*) as n, count(distinct id) as ids from {table}", directory=directory)
+        assert (rows.n[0], rows.ids[0]) == (len(ids), len(ids))
+
+
+def written(directory: Path) -> int:
+    """Lines in the journal of the only run there is."""
+    return sum(journal_file(directory, run).read_bytes().count(b"\n") for run in runs(directory, "example"))
