@@ -10,21 +10,24 @@ import dataclasses
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
+
+from scipy import stats
 
 from analysis.proposers import BlindProposer, ExampleProposer
+from experiments.cli import WORKERS
 from experiments.word_tasks.experiment import HERE, experiment
 from harness.experiment import Budget
-from harness.gate import PairedGate
-from harness.gate.confidence import mean_interval, score_interval
+from harness.ledger import open_run
+from harness.loop import climb
 from harness.protocols import Proposer, Runner
+from harness.versions import Repo
 from tests.conftest import git
-from tests.world import play
 from traces.records import Round, Task
 
 GRID = 10
@@ -37,7 +40,6 @@ class RememberingRunner:
 
     runner: Runner
     answers: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
         key = (json.dumps(dict(text), sort_keys=True), task.id)
@@ -49,7 +51,8 @@ class RememberingRunner:
 def curve(rounds: list[Round], calls: int) -> list[float]:
     """Mean train score of the working version after each tenth of the calls."""
     points = [(r.trials, r.score or 0.0) for r in rounds if r.stop is None]
-    return [max((p for p in points if p[0] <= calls * (i + 1) / GRID), default=points[0])[1] for i in range(GRID)]
+    reached = [[score for trials, score in points if trials <= calls * (i + 1) / GRID] for i in range(GRID)]
+    return [scores[-1] if scores else points[0][1] for scores in reached]
 
 
 def one(runner: Runner, proposer: Proposer, seed: int, calls: int, folder: Path) -> tuple[list[float], float]:
@@ -69,12 +72,29 @@ def one(runner: Runner, proposer: Proposer, seed: int, calls: int, folder: Path)
         subject="subject",
         runner=runner,
         proposer=proposer,
-        gate=PairedGate(repeats=1, checkpoints=1),
-        budget=Budget(trials=calls),
+        gate=dataclasses.replace(experiment.gate, checkpoints=1),
+        budget=Budget(rounds=1000),
     )
-    rounds = play(night, root, folder / "data")
-    measured = rounds[-1].certification.measured if rounds[-1].certification else None
-    return curve(rounds, calls), measured.candidate_score or 0.0 if measured else float("nan")
+    repo = Repo.find(root)
+    live = repo.subject("subject").live().id
+    rounds: list[Round] = []
+    with open_run(folder / "data", night, live) as ledger, ThreadPoolExecutor(WORKERS) as executor:
+        for round in climb(night, ledger, repo, executor):
+            rounds.append(round)
+            if round.trials >= calls:
+                break
+        text = repo.subject("subject").text(rounds[-1].working)
+
+        def score(task: Task) -> float:
+            return experiment.grader.grade(task, runner.run(task, text, 0)).score
+
+        return curve(rounds, calls), fmean(executor.map(score, night.split("test")))
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Student's 90 % interval for the mean over seeds."""
+    half = float(stats.t.ppf(0.95, len(values) - 1)) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return fmean(values) - half, fmean(values) + half
 
 
 def main(seeds: int, calls: int) -> None:
@@ -97,15 +117,15 @@ def main(seeds: int, calls: int) -> None:
         cells = []
         for found in curves.values():
             values = [c[i] for c in found]
-            low, high = score_interval(values, 0.9)
+            low, high = interval(values)
             cells.append(f"{fmean(values):.3f} [{low:.3f}, {high:.3f}]")
         print(f"{calls * (i + 1) // GRID:>7}  " + "  ".join(f"{cell:>26}" for cell in cells))
     mining, blind = (curves[name] for name in ("ExampleProposer", "BlindProposer"))
     differences = [a[-1] - b[-1] for a, b in zip(mining, blind, strict=True)]
-    low, high = mean_interval(differences, 0.9)
+    low, high = interval(differences)
     print(f"difference at the end {fmean(differences):+.3f} [{low:+.3f}, {high:+.3f}], n = {seeds} seeds")
 
 
 if __name__ == "__main__":
     numbers = [int(a) for a in sys.argv[1:]]
-    main(*(numbers + [5, 2500][len(numbers) :]))
+    main(*(numbers + [5, 1500][len(numbers) :]))
