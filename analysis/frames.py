@@ -15,9 +15,7 @@ def last_run(experiment: str, *, directory: Path | None = None) -> str:
     """
     found = traces.sql("select id from last_runs where experiment = ?", (experiment,), directory=directory)
     if found.empty:
-        raise LookupError(
-            f"experiment {experiment!r} has not run here, so there is nothing to look at. Start one: ratchet run"
-        )
+        raise LookupError(f"experiment {experiment!r} has not run here, so there is nothing to see. Start: ratchet run")
     return str(found.id.iloc[0])
 
 
@@ -43,7 +41,8 @@ def spend(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     """A row for each thing that was called: ``operation``, ``name``, ``status``; ``calls``, ``tokens``, ``dollars``,
     ``seconds``: sums; ``median``: seconds of the middle one."""
     return traces.sql(
-        "select operation, name, status, sum(calls)::bigint as calls, sum(input_tokens + output_tokens)::bigint as tokens, "
+        "select operation, name, status, sum(calls)::bigint as calls, "
+        "sum(input_tokens + output_tokens)::bigint as tokens, "
         "sum(dollars) as dollars, sum(seconds) as seconds, median(seconds) as median "
         "from spans where run = ? group by all order by seconds desc",
         (run,),
@@ -55,8 +54,8 @@ def score_by_kind(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     """Mean train score by kind of task: a row a combination of tags, a column a version that was measured on all of
     train, in the order in which they were."""
     trials = traces.sql(
-        "select version, array_to_string(tags, ' ') as kind, score, started from trials t where run = ? and split = 'train' "
-        "and version in (select working from rounds where rounds.run = t.run)",
+        "select version, array_to_string(tags, ' ') as kind, score, started from trials t "
+        "where run = ? and split = 'train' and version in (select working from rounds where rounds.run = t.run)",
         (run,),
         directory=directory,
     )
