@@ -15,7 +15,7 @@ def last_run(experiment: str, *, directory: Path | None = None) -> str:
     """
     found = traces.sql("select id from last_runs where experiment = ?", (experiment,), directory=directory)
     if found.empty:
-        raise LookupError(f"experiment {experiment!r} has not run here, so there is nothing to see. Start: ratchet run")
+        raise LookupError(f"experiment {experiment!r} has not run here, so nothing can be shown. Start: ratchet run")
     return str(found.id.iloc[0])
 
 
