@@ -47,7 +47,7 @@ class Ledger:
         self._in_flight: dict[str, Intent] = {}
         self._usage = Usage()
         self._trials = 0
-        self._trials_open = 0
+        self._under_way: set[str] = set()
         self._worked = 0.0
         self._reserve = 0
         self._stop_file = stop_file(directory, run.id)
@@ -102,6 +102,7 @@ class Ledger:
         steps = self._steps.setdefault(scope_of(key), {})
         if is_trial:
             self._trials += 1
+            self._under_way.discard(key)
         else:
             for below in [k for k in steps if k.startswith(f"{key}/")]:
                 del steps[below]
@@ -169,21 +170,21 @@ class Ledger:
         if hours is not None and self.seconds >= hours * 3600:
             raise BudgetSpent("hours", f"{self.seconds / 3600:,.4g} of {hours:,.4g} hours used")
 
-    @contextmanager
-    def buying_trial(self) -> Generator[None]:
-        """Around one trial.
+    def buy(self, key: str, make: Callable[[], Trial]) -> Trial:
+        """The trial kept under *key*; else made by *make*, if the budget allows one more.
 
         Raises:
-            BudgetSpent: the run may not buy it.
+            BudgetSpent: it does not.
         """
-        with self._lock:
-            self.check(trials=1)
-            self._trials_open += 1
+        if self.recall(key) is None:
+            with self._lock:
+                self.check(trials=1)
+                self._under_way.add(key)
         try:
-            yield
+            return self.step(key, make)
         finally:
             with self._lock:
-                self._trials_open -= 1
+                self._under_way.discard(key)
 
     def begin(self, span_id: str, name: str, estimate: Usage, attempt: int, trial: str | None = None) -> None:
         """A model call is about to be sent. See ``harness.meter.Meter``.
@@ -221,7 +222,7 @@ class Ledger:
             raise BudgetSpent("dollars", "a call had no known price, so the limit cannot be kept")
         spent: list[tuple[StopReason, float, float | None]] = [
             ("hours", self.seconds / 3600, b.hours),
-            ("trials", self._trials + self._trials_open, b.trials),
+            ("trials", self._trials + len(self._under_way), b.trials),
             ("tokens", used.tokens, b.tokens),
             ("dollars", used.dollars or 0.0, b.dollars),
         ]

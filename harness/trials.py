@@ -135,7 +135,7 @@ class DurableTrials:
         return [t.result() if isinstance(t, Future) else t for t in trials]
 
     def _step(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
-        return self.ledger.step(key, lambda: self._make(key, version, text, task, repeat))
+        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat))
 
     def _make(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
         assert task.split is not None
@@ -146,7 +146,7 @@ class DurableTrials:
         output: str | None = None
         grade: Grade | None = None
         failure: TrialError | None = None
-        with self.ledger.buying_trial(), metered(meter):
+        with metered(meter):
             try:
                 with boundary("runner"):
                     output = self.experiment.runner.run(task, text, seed)
