@@ -152,6 +152,8 @@ class Ledger:
         wanted = {"trials": trials, "tokens": more.tokens if more else 0, "dollars": (more.dollars or 0) if more else 0}
         with self._lock:
             for reason, spent, limit in self._spent():
+                if reason == "trials" and not trials:
+                    continue  # a call belongs to a trial that was bought already
                 each = 1.0 if reason == "trials" else spent / self._trials if self._trials else 0.0
                 usable = limit - min(self._reserve * each, limit / 2)
                 if spent >= usable or spent + wanted.get(reason, 0) > usable:

@@ -1,6 +1,7 @@
 """Fakes that we ship and support: for your tests, as for ours. A model, a sandbox and a clock; the rest is real."""
 
 import threading
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,12 +29,12 @@ class ScriptedModel:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
-        with self._lock:
-            self.calls += 1
-            span_id = f"{id(self):x}-{self.calls}-{threading.get_ident():x}-{perf_counter():.9f}"
+        span_id = uuid.uuid4().hex
         words = sum(len(message.content.split()) for message in messages)
         estimate = Usage(calls=1, input_tokens=words, output_tokens=8, dollars=self.dollars)
         meter().begin(span_id, self.name, estimate, 1)
+        with self._lock:
+            self.calls += 1
         started, clock = now(), perf_counter()
         text = self.answer if isinstance(self.answer, str) else self.answer(messages)
         usage = Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), dollars=self.dollars)
