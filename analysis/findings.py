@@ -41,7 +41,7 @@ def fingerprint(trial: Trial) -> Fingerprint:
 
 def findings(trials: Iterable[Trial]) -> list[Finding]:
     """The recurring failures among *trials*, the one that costs most score first."""
-    trials = list(trials)
+    trials = [trial for trial in trials if not trial.is_lost]
     groups: defaultdict[Fingerprint, list[Trial]] = defaultdict(list)
     for trial in trials:
         if failed(trial):
@@ -67,10 +67,11 @@ def finding(print_: Fingerprint, group: Sequence[Trial], looked_at: int) -> Find
 
 
 def score_by_tag(trials: Iterable[Trial]) -> dict[tuple[str, ...], float]:
-    """Mean score of each combination of tags; what could not be scored counts 0."""
+    """Mean score of each combination of tags; a version's own failure counts 0, a lost trial not at all."""
     groups: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     for trial in trials:
-        groups[trial.tags].append(1.0 - lost(trial))
+        if not trial.is_lost:
+            groups[trial.tags].append(1.0 - lost(trial))
     return {tags: fmean(scores) for tags, scores in sorted(groups.items())}
 
 

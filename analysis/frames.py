@@ -24,7 +24,7 @@ def rounds(run: str, *, directory: Path | None = None) -> pd.DataFrame:
 
     ``number``; ``change``: what was tried, in words; ``verdict`` and ``because``: what became of it, missing in round 0
     and in the last; ``gain``, ``low``, ``high``: candidate minus incumbent on train, with its interval; ``tasks``: over
-    how many clusters; ``score``, ``score_low``, ``score_high``: mean train score of the working version after the round;
+    how many clusters; ``score``, ``score_low``, ``score_high``: mean train score of the working version after it;
     ``trials``, ``calls``, ``dollars``: what the whole run had spent by then; ``seconds``: that the round took.
     """
     return traces.sql(

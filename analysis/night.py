@@ -99,7 +99,7 @@ def read_night(journal: Path) -> Night | None:
             case _:
                 pass
         last = line.at
-        if times:
+        if times and line.type != "Stop":  # which may come from a person, long after the process died
             times[-1] = (times[-1][0], line.at)
     if run is None or began is None or last is None:
         return None

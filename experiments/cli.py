@@ -28,7 +28,7 @@ from analysis.findings import findings as mine
 from analysis.night import Night, read_night, train_trials
 from experiments import scaffold
 from experiments.display import display, round_line
-from harness.errors import OutOfIdeas, UserError
+from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment
 from harness.ledger import Ledger, is_finished, is_held, journal_file, open_comparison, open_run, runs, stop_run
 from harness.loop import climb, history_for
@@ -161,10 +161,16 @@ def run(
     """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
     place = Place.of(name)
     limits = [hours for hours in (hours_in(for_), hours_until(until)) if hours is not None]
-    tighter = (rounds, min(limits, default=None), dollars)
-    budget = Budget(rounds=rounds, hours=tighter[1], dollars=dollars) if any(t is not None for t in tighter) else None
+    budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
-    ledger = open_run(place.directory, place.experiment, live, budget=budget, tried=tried_before(place))
+    ledger = open_run(
+        place.directory,
+        place.experiment,
+        live,
+        budget=budget,
+        session_hours=min(limits, default=None),
+        tried=tried_before(place),
+    )
     with closing_run(place, ledger) as executor, display(place.experiment, ledger, err) as show:
         for round in climb(place.experiment, ledger, place.repo, executor):
             show(round)
@@ -175,6 +181,16 @@ def run(
     say(f"Report: {os.path.relpath(path)}")
     if night.state in STOPPED_BY_LIMIT:
         raise typer.Exit(3)
+
+
+@contextmanager
+def limited() -> Generator[None]:
+    """Around work outside a run's loop: a limit of the budget ends the command."""
+    try:
+        yield
+    except BudgetSpent as e:
+        err.print(f"ratchet: stopped by a limit: {e}. What was bought is kept", markup=False, highlight=False)
+        raise typer.Exit(3) from e
 
 
 @contextmanager
@@ -196,20 +212,26 @@ def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
 
 def tried_before(place: Place) -> dict[str, str]:
     """Versions that earlier runs of this very experiment have compared and not kept, and where."""
-    fingerprint = place.experiment.fingerprint()
+    fingerprint = meaning(place.experiment.fingerprint())
     found = traces.sql(
         "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
         "join runs on runs.id = rounds.run "
         "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
-        "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.comparison is not null",
+        "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.because <> 'errors' "
+        "and decisions.comparison is not null",
         (place.name,),
         directory=place.directory,
     )
     return {
         str(row.candidate): f"{row.run} round {row.number}"
         for row in found.itertuples()
-        if json.loads(str(row.fingerprint)) == fingerprint
+        if meaning(json.loads(str(row.fingerprint))) == fingerprint
     }
+
+
+def meaning(fingerprint: dict[str, str]) -> dict[str, str]:
+    """What a comparison depends on: all but who proposed."""
+    return {part: value for part, value in fingerprint.items() if part != "proposer"}
 
 
 def hours_in(text: str | None) -> float | None:
@@ -545,7 +567,7 @@ def compare(
     place = Place.of(only_experiment(on))
     first, second = place.subject.version(a).id, place.subject.version(b).id
     ledger = open_comparison(place.directory, place.experiment, first, second)
-    with closing_run(place, ledger) as executor:
+    with closing_run(place, ledger) as executor, limited():
         trials = DurableTrials(place.experiment, ledger, place.subject.text, executor, "compare/train")
         found = ledger.step(
             "compare", lambda: place.experiment.gate.prove(first, second, trials, alpha=0.05, split="train")

@@ -11,6 +11,7 @@ from rich.text import Text
 from analysis.report import change, duration, gain, money
 from harness.experiment import Experiment
 from harness.ledger import Ledger
+from harness.loop import share_used
 from traces.records import Round
 
 SHOWN = 14
@@ -95,7 +96,7 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
 
 def status_line(ledger: Ledger, rounds: list[Round]) -> str:
     tries = sum(r.decision is not None for r in rounds)
-    used = min(ledger.share_used(tries), 1.0)
+    used = min(share_used(ledger.budget.limits(), rounds), 1.0) if rounds else 0.0
     left = f", about {duration(ledger.seconds * (1 - used) / used)} left" if tries and used else ""
     u = ledger.usage
     return (

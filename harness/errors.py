@@ -58,5 +58,7 @@ def boundary(name: Boundary) -> Generator[None]:
         raise TrialError("model", e.error_class, str(e)) from e
     except (TrialError, UserError):
         raise
+    except ConnectionError as e:
+        raise TrialError(name, "connection", f"{type(e).__name__}: {e}") from e
     except Exception as e:
         raise TrialError(name, type(e).__name__, f"{type(e).__name__}: {e}") from e

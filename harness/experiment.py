@@ -1,11 +1,12 @@
 """An experiment is one file that builds one ``Experiment``: what to improve, how to measure it, how much to spend."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import inspect
 import json
-import random
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,26 +157,26 @@ def load_tasks(path: str | Path, *, seed: int = 0, shares: Mapping[Split, float]
 
 
 def split_tasks(tasks: Iterable[Task], *, seed: int = 0, shares: Mapping[Split, float] = SHARES) -> list[Task]:
-    """Give each task without a split one, by cluster, so that every tag is shared out alike.
+    """Give each task without a split one, by cluster, in about the declared *shares*.
 
-    The same tasks and seed give the same splits. Clusters are shuffled within each combination of tags and dealt
-    out to whichever split is furthest behind its share.
+    Each cluster's place depends on the seed and its own name alone: adding tasks moves none of those that are there,
+    so what a proposer has learned from never becomes hidden. Tasks of a cluster that has a split join it.
     """
     tasks = list(tasks)
-    groups: dict[tuple[str, ...], dict[str, list[Task]]] = {}
-    for task in tasks:
-        groups.setdefault(task.tags, {}).setdefault(task.cluster or task.id, []).append(task)
     home: dict[str, Split] = {t.cluster or t.id: t.split for t in tasks if t.split is not None}
-    dealt: Counter[Split] = Counter()
-    for tags in sorted(groups):
-        names = sorted(groups[tags])
-        random.Random(f"{seed}/{tags}").shuffle(names)
-        for name in names:
-            if name not in home:
-                total = sum(dealt.values()) + 1
-                home[name] = max(shares, key=lambda split: shares[split] * total - dealt[split])
-            dealt[home[name]] += 1
-    return [t if t.split is not None else t.model_copy(update={"split": home[t.cluster or t.id]}) for t in tasks]
+    total = sum(shares.values())
+
+    def place(cluster: str) -> Split:
+        if cluster in home:
+            return home[cluster]
+        at = int.from_bytes(hashlib.sha256(f"{seed}/{cluster}".encode()).digest()[:8], "big") / 2**64 * total
+        for split, share in shares.items():
+            at -= share
+            if at < 0:
+                return split
+        return list(shares)[-1]
+
+    return [t if t.split is not None else t.model_copy(update={"split": place(t.cluster or t.id)}) for t in tasks]
 
 
 def tasks_digest(tasks: Iterable[Task]) -> str:
@@ -187,25 +188,56 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def describe(value: Any) -> Any:
-    """What would change the meaning of a runner, grader, proposer or gate: its settings and its source."""
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+DEEPEST = 8
+"""Levels of settings that a description goes down; cycles end there too."""
+
+
+def describe(value: Any, depth: int = DEEPEST) -> Any:
+    """What would change the meaning of a runner, grader, proposer or gate: its settings and its source.
+
+    Of a dataclass the fields that its ``repr`` shows; of anything else all attributes.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if depth == 0:
+        return "…"
     if isinstance(value, Mapping):
-        return {str(k): describe(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [describe(v) for v in value]
-    if inspect.isfunction(value) or inspect.isclass(value):
-        return [value.__qualname__, source(value)]
+        return {str(k): describe(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(v, depth - 1) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted((describe(v, depth - 1) for v in value), key=repr)
+    if isinstance(value, functools.partial):
+        return ["partial", *(describe(v, depth - 1) for v in (value.func, value.args, value.keywords))]
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [value.__qualname__, source(value), describe(cells, depth - 1)]
+    if inspect.isclass(value):
+        return sources(value)
+    if type(value).__module__ in sys.stdlib_module_names or not sources(type(value)):
+        return ADDRESS.sub("", repr(value))
     if dataclasses.is_dataclass(value):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value) if f.repr}
+        settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.repr}
     else:
-        fields = (
-            {k: describe(v) for k, v in vars(value).items() if not k.startswith("_")}
-            if hasattr(value, "__dict__")
-            else {}
-        )
-    return [type(value).__qualname__, source(type(value)), fields]
+        settings = dict(getattr(value, "__dict__", {}))
+    slots = {
+        name: getattr(value, name)
+        for kind in type(value).__mro__
+        for name in getattr(kind, "__slots__", ())
+        if hasattr(value, name)
+    }
+    return [type(value).__qualname__, sources(type(value)), describe({**slots, **settings}, depth - 1)]
+
+
+def sources(kind: type) -> list[str]:
+    """The modules that define *kind* and what it inherits from, the standard library's apart: a digest of each."""
+    names = dict.fromkeys(base.__module__ for base in kind.__mro__)
+    return [
+        digest(source(sys.modules[n]))
+        for n in names
+        if n.partition(".")[0] not in sys.stdlib_module_names and n in sys.modules
+    ]
 
 
 def source(thing: Any) -> str:
@@ -213,7 +245,7 @@ def source(thing: Any) -> str:
     try:
         return inspect.getsource(thing)
     except (OSError, TypeError):
-        return getattr(thing, "__qualname__", repr(type(thing)))
+        return getattr(thing, "__qualname__", getattr(thing, "__name__", repr(type(thing))))
 
 
 def find_experiment(name: str, start: Path) -> Path:

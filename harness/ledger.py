@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget, Experiment
+from harness.meter import close_meter, open_meter
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
 from traces.places import prepare, spool
@@ -30,8 +31,10 @@ Clock = Callable[[], datetime]
 class Ledger:
     """The open journal of one run. One process at a time holds it; its threads share it."""
 
-    def __init__(self, directory: Path, run: Run, budget: Budget, *, clock: Clock = now) -> None:
-        """Open the journal of *run*, and take it up where it stands.
+    def __init__(
+        self, directory: Path, run: Run, budget: Budget, *, session_hours: float | None = None, clock: Clock = now
+    ) -> None:
+        """Open the journal of *run*, and take it up where it stands; for at most *session_hours* from now.
 
         Raises:
             JournalLocked: another process has this run open.
@@ -56,11 +59,15 @@ class Ledger:
         try:
             self._load()
             self._opened = clock()
+            if session_hours is not None:
+                hours = self._worked / 3600 + session_hours
+                self.budget = budget = budget.tightened(Budget(hours=hours))
             self._journal.append(Session(run=run.id, pid=os.getpid(), budget=budget.limits()))
             self._write_off()
         except BaseException:
             self._journal.close()
             raise
+        open_meter(self)
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,7 +87,7 @@ class Ledger:
         with self._lock:
             offset = self._journal.append(record, key=key, durable=durable)
             self._keep(key, offset, isinstance(record, Trial))
-        return record
+            return cast(R, self._journal.at(offset).record())  # as a resumed run will see it
 
     def recall(self, key: str) -> Record | None:
         """The record kept under *key*, or ``None``."""
@@ -88,9 +95,18 @@ class Ledger:
             offset = self._steps.get(scope_of(key), {}).get(key)
             return None if offset is None else self._journal.at(offset).record()
 
+    def begun(self, key: str) -> bool:
+        """Was the step begun, in this process or one before, whether or not it is finished?"""
+        return key in self._attempts or self.recall(key) is not None
+
     def attempt(self, key: str) -> int:
         """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
         return self._attempts.get(key, 1)
+
+    def unkeep(self, key: str) -> None:
+        """Let the step be made again, under the next attempt."""
+        self._steps.get(scope_of(key), {}).pop(key, None)
+        self._attempts[key] = 1
 
     def forget(self, scope: str) -> None:
         """Free what is remembered of the steps in *scope* (the first two parts of their keys)."""
@@ -125,22 +141,25 @@ class Ledger:
         """Time at work, all sessions of the run together; what lay between them does not count."""
         return self._worked + (self._clock() - self._opened).total_seconds()
 
-    def share_used(self, rounds: int) -> float:
-        """The largest share of any limit that is used up after *rounds* rounds; 0 without limits."""
-        shares = [spent / limit for _, spent, limit in self._spent()]
-        return max([*shares, rounds / self.budget.rounds if self.budget.rounds else 0.0])
-
     @contextmanager
     def reserving(self, trials: int) -> Generator[None]:
         """Within, stop early enough that *trials* more can be bought afterwards, at what trials have cost so far.
 
-        At most half of any limit is kept back.
+        At most half of any limit is kept back. The innermost one counts.
         """
-        self._reserve = trials
+        before, self._reserve = self._reserve, trials
         try:
             yield
         finally:
-            self._reserve = 0
+            self._reserve = before
+
+    def affords(self, trials: int) -> bool:
+        """Is so much left of every limit as *trials* more would take, at what trials have cost so far?"""
+        return all(spent + trials * self._each(reason, spent) <= limit for reason, spent, limit in self._spent())
+
+    def _each(self, reason: StopReason, spent: float) -> float:
+        """What a trial takes of a limit."""
+        return 1.0 if reason == "trials" else spent / self._trials if self._trials else 0.0
 
     def check(self, more: Usage | None = None, *, trials: int = 0) -> None:
         """Raise unless the budget allows *more*, or *trials* more, on top of what is spent and under way.
@@ -154,8 +173,7 @@ class Ledger:
             for reason, spent, limit in self._spent():
                 if reason == "trials" and not trials:
                     continue  # a call belongs to a trial that was bought already
-                each = 1.0 if reason == "trials" else spent / self._trials if self._trials else 0.0
-                usable = limit - min(self._reserve * each, limit / 2)
+                usable = limit - min(self._reserve * self._each(reason, spent), limit / 2)
                 if spent >= usable or spent + wanted.get(reason, 0) > usable:
                     kept = f", {limit - usable:,.4g} kept back to certify what was kept" if usable < limit else ""
                     raise BudgetSpent(reason, f"{spent:,.4g} of {limit:,.4g} {reason} used{kept}")
@@ -209,8 +227,11 @@ class Ledger:
     def end(self, span: Span, texts: Sequence[Text] = ()) -> None:
         """It ended. What was written off meanwhile stays written off."""
         with self._lock:
-            if self._journal.closed or (span.usage.calls and self._in_flight.pop(span.id, None) is None):
+            intent = self._in_flight.pop(span.id, None)
+            if self._journal.closed or (span.usage.calls and intent is None):
                 return
+            if intent is not None and not span.usage.calls:
+                span = span.model_copy(update={"usage": span.usage.model_copy(update={"calls": 1})})
             for text in texts:
                 self._journal.text(text.text)
             self._journal.append(span)
@@ -256,14 +277,22 @@ class Ledger:
                     pass
             if line.key is not None:
                 self._keep(line.key, line.offset, isinstance(record, Trial))
+                if isinstance(record, Trial) and record.is_lost and line.key.startswith("train/"):
+                    self.unkeep(line.key)  # a baseline that met trouble is measured again
             last = line.at
         self._worked += (last - began).total_seconds() if began and last else 0.0
         if last is None:
             self._journal.append(self.run, durable=True)
 
-    def _write_off(self) -> None:
+    def settle(self, trial: str) -> None:
+        """A trial ended: charge those of its calls that never said how they did."""
+        with self._lock:
+            if any(intent.trial == trial for intent in self._in_flight.values()):
+                self._write_off([intent for intent in self._in_flight.values() if intent.trial == trial])
+
+    def _write_off(self, intents: Sequence[Intent] | None = None) -> None:
         """Charge the calls whose end was never seen at their estimate."""
-        for intent in list(self._in_flight.values()):
+        for intent in list(self._in_flight.values()) if intents is None else intents:
             self.end(
                 Span(
                     id=intent.step,
@@ -274,7 +303,7 @@ class Ledger:
                     started=self._clock(),
                     seconds=0.0,
                     status="interrupted",
-                    error="the process ended before the answer was written down",
+                    error="it ended before the answer was written down",
                     error_class="interrupted",
                     attempt=intent.attempt,
                     usage=intent.estimate.model_copy(update={"calls": 1}),
@@ -283,6 +312,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write off what is still under way, and let go of the journal."""
+        close_meter(self)
         with self._lock:
             if not self._journal.closed:
                 self._write_off()
@@ -304,12 +334,14 @@ def open_run(
     live: str,
     *,
     budget: Budget | None = None,
+    session_hours: float | None = None,
     tried: Mapping[str, str] | None = None,
     clock: Clock = now,
 ) -> Ledger:
     """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
 
-    *budget* may tighten the experiment's; *tried* says which versions earlier runs have tried, and where.
+    *budget* may tighten the experiment's, and *session_hours* ends it that long from now; *tried* says which versions
+    earlier runs have tried, and where.
 
     Raises:
         UserError: the unfinished run was begun by a different experiment.
@@ -326,9 +358,10 @@ def open_run(
         budget=budget.limits(),
         tasks=experiment.sizes(),
         tried=dict(tried or {}),
+        seed=len(known) - (unfinished is not None),
         ratchet=version("ratchet"),
     )
-    return Ledger(directory, run, budget, clock=clock)
+    return Ledger(directory, run, budget, session_hours=session_hours, clock=clock)
 
 
 def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> Ledger:

@@ -1,10 +1,11 @@
 """The loop: propose, run, compare, keep or discard."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import TypeGuard
 
 from harness.errors import BudgetSpent, OutOfIdeas, TrialError, UserError, boundary
 from harness.experiment import Experiment
@@ -13,12 +14,15 @@ from harness.ledger import Ledger
 from harness.meter import metered
 from harness.protocols import Checks, History
 from harness.text import InvalidText
-from harness.trials import DurableTrials, TrialMeter, seed_of
+from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
 from harness.versions import InvalidEdit, Repo, Subject
 from traces.records import Certification, Comparison, Decision, Proposal, Round, Run, Stop, Trial, now
 
 PATIENCE_WITH_ERRORS = 3
 """Rounds in a row that may be lost to a broken proposer or infrastructure before the run ends as ``failing``."""
+
+PATIENCE_WITH_REPEATS = 20
+"""Proposals in a row that may be invalid or tried before until the run ends as ``no-progress``."""
 
 
 def climb(experiment: Experiment, ledger: Ledger, repo: Repo, executor: Executor) -> Iterator[Round]:
@@ -107,7 +111,7 @@ class Night:
     def try_a_change(self, round: Round, rounds: Sequence[Round]) -> Round:
         """Ask for a proposal, make it a version, and let the gate decide."""
         key = f"round/{round.number}"
-        answer = self.ledger.step(f"{key}/proposal", partial(self.ask, round, rounds))
+        answer = self.ledger.step(f"{key}/proposal", partial(self.patiently_ask, round, rounds))
         if isinstance(answer, Decision):
             return round.model_copy(update={"decision": answer})
         candidate, decision = None, None
@@ -129,13 +133,19 @@ class Night:
             }
         )
 
-    def ask(self, round: Round, rounds: Sequence[Round]) -> Proposal | Decision:
+    def patiently_ask(self, round: Round, rounds: Sequence[Round]) -> Proposal | Decision:
+        """Ask on another thread, so that the stop button works while a proposer thinks."""
+        asking = self.executor.submit(self.ask, round, self.history(rounds))
+        wait_for([asking], self.ledger)
+        return asking.result()
+
+    def ask(self, round: Round, history: History) -> Proposal | Decision:
         """The proposer's answer, or the decision that there was none."""
-        text, history = self.subject.text(round.incumbent), self.history(rounds)
+        text = self.subject.text(round.incumbent)
         meter = TrialMeter(self.ledger, None, [])
         try:
             with metered(meter), boundary("proposer"):
-                return self.experiment.proposer.propose(round.incumbent, text, history)
+                return proposal_of(self.experiment.proposer.propose(round.incumbent, text, history))
         except TrialError as e:
             if isinstance(e.__cause__, OutOfIdeas):
                 raise e.__cause__ from None
@@ -180,6 +190,9 @@ class Night:
         if len(broken) >= PATIENCE_WITH_ERRORS and all(broken[-PATIENCE_WITH_ERRORS:]):
             last = tries[-1].decision
             raise BudgetSpent("failing", f"{PATIENCE_WITH_ERRORS} rounds in a row came to nothing, last: {last}")
+        bought = [i for i, r in enumerate(tries) if r.decision is not None and r.decision.comparison is not None]
+        if len(tries) - 1 - max(bought, default=-1) >= PATIENCE_WITH_REPEATS:
+            raise BudgetSpent("no-progress", f"the last {PATIENCE_WITH_REPEATS} proposals were not worth a trial")
         idle = next((i for i, r in enumerate(reversed(tries)) if r.working != r.incumbent), len(tries))
         if budget.patience is not None and idle >= budget.patience:
             raise BudgetSpent("no-progress", f"nothing was kept in the last {idle} rounds")
@@ -193,7 +206,7 @@ class Night:
         started, clock = now(), perf_counter()
         working = rounds[-1].working if rounds else self.ledger.run.live
         certification = None
-        if stop.reason != "stopped":
+        if stop.reason not in ("stopped", "failing"):
             certification = self.certify(self.experiment.gate.checkpoints, working, rounds)
         last = rounds[-1] if rounds else None
         return Round(
@@ -223,26 +236,33 @@ class Night:
     def checkpoint(self, rounds: Sequence[Round]) -> Certification | None:
         """The certification that falls due after these rounds, if at least two changes were kept since the last."""
         gate = self.experiment.gate
-        last = max((i for i, r in enumerate(rounds) if r.certification), default=0)
-        kept = sum(r.working != r.incumbent for r in rounds[last:])
-        due = int(self.ledger.share_used(rounds=len(rounds) - 1) * gate.checkpoints)
+        tested = [i for i, r in enumerate(rounds) if r.certification]
+        kept = sum(r.working != r.incumbent for r in rounds[tested[-1] + 1 if tested else 0 :])
+        due = int(share_used(self.ledger.run.budget, rounds) * gate.checkpoints)
         done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
         if kept < 2 or not done < due < gate.checkpoints:
             return None
-        try:
-            self.ledger.check(trials=self.cost_of_certifying())
-        except BudgetSpent:
-            return None  # what is left is for the last one
-        return self.certify(due, rounds[-1].working, rounds)
+        return self.certify(due, rounds[-1].working, rounds, leaving=self.cost_of_certifying())
 
-    def certify(self, checkpoint: int, candidate: str, rounds: Sequence[Round]) -> Certification | None:
-        """Test *candidate* against the live version on hidden tasks; ``None`` if there is nothing new to test."""
+    def certify(
+        self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, leaving: int = 0
+    ) -> Certification | None:
+        """Test *candidate* against the live version on hidden tasks.
+
+        ``None`` if there is nothing new to test, or if it could not leave the budget for *leaving* trials more.
+        """
         live = self.ledger.run.live
-        pairs = {(r.certification.live, r.certification.candidate) for r in rounds if r.certification}
+        pairs = {(r.certification.live, r.certification.candidate) for r in rounds if proves(r.certification)}
         if candidate == live or (live, candidate) in pairs:
             return None
-        key = f"certify/{checkpoint}"
-        return self.ledger.step(key, partial(self.test, key, checkpoint, live, candidate), durable=True)
+        key = f"certify/{checkpoint}-{candidate[:12]}"
+        with self.ledger.reserving(0):
+            if not self.ledger.begun(key) and not self.ledger.affords(
+                leaving + (self.cost_of_certifying() if leaving else 2)
+            ):
+                return None
+            test = partial(self.test, key, checkpoint, live, candidate)
+            return self.ledger.step(key, test, durable=True)
 
     def test(self, key: str, checkpoint: int, live: str, candidate: str) -> Certification:
         gate = self.experiment.gate
@@ -257,10 +277,6 @@ class Night:
             test_number=None,
             validation=None,
         )
-        try:
-            self.ledger.check(trials=2)
-        except BudgetSpent as e:
-            return certification.model_copy(update={"detail": f"not tested: {e}"})
         split = SplitLedger(self.ledger.directory, self.experiment.split("validation"), gate.alpha, gate.horizon)
         opened = split.open(certification.id)
         if opened is None:
@@ -271,9 +287,8 @@ class Night:
         measured: Comparison | None = None
         verdict, detail = "undecided", ""
         try:
-            validation = self.ledger.step(
-                f"{key}/validation", partial(gate.prove, live, candidate, trials, opened.alpha)
-            )
+            prove = partial(gate.prove, live, candidate, trials, opened.alpha)
+            validation = self.ledger.step(f"{key}/validation", prove)
             verdict, detail = read_verdict(validation)
             if verdict == "accept":
                 measured = self.ledger.step(f"{key}/test", partial(gate.measure, live, candidate, trials))
@@ -292,6 +307,27 @@ class Night:
         )
 
 
+def proves(certification: Certification | None) -> TypeGuard[Certification]:
+    """Did it come to an end of its own, so that testing the pair again would only be a second try?"""
+    return certification is not None and certification.validation is not None
+
+
+def share_used(budget: Mapping[str, float | int | None], rounds: Sequence[Round]) -> float:
+    """The largest share of any limit that was used up when the last but one of *rounds* ended; of the rounds, by now.
+
+    It goes by records alone, so that a resumed run finds its checkpoints where they were.
+    """
+    before = rounds[-2] if len(rounds) > 1 else rounds[-1]
+    spent = {
+        "rounds": len(rounds) - 1,
+        "hours": sum(r.seconds for r in rounds[:-1]) / 3600,
+        "trials": before.trials,
+        "tokens": before.usage.tokens,
+        "dollars": before.usage.dollars or 0.0,
+    }
+    return max((spent[name] / limit for name, limit in budget.items() if limit and name in spent), default=0.0)
+
+
 def history_for(
     experiment: Experiment, subject: Subject, run: Run, rounds: Sequence[Round], trials: Sequence[Trial]
 ) -> History:
@@ -304,7 +340,7 @@ def history_for(
         trials=trials,
         rounds=tries,
         tried=tried_in(run, rounds),
-        seed=seed_of(run.experiment, run.live, len(run.tried), len(tries) + 1),
+        seed=seed_of(run.experiment, run.seed, len(tries) + 1),
         version_of=partial(subject.version_id, rounds[-1].working),
     )
 
@@ -322,6 +358,13 @@ def read_verdict(validation: Comparison) -> tuple[str, str]:
     assert validation.verdict is not None
     verdict = validation.verdict.verdict
     return ("accept", "") if verdict == "accept" else ("reject", "") if verdict == "reject" else ("undecided", "")
+
+
+def proposal_of(answer: object) -> Proposal:
+    """*answer*, if it is a proposal."""
+    if not isinstance(answer, Proposal):
+        raise TypeError(f"propose() returned {type(answer).__name__}, and must return a Proposal")
+    return answer
 
 
 def without_hidden(round: Round) -> Round:

@@ -37,12 +37,23 @@ class Unmetered:
         pass
 
 
-_meter: ContextVar[Meter] = ContextVar("meter", default=Unmetered())  # noqa: B039  # it has no state
+_meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
+_open: list[Meter] = []
 
 
 def meter() -> Meter:
-    """The meter of what is in progress on this thread."""
-    return _meter.get()
+    """The meter of what is in progress on this thread; on a thread that the user's code began, that of the open run."""
+    return _meter.get() or (_open[-1] if _open else Unmetered())
+
+
+def open_meter(meter: Meter) -> None:
+    """From now on *meter* takes what no other does: while a run is open, no call goes unmetered."""
+    _open.append(meter)
+
+
+def close_meter(meter: Meter) -> None:
+    if meter in _open:
+        _open.remove(meter)
 
 
 @contextmanager

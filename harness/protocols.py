@@ -47,7 +47,11 @@ class Model(Protocol):
 
 class Runner(Protocol):
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
-        """Attempt *task* with the text of a version (path → text); return the output."""
+        """Attempt *task* with the text of a version (path → text); return the output. *task* comes without its targets.
+
+        What it raises is the version's own failure, and scores so; except ``ConnectionError``, a ``ModelError`` for an
+        infrastructure reason, and ``TrialError("sandbox", …)``, which are attempted again and never a score.
+        """
         ...
 
 

@@ -6,27 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
-from harness.errors import TrialError, UserError, boundary
+from harness.errors import BudgetSpent, TrialError, UserError, boundary
 from harness.experiment import Experiment
 from harness.ledger import Ledger
 from harness.meter import metered
 from traces import otel
+from traces.journal import clean_text
 from traces.records import Grade, Span, Split, Task, Text, Trial, Usage, now
 
 POLL = 0.25
 """Seconds between two looks at the stop button while trials are under way."""
 RETRIES = 2
 """How often a task is attempted again, both arms together, after an infrastructure error."""
-TRANSIENT = frozenset({"rate_limit", "overloaded", "server_error", "unavailable", "timeout", "connection", "malformed"})
-"""Model errors that say nothing about the version."""
 HOPELESS = frozenset({"auth", "quota", "not_found"})
 """Model errors that every further call would meet."""
-
-
-def is_infrastructure(trial: Trial) -> bool:
-    """Did it fail for a reason that says nothing about its version? Then it has no score, and is not a zero."""
-    return trial.boundary in ("grader", "sandbox") or (trial.boundary == "model" and trial.error_class in TRANSIENT)
 
 
 def seed_of(*parts: object) -> int:
@@ -75,7 +70,12 @@ class DurableTrials:
 
     def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
         """Task → its trials by *version* on the whole train split; bought once a version and run."""
-        return self._attempt("train", [version], self.experiment.split("train"), repeats)[0]
+        [found] = self._attempt("train", [version], self.experiment.split("train"), repeats)
+        lost = [t for t in self.experiment.split("train") if any(trial.is_lost for trial in found[t.id])]
+        if lost:  # perhaps the trouble is over by now
+            [again] = self._attempt("train", [version], lost, repeats, f"/round{self.round}")
+            found |= again
+        return found
 
     def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
         """For each of *versions*, task → fresh trials; the versions interleaved within each task.
@@ -90,58 +90,58 @@ class DurableTrials:
         return self._attempt(self.scope, versions, tasks, repeats)
 
     def _attempt(
-        self, scope: str, versions: Sequence[str], tasks: Sequence[Task], repeats: int
+        self, scope: str, versions: Sequence[str], tasks: Sequence[Task], repeats: int, suffix: str = ""
     ) -> list[dict[str, list[Trial]]]:
         results: list[dict[str, list[Trial]]] = [{} for _ in versions]
         todo = list(tasks)
         for again in range(RETRIES + 1):
             wanted = [
-                (arm, task, repeat, f"{scope}/{version}/{task.id}/{repeat}" + (f"/again{again}" if again else ""))
+                (
+                    arm,
+                    task,
+                    repeat,
+                    f"{scope}/{version}/{task.id}/{repeat}",
+                    f"{suffix}/again{again}" if again else suffix,
+                )
                 for task in todo
                 for repeat in range(repeats)
                 for arm, version in enumerate(versions)
             ]
-            trials = self._buy([(versions[arm], task, repeat, key) for arm, task, repeat, key in wanted])
+            trials = self._buy([(versions[arm], task, repeat, key, which) for arm, task, repeat, key, which in wanted])
             for task in todo:
                 for result in results:
                     result[task.id] = []
-            for (arm, task, _, _), trial in zip(wanted, trials, strict=True):
+            for (arm, task, *_), trial in zip(wanted, trials, strict=True):
                 results[arm][task.id].append(trial)
-            todo = [task for task in todo if any(is_infrastructure(t) for r in results for t in r[task.id])]
+            todo = [task for task in todo if any(t.is_lost for r in results for t in r[task.id])]
             if not todo:
                 break
         return results
 
-    def _buy(self, wanted: Sequence[tuple[str, Task, int, str]]) -> list[Trial]:
+    def _buy(self, wanted: Sequence[tuple[str, Task, int, str, str]]) -> list[Trial]:
         texts = {version: self.text(version) for version, *_ in wanted}
         trials: list[Trial | Future[Trial]] = []
-        for version, task, repeat, key in wanted:
-            kept = self.ledger.recall(key)
+        for version, task, repeat, name, which in wanted:
+            kept = self.ledger.recall(name + which)
             trials.append(
                 kept
                 if isinstance(kept, Trial)
-                else self.executor.submit(self._step, key, version, texts[version], task, repeat)
+                else self.executor.submit(self._step, name, which, version, texts[version], task, repeat)
             )
-        pending = {t for t in trials if isinstance(t, Future)}
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    hopeless(future.result())
-                self.ledger.check_clock()
-        finally:
-            for future in pending:
-                future.cancel()
+        wait_for([t for t in trials if isinstance(t, Future)], self.ledger)
         return [t.result() if isinstance(t, Future) else t for t in trials]
 
-    def _step(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
-        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat))
+    def _step(self, name: str, which: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
+        key = name + which
+        # the same seed for another attempt: it is no second draw
+        seed = seed_of(self.ledger.run.experiment, self.ledger.run.seed, name)
+        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat, seed))
 
-    def _make(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
+    def _make(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int, seed: int) -> Trial:
         assert task.split is not None
-        run = self.ledger.run.id
-        seed = seed_of(self.ledger.run.experiment, key)
-        meter = TrialMeter(self.ledger, f"{run}/{key}", [])
+        run, attempt = self.ledger.run.id, self.ledger.attempt(key)
+        id = f"{run}/{key}" if attempt == 1 else f"{run}/{key}#{attempt}"
+        meter = TrialMeter(self.ledger, id, [])
         started, clock = now(), perf_counter()
         output: str | None = None
         grade: Grade | None = None
@@ -149,12 +149,15 @@ class DurableTrials:
         with metered(meter):
             try:
                 with boundary("runner"):
-                    output = self.experiment.runner.run(task, text, seed)
-                grade = self._grade(meter, task, output, self.ledger.attempt(key))
+                    output = text_of(self.experiment.runner.run(task.model_copy(update={"targets": ()}), text, seed))
+                grade = self._grade(meter, task, output, attempt)
             except TrialError as e:
                 failure = e
+        self.ledger.settle(id)
+        if failure is not None:
+            refuse_hopeless(failure)
         return Trial(
-            id=f"{run}/{key}",
+            id=id,
             run=run,
             round=self.round,
             version=version,
@@ -163,7 +166,7 @@ class DurableTrials:
             tags=task.tags,
             cluster=task.cluster,
             repeat=repeat,
-            attempt=self.ledger.attempt(key),
+            attempt=attempt,
             seed=seed,
             output=output,
             grade=grade,
@@ -178,7 +181,7 @@ class DurableTrials:
     def _grade(self, meter: TrialMeter, task: Task, output: str, attempt: int) -> Grade:
         started, clock = now(), perf_counter()
         with boundary("grader"):
-            grade = self.experiment.grader.grade(task, output)
+            grade = grade_of(self.experiment.grader.grade(task, output))
         meter.end(
             Span(
                 id=f"{meter.trial}/grade/{attempt}",
@@ -196,14 +199,56 @@ class DurableTrials:
         return grade
 
 
-def hopeless(trial: Trial) -> None:
-    """Raise when every further call would fail as this one did.
+def text_of(output: object) -> str:
+    """*output*, if it is text."""
+    if not isinstance(output, str):
+        raise TypeError(f"run() returned {type(output).__name__}, and an output is a str")
+    return clean_text(output)
+
+
+def grade_of(grade: object) -> Grade:
+    """*grade*, if it is one."""
+    if not isinstance(grade, Grade):
+        raise TypeError(f"grade() returned {type(grade).__name__}, and must return a Grade(score=…, reason=…)")
+    return grade
+
+
+def refuse_hopeless(failure: TrialError) -> None:
+    """Raise when every further call would fail as this one did: then it is no trial.
 
     Raises:
         UserError: the provider refuses the key, or does not know the model.
     """
-    if trial.boundary == "model" and trial.error_class in HOPELESS:
+    if failure.boundary == "model" and failure.error_class in HOPELESS:
         raise UserError(
-            f"the model refuses every call ({trial.error_class}): {trial.error}. Nothing can be measured. "
+            f"the model refuses every call ({failure.error_class}): {failure}. Nothing can be measured. "
             "Mend the key or the model's name; the same command then carries on"
         )
+
+
+def wait_for(futures: Sequence[Future[Any]], ledger: Ledger) -> None:
+    """Wait until all are done, or until the stop button, the hours or the first exception end it.
+
+    What was not begun is cancelled then. What was begun is waited for, unless somebody wants to stop: so nothing is
+    bought behind the back of whoever goes on.
+
+    Raises:
+        BudgetSpent: also when a future met it.
+    """
+    pending = set(futures)
+    try:
+        while pending:
+            done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            ledger.check_clock()
+    except (BudgetSpent, UserError) as e:
+        for future in pending:
+            future.cancel()
+        if not isinstance(e, BudgetSpent) or e.reason not in ("stopped", "hours"):
+            wait(pending)
+        raise
+    except BaseException:
+        for future in pending:
+            future.cancel()
+        raise

@@ -33,6 +33,11 @@ def some_tasks(each: int = 20, kinds: Sequence[str] = KINDS) -> list[Task]:
     )
 
 
+def answer_to(task: Task) -> str:
+    """The right one, which a runner is not told."""
+    return "a" + task.input.split()[1].rstrip("?")
+
+
 @dataclass(frozen=True)
 class KnowingRunner:
     """Solves a task of a kind that the prompt names with chance ``known``, any other with chance ``unknown``."""
@@ -44,7 +49,7 @@ class KnowingRunner:
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
         self.on_run(task)
         chance = self.known if task.tags[0] in text[PROMPT] else self.unknown
-        return task.targets[0] if random.Random(seed).random() < chance else "something else"
+        return answer_to(task) if random.Random(seed).random() < chance else "something else"
 
 
 @dataclass(frozen=True)

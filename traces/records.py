@@ -4,6 +4,7 @@ A record is frozen, refuses unknown fields, and is written to the journal as one
 happen is ``None``, never ``0.0``: an unmeasured trial has no grade, an unpriced call has no dollars.
 """
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import reduce
@@ -22,6 +23,9 @@ StopReason = Literal[
 ]
 """Why a run ended, one a run: the proposer has nothing left; a limit of the budget (its name); ``patience`` rounds
 without a keep; a person (``ratchet stop``); or the runner, grader or model kept breaking."""
+
+INFRASTRUCTURE = frozenset({"rate_limit", "overloaded", "server_error", "unavailable", "connection"})
+"""Classes of error that say nothing about the version that met them."""
 
 Hash = Annotated[str, StringConstraints(min_length=8)]
 
@@ -47,7 +51,7 @@ class Task(Record):
     input: str
     """What the runner is given."""
     targets: tuple[str, ...] = ()
-    """The accepted answers, for graders that compare. Never shown to the runner."""
+    """The accepted answers, for graders that compare. The runner is given the task without them."""
     tags: tuple[str, ...] = ()
     """What kind of task it is; findings and guards are broken down by tag."""
     cluster: str = ""
@@ -166,6 +170,14 @@ class Trial(Record):
     seconds: float
     usage: Usage = Usage()
 
+    @property
+    def is_lost(self) -> bool:
+        """Did it fail for a reason that says nothing about its version? Then it has no score, and is not a zero.
+
+        A time-out and a malformed answer are the version's own: what it asks for decides how long a model talks.
+        """
+        return self.boundary in ("grader", "sandbox") or self.error_class in INFRASTRUCTURE
+
 
 # ── what is changed ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -271,11 +283,21 @@ class Comparison(Record):
     """Per cluster, in the order observed: the evidence from which the verdict replays."""
     errors: int = 0
     """Pairs lost to infrastructure errors after the retries."""
+    incumbent_errors: int = 0
+    """Those lost on the incumbent's side alone."""
+    candidate_errors: int = 0
+    """Those lost on the candidate's side alone."""
 
     @property
     def is_valid(self) -> bool:
-        """Were at most 5 % of the pairs lost? Above that the comparison means nothing."""
-        return self.errors <= 0.05 * (self.tasks + self.errors)
+        """Were at most 5 % of the pairs lost, and not by one side more than by the other? Else it means nothing.
+
+        The sides are compared by an exact McNemar test at .05.
+        """
+        few = self.errors <= 0.05 * (self.tasks + self.errors)
+        one_sided, n = max(self.incumbent_errors, self.candidate_errors), self.incumbent_errors + self.candidate_errors
+        chance = 2 * sum(math.comb(n, k) for k in range(one_sided, n + 1)) / 2**n
+        return few and chance >= 0.05
 
 
 class Decision(Record):
@@ -372,6 +394,8 @@ class SplitTest(Record):
 
     split: str
     """Digest of the hidden tasks: the error budget belongs to them, not to a run."""
+    hidden: tuple[str, ...] = ()
+    """A digest of each of them, to recognise a split that was changed a little."""
     number: int
     """t, from 1."""
     horizon: int
@@ -409,6 +433,8 @@ class Run(Record):
     """Split → number of tasks."""
     tried: dict[str, str] = Field(default_factory=dict)
     """Version → the run and round that tried it before, under the same fingerprint."""
+    seed: int = 0
+    """Number of runs of the experiment before it: what is drawn afresh from night to night."""
     trigger: str = "manual"
     ratchet: str = ""
     """Ratchet's own version."""

@@ -230,7 +230,8 @@ def vain(finding: Finding, rounds: Sequence[Round]) -> int:
     """Proposals that answered *finding* and were not kept, since one was."""
     count = 0
     for round in rounds:
-        if round.proposal is not None and finding.id in round.proposal.answers and round.decision is not None:
+        answered = round.proposal is not None and finding.id in round.proposal.answers
+        if answered and round.decision is not None and round.decision.because != "errors":
             count = 0 if round.decision.verdict == "keep" else count + 1
     return count
 

@@ -9,8 +9,11 @@ from harness.gate.confidence import confidence_sequence, mean_interval, score_in
 from harness.gate.eprocess import GateSpec, decide, provable_gain
 from harness.gate.lond import alpha_for
 from harness.protocols import Trials
-from harness.trials import is_infrastructure, seed_of
+from harness.trials import seed_of
 from traces.records import Comparison, Decision, Split, Task, Trial
+
+LOST_AT_MOST = 0.05
+"""Share of the clusters whose loss to infrastructure errors makes a comparison invalid, see ``Comparison.is_valid``."""
 
 V0 = 0.2
 """Variance expected of paired differences where the incumbent was measured once."""
@@ -28,7 +31,8 @@ class PairedGate:
     """
 
     alpha: float = 0.10
-    """Chance of ever promoting something that is no better, over the lifetime of a validation split."""
+    """Error budget over the lifetime of a validation split (e-LOND): of what is promoted at most this share is expected
+    to be no better; and as long as nothing is better, the chance of promoting anything at all is at most this."""
     horizon: int = 40
     """Promotion tests over which that chance is spread."""
     keep_alpha: float = 0.3
@@ -110,8 +114,8 @@ class PairedGate:
         seed = seed_of("test", live, candidate)
         clusters = trials.clusters("test", seed)
         sides = trials.attempt([live, candidate], [task for cluster in clusters for task in cluster])
-        pairs = [self._pair(cluster, sides) for cluster in clusters]
-        found = [pair for pair in pairs if pair is not None]
+        pairs = [tuple(self._mean(cluster, side) for side in sides) for cluster in clusters]
+        found = [(a, b) for a, b in pairs if a is not None and b is not None]
         differences = [b - a for a, b in found]
         low, high = mean_interval(differences, self.confidence) if len(found) > 1 else (None, None)
         return Comparison(
@@ -128,6 +132,8 @@ class PairedGate:
             seed=seed,
             differences=tuple(differences),
             errors=len(pairs) - len(found),
+            incumbent_errors=sum(a is None and b is not None for a, b in pairs),
+            candidate_errors=sum(b is None and a is not None for a, b in pairs),
         )
 
     def score(self, trials: Mapping[str, list[Trial]]) -> tuple[float, float, float] | None:
@@ -164,14 +170,19 @@ class PairedGate:
             v0=v0,
         )
         found: list[Pair] = []
-        lost = 0
+        lost: list[tuple[bool, bool]] = []
         verdict = decide([], spec)
-        while verdict.verdict == "continue" and len(found) + lost < len(clusters):
-            ahead = clusters[len(found) + lost :][: self.batch - len(found) % self.batch]
+        while verdict.verdict == "continue" and len(found) + len(lost) < len(clusters):
+            if len(lost) > LOST_AT_MOST * len(clusters):
+                break  # it can mean nothing any more
+            ahead = clusters[len(found) + len(lost) :][: self.batch - len(found) % self.batch]
             sides = measure([task for cluster in ahead for task in cluster])
-            pairs = [self._pair(cluster, sides) for cluster in ahead]
-            found += [pair for pair in pairs if pair is not None]
-            lost += pairs.count(None)
+            for cluster in ahead:
+                incumbent_side, candidate_side = (self._mean(cluster, side) for side in sides)
+                if incumbent_side is None or candidate_side is None:
+                    lost.append((incumbent_side is None, candidate_side is None))
+                else:
+                    found.append((incumbent_side, candidate_side))
             verdict = decide([b - a for a, b in found], spec)
         if verdict.verdict == "continue":  # lost pairs kept it from its deadline: nothing is proven
             verdict = verdict.model_copy(update={"verdict": "undecided"})
@@ -192,24 +203,20 @@ class PairedGate:
             alpha=alpha,
             seed=seed,
             differences=tuple(differences),
-            errors=lost,
+            errors=len(lost),
+            incumbent_errors=lost.count((True, False)),
+            candidate_errors=lost.count((False, True)),
         )
 
-    def _pair(self, cluster: Sequence[Task], sides: Sequence[Mapping[str, list[Trial]]]) -> Pair | None:
-        """The cluster's mean score on each side; ``None`` if either lost one of its tasks."""
-        means: list[float] = []
-        for side in sides:
-            scores = [self._scores(side[task.id]) for task in cluster]
-            if any(not s for s in scores):
-                return None
-            means.append(fmean(fmean(s) for s in scores if s))
-        incumbent, candidate = means
-        return incumbent, candidate
+    def _mean(self, cluster: Sequence[Task], side: Mapping[str, list[Trial]]) -> float | None:
+        """The cluster's mean score; ``None`` if one of its tasks was lost."""
+        scores = [self._scores(side[task.id]) for task in cluster]
+        return fmean(fmean(s) for s in scores) if all(scores) else None
 
     def _scores(self, trials: Sequence[Trial]) -> list[float]:
         """Scores of those that have one; a version's own failure counts ``failure_score``."""
         return [
             trial.grade.score if trial.grade is not None else self.failure_score
             for trial in trials
-            if not is_infrastructure(trial)
+            if not trial.is_lost
         ]

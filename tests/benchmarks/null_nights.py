@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.experiment import Budget
 from harness.gate import PairedGate
 from tests.conftest import a_checkout
-from tests.world import ListProposer, an_experiment, play, some_tasks
+from tests.world import ListProposer, an_experiment, answer_to, play, some_tasks
 from traces.records import Task
 
 
@@ -30,7 +30,7 @@ class IndifferentRunner:
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
         lucky = random.Random(f"{self.night}/{seed}").random() < self.chance
-        return task.targets[0] if lucky else "something else"
+        return answer_to(task) if lucky else "something else"
 
 
 def night(number: int, proposals: int, folder: Path) -> tuple[int, int, int]:

@@ -12,22 +12,24 @@ from tests.world import KnowingRunner, an_experiment, some_tasks
 from traces.records import Task
 
 
-@given(st.integers(30, 300), st.integers(1, 5), st.integers(0, 99))
-def test_tasks_are_split_by_cluster_in_the_declared_shares_and_each_tag_alike(count, per_cluster, seed):
-    tasks = [
-        Task(id=str(i), input="", tags=(f"tag{(i // per_cluster) % 3}",), cluster=f"c{i // per_cluster}")
-        for i in range(count * per_cluster)
-    ]
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_tasks_are_split_by_cluster_in_about_the_declared_shares(per_cluster, seed):
+    tasks = [Task(id=str(i), input="", cluster=f"c{i // per_cluster}") for i in range(400 * per_cluster)]
     split = split_tasks(tasks, seed=seed)
 
     homes = {task.cluster: task.split for task in split}
     assert all(task.split == homes[task.cluster] for task in split)
     sizes = Counter(homes.values())
-    assert abs(sizes["train"] - 0.4 * count) <= 2
-    assert abs(sizes["test"] - 0.2 * count) <= 2
-    for tag in range(3):
-        of_tag = Counter(homes[c] for c in {t.cluster for t in tasks if t.tags == (f"tag{tag}",)})
-        assert abs(of_tag["train"] - 0.4 * sum(of_tag.values())) <= 3
+    assert abs(sizes["train"] - 160) < 50
+    assert abs(sizes["test"] - 80) < 40
+
+
+@given(st.integers(0, 99), st.integers(1, 50))
+def test_adding_tasks_never_moves_one_that_is_there(seed, more):
+    before = [Task(id=str(i), input="") for i in range(60)]
+    added = [Task(id=f"new-{i}", input="") for i in range(more)]
+    kept = {t.id: t.split for t in split_tasks([*added, *before], seed=seed)}
+    assert all(kept[t.id] == t.split for t in split_tasks(before, seed=seed))
 
 
 def test_the_same_seed_splits_alike_and_another_seed_otherwise():
@@ -143,3 +145,27 @@ def test_an_unknown_experiment_lists_those_that_there_are(tmp_path):
 def test_an_experiment_file_that_builds_none_says_why(tmp_path, source, message):
     with pytest.raises(UserError, match=message):
         load_experiment(write(tmp_path, source))
+
+
+class Setting:
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.itself = self
+
+
+def test_a_description_tells_settings_apart_and_is_the_same_in_every_process():
+    import functools
+    import re
+
+    pairs = [
+        (Path("a"), Path("b")),
+        (b"a", b"b"),
+        (re.compile("a"), re.compile("b")),
+        (functools.partial(int, base=2), functools.partial(int, base=3)),
+        (frozenset("ab"), frozenset("ac")),
+    ]
+    for one, other in pairs:
+        assert describe(Setting(one)) == describe(Setting(one))
+        assert describe(Setting(one)) != describe(Setting(other))
+    assert "0x" not in str(describe(Setting(object())))
+    assert describe(frozenset("abc")) == ["a", "b", "c"]

@@ -217,7 +217,7 @@ def test_a_score_outside_zero_and_one_is_refused_not_clipped(checkout, directory
 
 
 def test_a_validation_split_too_small_to_prove_anything_is_refused_with_the_gain_it_could_prove(checkout, directory):
-    with pytest.raises(UserError, match=r"has 32 clusters.*smallest gain.*PairedGate\(min_clusters=32\)"):
+    with pytest.raises(UserError, match=r"has 34 clusters.*smallest gain.*PairedGate\(min_clusters=34\)"):
         play(an_experiment(gate=PairedGate()), checkout, directory)
     assert not any(
         line.type == "Trial" for run in runs(directory, "example") for line in read(journal_file(directory, run))
@@ -228,7 +228,7 @@ def test_a_validation_split_too_small_to_prove_anything_is_refused_with_the_gain
     ("budget", "reason"),
     [
         (Budget(rounds=2), "rounds"),
-        (Budget(trials=300), "trials"),
+        (Budget(trials=200), "trials"),
         (Budget(rounds=9, patience=1), "no-progress"),
         (Budget(rounds=9), "out-of-ideas"),
     ],

@@ -11,8 +11,8 @@ from harness.protocols import Message
 from harness.runners import AgentRunner
 from harness.testing import ScriptedModel
 from harness.text import InvalidText
-from harness.trials import DurableTrials, is_infrastructure, seed_of
-from tests.world import PROMPT, SEED_PROMPT, an_experiment, some_tasks
+from harness.trials import DurableTrials, seed_of
+from tests.world import PROMPT, SEED_PROMPT, an_experiment, answer_to, some_tasks
 from traces.records import Task
 
 A, B = "a" * 40, "b" * 40
@@ -31,7 +31,7 @@ class Answering:
         error = self.trouble(task, text[PROMPT], before)
         if error is not None:
             raise error
-        return task.targets[0]
+        return answer_to(task)
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ def test_after_an_infrastructure_error_both_versions_attempt_the_task_again_toge
 
 
 def test_after_the_third_infrastructure_error_the_trial_stays_without_a_grade(trials_of):
-    runner = Answering(lambda task, version, before: ModelError("timeout", "nobody there", transient=True))
+    runner = Answering(lambda task, version, before: ModelError("connection", "nobody there", transient=True))
     [found] = trials_of(runner).attempt([A], TASKS[:1])
     [trial] = found[TASKS[0].id]
     assert len(runner.asked) == 3
     assert trial.grade is None
-    assert is_infrastructure(trial)
-    assert (trial.boundary, trial.error_class) == ("model", "timeout")
+    assert trial.is_lost
+    assert (trial.boundary, trial.error_class) == ("model", "connection")
 
 
 def test_a_crash_of_the_runner_is_the_versions_own_and_is_not_attempted_again(trials_of):
@@ -81,14 +81,14 @@ def test_a_crash_of_the_runner_is_the_versions_own_and_is_not_attempted_again(tr
     [found] = trials_of(runner).attempt([A], TASKS[:1])
     [trial] = found[TASKS[0].id]
     assert len(runner.asked) == 1
-    assert not is_infrastructure(trial)
+    assert not trial.is_lost
     assert (trial.boundary, trial.error_class, trial.error) == ("runner", "ValueError", "ValueError: cannot parse")
 
 
 def test_a_request_that_the_model_refuses_as_malformed_is_the_versions_own_fault(trials_of):
     runner = Answering(lambda task, version, before: ModelError("bad_request", "prompt too long"))
     [found] = trials_of(runner).attempt([A], TASKS[:1])
-    assert not is_infrastructure(found[TASKS[0].id][0])
+    assert not found[TASKS[0].id][0].is_lost
 
 
 @pytest.mark.parametrize("error_class", ["auth", "not_found", "quota"])
