@@ -11,17 +11,17 @@ import random
 import re
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from traces.errors import TracesBusy, TracesError, TracesUnreadable
+from traces.locks import Held, lock
 from traces.tables import ONCE
 
 TURN = threading.Lock()
@@ -30,6 +30,19 @@ TURN = threading.Lock()
 CONFINED = {"enable_external_access": "false"}
 """Settings under which SQL reaches no file, the database itself included: ``COPY … TO`` would overwrite it."""
 
+STINT = 1.0
+"""Seconds that a merge keeps new readers out while it waits for those that are in; then it lets them in for as long."""
+
+ROW_GROUP = 16_384
+"""Rows that the database keeps together. A merge joins small groups up to this size: with DuckDB's own, several times
+as large, it would hold the file for many seconds when texts are long."""
+
+MEMORY = "512MB"
+"""What a merge may take; beyond that DuckDB goes by way of the disk."""
+
+BRIEFLY = 0.05
+"""Seconds that a reader may take to pass the gate."""
+
 CREATION = 10.0
 """Seconds that another process may take to make the file."""
 
@@ -37,22 +50,47 @@ REBUILD = "It can be made again: delete it, then run: ratchet traces merge (the 
 
 
 @contextmanager
-def opened(path: Path, *, read_only: bool, wait: float) -> Generator[duckdb.DuckDBPyConnection]:
-    """The database at *path*; closed afterwards, which rolls back what was not committed.
+def opened_to_read(path: Path, wait: float) -> Generator[duckdb.DuckDBPyConnection]:
+    """The database at *path*, read-only and confined.
+
+    Raises:
+        TracesBusy: another process had it open to write for all of *wait* seconds.
+        TracesUnreadable: it is damaged, or another version of Ratchet made it.
+    """
+    deadline = time.monotonic() + wait
+    with own_turn(path, deadline):
+        while True:
+            with suppress(OSError), gate(path, deadline):  # one who may only read the directory cannot pass it
+                pass  # a merge that waits goes first, or readers could keep it out for ever
+            connection = _try_to_connect(path, deadline, deadline, _connect_to_read)
+            if connection is not None:
+                break
+        with closing(connection):
+            _check(connection, path)
+            yield connection
+
+
+@contextmanager
+def opened_to_write(path: Path, wait: float) -> Generator[duckdb.DuckDBPyConnection]:
+    """The database at *path*, for the one who merges. Closing it rolls back what was not committed.
 
     Raises:
         TracesBusy: others had it open for all of *wait* seconds.
         TracesUnreadable: it is damaged, or another version of Ratchet made it.
     """
     deadline = time.monotonic() + wait
-    if not TURN.acquire(timeout=max(wait, 0)):
-        raise TracesBusy(f"{path} is busy: another thread of this process ({os.getpid()}) is still reading or merging")
-    try:
-        with closing(_connect(path, read_only, deadline)) as connection:
-            _check(connection, path)
-            yield connection
-    finally:
-        TURN.release()
+    with own_turn(path, deadline):
+        while True:
+            with gate(path, deadline):
+                connection = _try_to_connect(path, deadline, time.monotonic() + STINT, _connect_to_write)
+                if connection is not None:
+                    with closing(connection):
+                        _check(connection, path)
+                        yield connection
+                    return
+            time.sleep(
+                min(STINT, max(0.0, deadline - time.monotonic()))
+            )  # let readers through: it is not they who hold it
 
 
 def create(path: Path) -> None:
@@ -64,7 +102,7 @@ def create(path: Path) -> None:
     if path.exists():
         return
     unfinished = path.with_suffix(".new")
-    with one_maker(path):
+    with gate(path, time.monotonic() + CREATION):
         if path.exists():
             return
         for leftover in (unfinished, wal(unfinished), wal(path)):
@@ -80,16 +118,27 @@ def create(path: Path) -> None:
 
 
 @contextmanager
-def one_maker(path: Path) -> Generator[None]:
-    lock = FileLock(f"{path}.lock", timeout=CREATION)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise TracesBusy(f"{path} is being made by another process, for over {CREATION:g} seconds") from None
+def own_turn(path: Path, deadline: float) -> Generator[None]:
+    """Within, no other thread of this process has a database open."""
+    if not TURN.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise TracesBusy(f"{path} is busy: another thread of this process ({os.getpid()}) is reading or merging")
     try:
         yield
     finally:
-        lock.release()
+        TURN.release()
+
+
+@contextmanager
+def gate(path: Path, deadline: float) -> Generator[None]:
+    """Within, no reader that comes anew is let in, and no other merge. Readers pass it, merges stay in it."""
+    try:
+        held = lock(Path(f"{path}.lock"), timeout=max(BRIEFLY, deadline - time.monotonic()))
+    except Held as e:
+        raise TracesBusy(f"{path} is being merged by {e}. Wait longer") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def wal(path: Path) -> Path:
@@ -159,11 +208,13 @@ def _shape(kind: str) -> str | list[str]:
     return [kind.removesuffix("[]")] if kind.endswith("[]") else kind
 
 
-def _connect(path: Path, read_only: bool, deadline: float) -> duckdb.DuckDBPyConnection:
-    config: dict[str, str | bool | int | float | list[str]] = {**CONFINED} if read_only else {"threads": 1}
+def _try_to_connect(
+    path: Path, deadline: float, until: float, connect: Callable[[Path], duckdb.DuckDBPyConnection]
+) -> duckdb.DuckDBPyConnection | None:
+    """The connection; or ``None`` if somebody else had the file open *until* then, and the *deadline* is later."""
     while True:
         try:
-            return duckdb.connect(path, read_only=read_only, config=config)
+            return connect(path)
         except duckdb.Error as e:
             holder = _holder(e)
             if holder is None:
@@ -174,11 +225,32 @@ def _connect(path: Path, read_only: bool, deadline: float) -> duckdb.DuckDBPyCon
                     "Close that connection, or wait longer"
                 ) from e
         time.sleep(random.uniform(0.002, 0.01))  # not in step with others who wait
+        if time.monotonic() >= until:
+            return None
+
+
+def _connect_to_read(path: Path) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(path, read_only=True, config={**CONFINED})
+
+
+def _connect_to_write(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY, "temp_directory": f"{path}.tmp"})
+    try:
+        connection.execute(f"ATTACH '{quoted(path)}' AS traces (ROW_GROUP_SIZE {ROW_GROUP})")
+        connection.execute("USE traces")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
 
 
 def _holder(error: duckdb.Error) -> str | None:
     """Who has the file open, if that is what DuckDB complains of."""
-    if "different configuration" in str(error):
+    if "different configuration" in str(error) or "Unique file handle conflict" in str(error):
         return f"another connection of this process ({os.getpid()})"
     if "Could not set lock" not in str(error):
         return None

@@ -21,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast, get_type_hints
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from traces import records
 from traces.errors import BadLine, JournalFull, JournalGone, JournalLocked
+from traces.locks import Held, lock
 from traces.records import Record, Text
 
 RECORDS: Mapping[str, type[Record]] = {
@@ -301,22 +302,12 @@ def _free_form(kind: type[Record]) -> tuple[str, ...]:
 
 
 def _lock(path: Path) -> FileLock:
-    beside = Path(f"{path}.lock")
-
-    def sign(file: int) -> None:
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
-
-    lock = FileLock(beside, timeout=0, thread_local=False, on_acquired=sign)
     try:
-        lock.acquire()
-    except Timeout:
-        holder = beside.read_text(encoding="utf-8") or "unknown"
+        return lock(Path(f"{path}.lock"), timeout=0)
+    except Held as e:
         raise JournalLocked(
-            f"{path} is being written by process {holder}: a journal has one writer. "
-            f"Wait until that run ends, or end it"
+            f"{path} is being written by {e}: a journal has one writer. Wait until that run ends, or end it"
         ) from None
-    return lock
 
 
 def _drop_torn_tail(file: int) -> int:

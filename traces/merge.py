@@ -17,7 +17,7 @@ import duckdb
 from pydantic_core import to_json
 
 from traces import places
-from traces.database import create, insert, opened
+from traces.database import create, insert, opened_to_read, opened_to_write
 from traces.errors import TracesError
 from traces.spool import NOTHING, Batch, Mark, Marks, gather, journals
 
@@ -70,7 +70,7 @@ def catch_up(directory: Path, marks: Marks, wait: float) -> tuple[Merged, Marks]
             if stored is None:
                 marks = current_marks(path, wait)
                 continue
-            marks = {**marks, **batch.moved}
+            marks = batch.after
             lines, rows, dead = lines + batch.lines, rows + stored, dead + batch.dead
             transactions += 1
         if not batch.full:
@@ -78,7 +78,7 @@ def catch_up(directory: Path, marks: Marks, wait: float) -> tuple[Merged, Marks]
 
 
 def current_marks(path: Path, wait: float) -> Marks:
-    with opened(path, read_only=True, wait=wait) as connection:
+    with opened_to_read(path, wait) as connection:
         return marks_in(connection)
 
 
@@ -90,15 +90,15 @@ def marks_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Mark]:
 def store(path: Path, batch: Batch, wait: float) -> int | None:
     """Insert *batch* in one transaction; return the number of rows, or ``None`` if the marks have moved meanwhile."""
     create(path)
-    with opened(path, read_only=False, wait=wait) as connection:
+    with opened_to_write(path, wait) as connection:
         marks = marks_in(connection)
         if any(marks.get(name, NOTHING) != batch.before.get(name, NOTHING) for name in batch.moved):
             return None
         try:
             connection.begin()
-            inserted = insert(connection, "main", batch.rows)
+            inserted = insert(connection, "traces.main", batch.rows)
             connection.execute("DELETE FROM marks WHERE list_contains(?, writer)", [list(batch.moved)])
-            insert(connection, "main", {"marks": [mark_row(name, mark) for name, mark in batch.moved.items()]})
+            insert(connection, "traces.main", {"marks": [mark_row(name, mark) for name, mark in batch.moved.items()]})
             connection.commit()
             marks = marks_in(connection)
         except duckdb.Error as e:
@@ -123,7 +123,7 @@ def cut_journals(merged: Merged) -> TracesError | None:
     )
 
 
-PATIENCE = 0.25
+PATIENCE = 1.0
 """Seconds that a merge during a run waits for readers, before it leaves it to the next one."""
 LAST_PATIENCE = 5.0
 """Seconds that the last merge of a run waits for them."""

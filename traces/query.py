@@ -1,16 +1,22 @@
 """Questions to the traces, at any time: what is merged and what is not yet, in the same tables."""
 
-from collections.abc import Generator, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 
 from traces import places
-from traces.database import CONFINED, empty_table, insert, opened, schema, statements, unless_in
+from traces.database import CONFINED, empty_table, insert, opened_to_read, schema, statements, unless_in
 from traces.merge import marks_in
-from traces.spool import Marks, gather
+from traces.spool import Batch, Marks, gather, unmerged
+
+BRIEF = 1 << 20
+"""Bytes of journal that are read in well under a tenth of a second."""
+LONG = 64 << 20
+"""Bytes of journal that fit into memory as rows."""
 
 
 def sql(query: str, values: Sequence[object] = (), *, directory: Path | None = None, wait: float = 2.0) -> pd.DataFrame:
@@ -37,44 +43,66 @@ def sql(query: str, values: Sequence[object] = (), *, directory: Path | None = N
 def reading(directory: Path, wait: float) -> Generator[duckdb.DuckDBPyConnection]:
     """A connection in which the plain names are the merged rows and the new ones together.
 
-    While it is open nothing can be merged, so no line can be in both or in neither.
+    While it is open nothing can be merged, so no line can be in both or in neither. So that it is not open for long,
+    a longer tail is read before; if a merge got ahead of that, it is read again.
     """
-    path = places.database(directory)
-    if path.exists():
-        with opened(path, read_only=True, wait=wait) as connection:
-            new = load_new(connection, places.spool(directory), marks_in(connection))
-            if new:
-                show_together(connection, new)
-            yield connection
-    else:
+    path, spool = places.database(directory), places.spool(directory)
+    if not path.exists():
         with closing(duckdb.connect(config={**CONFINED, "temp_directory": f"{path}.tmp"})) as connection:
-            new = load_new(connection, places.spool(directory), {})
-            connection.execute("ATTACH IF NOT EXISTS ':memory:' AS unmerged")
-            connection.execute("USE unmerged")
-            for table in schema().columns.keys() - new:
-                connection.execute(empty_table("unmerged.main", table))
-            connection.execute(statements("views.sql"))
+            show_new_only(connection, tail(spool, {}))
             yield connection
+        return
+    marks: Marks | None = None
+    ahead: list[Batch] = []
+    for hold in (False, False, True):
+        with opened_to_read(path, wait) as connection:
+            now = marks_in(connection)
+            if hold or now == marks or not BRIEF < unmerged(spool, now) < LONG:
+                known = ahead if now == marks else []
+                show_together(connection, chain(known, tail(spool, known[-1].after if known else now)))
+                yield connection
+                return
+        marks, ahead = now, list(tail(spool, now))
 
 
-def load_new(connection: duckdb.DuckDBPyConnection, spool: Path, marks: Marks) -> set[str]:
-    """Put the rows beyond *marks* into tables in memory, ``unmerged.main``; return which tables that took."""
-    tables: set[str] = set()
+def tail(spool: Path, marks: Marks) -> Iterator[Batch]:
+    """All that lies beyond *marks*, piece by piece."""
     while True:
         batch = gather(spool, marks)
-        if batch.rows:
-            connection.execute("ATTACH IF NOT EXISTS ':memory:' AS unmerged (READ_WRITE)")
-        for table in batch.rows.keys() - tables:
-            connection.execute(empty_table("unmerged.main", table))
-            tables.add(table)
-        insert(connection, "unmerged.main", batch.rows)
-        marks = {**marks, **batch.moved}
+        marks = batch.after
+        yield batch
         if not batch.full:
-            return tables
+            return
 
 
-def show_together(connection: duckdb.DuckDBPyConnection, new: Set[str]) -> None:
+def load(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> Set[str]:
+    """Put the rows into tables in memory, ``unmerged.main``; return which tables that took."""
+    made: set[str] = set()
+    for batch in batches:
+        if batch.rows and not made:
+            connection.execute("ATTACH ':memory:' AS unmerged (READ_WRITE)")
+        for table in batch.rows.keys() - made:
+            connection.execute(empty_table("unmerged.main", table))
+            made.add(table)
+        insert(connection, "unmerged.main", batch.rows)
+    return made
+
+
+def show_new_only(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
+    """Where there is no file: give the plain names to the tables in memory."""
+    new = load(connection, batches)
+    connection.execute("ATTACH IF NOT EXISTS ':memory:' AS unmerged")
+    connection.execute("USE unmerged")
+    for table in schema().columns.keys() - new:
+        connection.execute(empty_table("unmerged.main", table))
+    connection.execute(statements("views.sql"))
+
+
+def show_together(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
     """Give the plain names to views that add the rows in memory to those in the file."""
+    new = load(connection, batches)
+    if not new:
+        return
     views = [f"CREATE VIEW {table} AS {merged_and_new(table, table in new)}" for table in schema().columns]
     connection.execute("CREATE SCHEMA unmerged.both; USE unmerged.both")
     connection.execute(";".join(views))

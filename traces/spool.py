@@ -52,6 +52,11 @@ class Batch:
     size: int = 0
 
     @property
+    def after(self) -> Marks:
+        """What is merged once the batch is."""
+        return {**self.before, **self.moved}
+
+    @property
     def dead(self) -> int:
         return len(self.rows.get("dead_letter", ()))
 
@@ -105,6 +110,11 @@ def gather(spool: Path, marks: Marks, limit: int = BATCH) -> Batch:
                     return batch
                 batch.take(path.stem, offset, length, raw)
     return batch
+
+
+def unmerged(spool: Path, marks: Marks) -> int:
+    """Bytes beyond *marks*."""
+    return sum(max(0, path.stat().st_size - marks.get(path.stem, NOTHING).byte_offset) for path in journals(spool))
 
 
 def whole_lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes]]:

@@ -88,9 +88,13 @@ def test_values_fill_the_question_marks(tmp_path: Path):
     assert list(frame["id"]) == ["s2"]
 
 
-def test_a_spool_that_was_never_merged_can_be_large(tmp_path: Path):
+@pytest.mark.parametrize("is_database_there", [True, False])
+def test_what_is_not_merged_yet_can_be_large(tmp_path: Path, is_database_there: bool):
+    write(tmp_path, span(-1))
+    if is_database_there:
+        merge(tmp_path)
     write(tmp_path, *(SPAN.model_copy(update={"id": f"s{n}", "error": "x" * 20_000}) for n in range(500)))
-    assert one("SELECT count(DISTINCT id) FROM spans", tmp_path) == 500
+    assert one("SELECT count(DISTINCT id) FROM spans", tmp_path) == 501
 
 
 # ── beside writers, merges and other readers ───────────────────────────────────────────────────────────────────
@@ -100,20 +104,20 @@ import pathlib, sys, time
 from tests.traces.samples import span
 from traces.journal import Journal
 from traces.merge import Merger
-directory, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+directory, count, size = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 with Journal(directory / "spool" / "night.jsonl") as journal, Merger(directory, every=0.02) as merger:
     print("open", flush=True)
     for number in range(1, count + 1):
-        journal.append(span(number))
-        if number % 100 == 0:
+        journal.append(span(number).model_copy(update={"error": "x" * size}))
+        if number % (count // 50) == 0:
             time.sleep(0.02)
 assert merger.trouble is None, merger.trouble
 """
 
 
-def test_readers_beside_a_run_see_each_line_once_and_never_fewer_than_before(tmp_path: Path):
-    count = 5000
-    writer = python(WRITES, tmp_path, count)
+@pytest.mark.parametrize(("count", "size"), [(5000, 0), (1000, 30_000)])
+def test_readers_beside_a_run_see_each_line_once_and_never_fewer_than_before(tmp_path: Path, count: int, size: int):
+    writer = python(WRITES, tmp_path, count, size)
     assert said(writer) == "open"
     counts: list[int] = []
     while writer.poll() is None:
@@ -176,6 +180,67 @@ def test_a_reader_in_another_process_is_no_hindrance(tmp_path: Path):
     assert traces.sql("SELECT count(*) AS n FROM spans", directory=tmp_path, wait=0)["n"][0] == 2
 
     end(holder)
+
+
+ASKS = """
+import pathlib, sys, traces
+while True:
+    traces.sql("SELECT count(*) FROM spans", directory=pathlib.Path(sys.argv[1]), wait=30)
+    print("asked", flush=True)
+"""
+
+
+def test_readers_that_ask_without_pause_do_not_keep_a_merge_out(tmp_path: Path):
+    write(tmp_path, span(0))
+    merge(tmp_path)
+    readers = [python(ASKS, tmp_path) for _ in range(2)]
+    assert [said(reader) for reader in readers] == ["asked"] * 2
+
+    for number in range(1, 4):
+        write(tmp_path, span(number))
+        assert merge(tmp_path, wait=5).lines == 1
+
+    for reader in readers:
+        end(reader, kill=True)
+
+
+MERGES = """
+import pathlib, sys
+from traces.errors import TracesBusy
+from traces.merge import merge
+print("merging", flush=True)
+try:
+    merge(pathlib.Path(sys.argv[1]), wait=30)
+except TracesBusy:
+    sys.exit(7)
+"""
+
+
+def test_a_merge_that_waits_for_somebody_lets_readers_through(tmp_path: Path):
+    write(tmp_path, span(1))
+    merge(tmp_path)
+    holder = python(HOLDS, database(tmp_path), "read")
+    assert said(holder) == "open"
+    write(tmp_path, span(2))
+    waiting = python(MERGES, tmp_path)
+    assert said(waiting) == "merging"
+
+    for _ in range(10):
+        assert traces.sql("SELECT count(*) AS n FROM spans", directory=tmp_path, wait=2)["n"][0] == 2
+
+    assert waiting.poll() is None
+    end(holder)
+    assert end(waiting) == 0
+    assert list(traces.sql("SELECT id FROM spans", directory=tmp_path)["id"]) == ["s1", "s2"]
+
+
+def test_one_who_cannot_open_the_lock_reads_all_the_same(tmp_path: Path):
+    write(tmp_path, span(1))
+    merge(tmp_path)
+    (tmp_path / "traces.duckdb.lock").unlink()
+    (tmp_path / "traces.duckdb.lock").mkdir()  # as good as no permission, for root too
+
+    assert list(traces.sql("SELECT id FROM spans", directory=tmp_path)["id"]) == ["s1"]
 
 
 def test_after_a_question_nothing_is_held(tmp_path: Path):
