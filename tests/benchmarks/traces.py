@@ -1,18 +1,21 @@
-"""What the trace store costs, and what a kill loses: `uv run python -m tests.benchmarks.traces [SPANS] [SECONDS] [KILLS]`.
+"""What the trace store costs, and what a kill loses.
+
+uv run python -m tests.benchmarks.traces [SPANS] [SECONDS] [KILLS]
 
 SPANS are in the table before anything is measured, SECONDS is how long readers and a writer are at it together, KILLS
 how often two writers with their merges are killed with -9.
 """
 
 import multiprocessing
-import os
 import random
+import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from statistics import quantiles
 
@@ -48,7 +51,7 @@ def rows(directory: Path, spans: int, seconds: float, kills: int) -> Iterator[Ro
     yield from lone_reader(directory / "large")
     for readers in (1, 3):
         yield from beside_a_run(directory / "large", readers, seconds)
-    yield from unmerged_tail(directory / "tail", 100 << 20)
+    yield from unmerged_tail(directory / "tail", 100)
     yield from killed(directory / "killed", kills)
 
 
@@ -95,12 +98,10 @@ def filling(directory: Path, spans: int) -> Iterator[Row]:
     with Journal(spool(directory) / "before.jsonl") as journal:
         for number in range(spans):
             journal.append(span(number))
-    before = resident()
-    merged = merge(directory)
+    took, memory = in_a_process(merge, directory)
     yield (
-        f"merge of {spans:,} spans ({(spool(directory) / 'before.jsonl').stat().st_size >> 20} MiB)",
-        f"{merged.rows / merged.seconds:,.0f} rows/s in {merged.transactions} transactions; "
-        f"memory + {resident() - before:.0f} MiB; database {database(directory).stat().st_size >> 20} MiB",
+        f"merge of {spans:,} spans ({size(spool(directory) / 'before.jsonl')} MiB)",
+        f"{spans / took:,.0f} rows/s; memory at most {memory:.0f} MiB; database {size(database(directory))} MiB",
     )
 
 
@@ -121,20 +122,16 @@ def lone_reader(directory: Path) -> Iterator[Row]:
     yield "the same by traces.sql", spread(ours)
 
 
-def unmerged_tail(directory: Path, size: int) -> Iterator[Row]:
+def unmerged_tail(directory: Path, mebibytes: int) -> Iterator[Row]:
     path = spool(directory) / "tail.jsonl"
     with Journal(path) as journal:
         number = 0
-        while path.stat().st_size < size:
+        while number == 0 or size(path) < mebibytes:
             for _ in range(1000):
                 journal.append(span(number))
                 number += 1
-    before = resident()
-    took = timed(lambda: ask(directory))
-    yield (
-        f"traces.sql over {size >> 20} MiB that were never merged",
-        f"{took:.1f} s; memory + {resident() - before:.0f} MiB",
-    )
+    took, memory = in_a_process(ask, directory)
+    yield f"traces.sql over {mebibytes} MiB that were never merged", f"{took:.1f} s; memory at most {memory:.0f} MiB"
 
 
 # ── together ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,10 +169,8 @@ def write_steadily(
             if (early := due - time.perf_counter()) > 0.001:
                 time.sleep(early)
             lag = max(lag, -early)
-            last = number
             journal.append(span(number))
-        time.sleep(0)
-        unmerged = last + 1 - merged_lines(directory, name)
+        unmerged = int(seconds * RATE) - merged_lines(directory, name)
     behind.put((lag, unmerged))
 
 
@@ -187,6 +182,7 @@ def merged_lines(directory: Path, writer: str) -> int:
 def ask_all_the_time(
     directory: Path, seconds: float, answers: "multiprocessing.Queue[tuple[list[float], int]]"
 ) -> None:
+    ask(directory)  # imports
     took: list[float] = []
     busy = 0
     ends = time.perf_counter() + seconds
@@ -239,7 +235,7 @@ def killed(directory: Path, kills: int) -> Iterator[Row]:
     yield f"kill -9, {kills} times", f"{written:,} spans acknowledged, {lost} lost, {doubled} doubled"
 
 
-def write_fast(directory: Path, name: str, acknowledged: "multiprocessing.sharedctypes.Synchronized[int]") -> None:
+def write_fast(directory: Path, name: str, acknowledged: "Synchronized[int]") -> None:
     path = spool(directory) / f"{name}.jsonl"
     with Journal(path) as journal, Merger(directory, every=0.02):
         number = sum(1 for _ in read(path))  # a line may be there that was not acknowledged any more
@@ -260,12 +256,26 @@ def timed(action: Callable[[], object]) -> float:
 
 def spread(seconds: list[float]) -> str:
     cuts = quantiles(seconds, n=20, method="inclusive")
-    return f"p50 {1000 * cuts[9]:.0f} ms, p95 {1000 * cuts[18]:.0f} ms, max {1000 * max(seconds):.0f} ms (n = {len(seconds)})"
+    p50, p95, most = (1000 * s for s in (cuts[9], cuts[18], max(seconds)))
+    return f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, max {most:.0f} ms (n = {len(seconds)})"
 
 
-def resident() -> float:
-    """MiB of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+def size(path: Path) -> int:
+    """In MiB."""
+    return path.stat().st_size >> 20
+
+
+def in_a_process(action: Callable[[Path], object], directory: Path) -> tuple[float, float]:
+    """Seconds that *action* takes in a fresh process, and the most MiB that it had in memory."""
+    with SPAWN.Pool(1) as pool:
+        return pool.apply(timed_with_memory, (action, directory))
+
+
+def timed_with_memory(action: Callable[[Path], object], directory: Path) -> tuple[float, float]:
+    ask(directory / "nowhere")  # imports
+    seconds = timed(lambda: action(directory))
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return seconds, int(peak) / 1024
 
 
 if __name__ == "__main__":
