@@ -16,7 +16,9 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
     figure = Figure(figsize=(9, 4.8), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     line = [r for r in rounds if r.score is not None and r.stop is None]
-    xs = [r.number for r in line]
+    last = line[-1].number if line else 0
+    xs = [*(r.number for r in line), last + 0.6]  # the last value is held, or it could not be seen
+    line = [*line, *line[-1:]]
     best = [r.score or 0.0 for r in line]
     axes.step(xs, best, where="post", color=BEST, linewidth=1.6, label="working version")
     axes.fill_between(
@@ -29,19 +31,30 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
         linewidth=0,
         label="90 % interval",
     )
-    for label, colour, wanted in (("kept", KEPT, True), ("discarded", DISCARDED, False)):
+    for verdict, label, colour, face in (
+        ("keep", "kept", KEPT, KEPT),
+        ("discard", "discarded", DISCARDED, DISCARDED),
+        ("inconclusive", "inconclusive", DISCARDED, "white"),
+    ):
         dots = [
-            (r.number, r.decision.comparison.candidate_score)
+            (r.number, r.decision.comparison.candidate_score or 0.0)
             for r in rounds
-            if r.decision and r.decision.comparison and (r.working != r.incumbent) == wanted
+            if r.decision and r.decision.comparison and r.decision.verdict == verdict
         ]
-        axes.scatter([x for x, _ in dots], [y or 0.0 for _, y in dots], color=colour, s=36, zorder=3, label=label)
+        if dots:
+            x, y = zip(*dots, strict=True)
+            axes.scatter(x, y, edgecolors=colour, facecolors=face, s=36, zorder=3, label=label)
+    refused = [(r.number, r.score or 0.0) for r in rounds if r.decision and r.decision.comparison is None]
+    if refused:
+        x, y = zip(*refused, strict=True)
+        axes.scatter(x, y, color=DISCARDED, marker="x", s=24, zorder=3, label="not tried")
     for r in rounds:
         if r.certification is not None:
-            axes.axvline(r.number, color="#8250df", linewidth=1, linestyle=":")
+            at = min(r.number, last + 0.5)  # the last one follows the last round
+            axes.axvline(at, color="#8250df", linewidth=1, linestyle=":")
             axes.annotate(
                 f"promotion test: {r.certification.verdict}",
-                (r.number, 1.0),
+                (at, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(-4, -4),
                 textcoords="offset points",
@@ -54,9 +67,9 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
     axes.set_title(title, loc="left")
     axes.set_xlabel("round (0 is the baseline)")
     axes.set_ylabel("mean score on train")
-    axes.set_xlim(-0.4, max(r.number for r in rounds) + 0.4 if rounds else 1)
+    axes.set_xlim(-0.4, last + 0.7)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return figure

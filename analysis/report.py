@@ -1,6 +1,7 @@
 """The morning report: what was tried, what is proven and how strongly, what to do now."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from analysis.findings import score_by_tag
 from analysis.night import Night
@@ -19,8 +20,21 @@ ENDINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How things stand around a night."""
+
+    live: str
+    """The version that is live by now."""
+    running: bool = False
+    """Has a process the run open?"""
+    waiting: Certification | None = None
+    """What another run has certified against the live version, and nobody has promoted yet."""
+
+
 def report(
     night: Night,
+    standing: Standing,
     *,
     diff: str,
     before: Sequence[Trial],
@@ -35,10 +49,11 @@ def report(
     """
     parts = [
         f"# {night.run.experiment}: the night of {night.began:%Y-%m-%d}",
-        "\n".join(f"- {line}" for line in headline(night)),
+        "\n".join(f"- {line}" for line in headline(night, standing)),
         f"![Progress by round]({plot})" if plot else "",
         "## What was tried\n\n" + rounds_table(night),
-        "## Promotion tests\n\n" + "\n\n".join(certification(c) for c in night.certifications)
+        "## Promotion tests\n\n"
+        + "\n\n".join(certification(c, quote=c == night.certified) for c in night.certifications)
         if night.certifications
         else "",
         "## Score on train by kind of task\n\n" + tags_table(before, after) if before and after else "",
@@ -49,16 +64,24 @@ def report(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def headline(night: Night) -> list[str]:
+def headline(night: Night, standing: Standing) -> list[str]:
     """What a person wants to know first."""
-    lines = [proven(night), what_next(night)]
+    lines = [proven(night), what_next(night, standing)]
+    if night.certified is None and standing.waiting is not None:
+        c = standing.waiting
+        lines.append(
+            f"An earlier run, `{c.run}`, has proven version `{c.candidate[:12]}` better than the live one"
+            + (f", {gain(c.measured)}" if c.measured else "")
+            + f". To make it live: `ratchet promote {night.run.experiment}`."
+        )
     if night.ended is None:
-        lines.append(f"Not finished: {night.state}, last written {night.last:%Y-%m-%d %H:%M:%S} UTC.")
+        state = night.state if standing.running else "interrupted"
+        lines.append(f"Not finished: {state}, last written {night.last:%Y-%m-%d %H:%M:%S} UTC.")
     elif night.ended.stop is not None:
         lines.append(f"It ended because {ENDINGS[night.ended.stop]} ({night.ended.detail}).")
     lines.append(
-        f"{len(night.tries)} changes tried, {len(night.kept)} kept; {night.trials:,} trials, {night.usage.calls:,} "
-        f"model calls, {money(night.usage)}, {duration(night.seconds)} at work."
+        f"{count(len(night.tries), 'change')} tried, {len(night.kept)} kept; {night.trials:,} trials, "
+        f"{night.usage.calls:,} model calls, {money(night.usage)}, {duration(night.seconds)} at work."
     )
     return lines
 
@@ -73,6 +96,8 @@ def proven(night: Night) -> str:
         return f"{sentence}; its gain on the test split has not been measured."
     if night.certifications:
         last = night.certifications[-1]
+        if last.validation is None:
+            return f"**Nothing is proven**: the promotion test was not carried through. {last.detail}"
         words = {
             "reject": "the kept changes did not pass the promotion test: the test gave up on them as futile or harmful",
             "undecided": "the promotion test ended without proof, which is not evidence of no effect",
@@ -84,18 +109,27 @@ def proven(night: Night) -> str:
         return "**Nothing is proven yet**: kept changes looked better on train; the promotion test is still to come."
     if night.kept:
         return "**Nothing is proven**: changes were kept on train, and the run ended before a promotion test."
+    if night.ended is None:
+        return "**Nothing is proven yet**: nothing is kept so far."
     return "**Nothing is proven**: no change was kept."
 
 
-def what_next(night: Night) -> str:
+def what_next(night: Night, standing: Standing) -> str:
+    name = night.run.experiment
+    if night.certified is not None and night.certified.candidate == standing.live:
+        return f"It is live. To go on from it: `ratchet run {name}`."
+    if night.certified is not None and night.certified.live != standing.live:
+        return f"The live version is another by now, so this proves nothing now: `ratchet run {name}`."
     if night.certified is not None:
         return f"To make it live: `ratchet promote {night.run.experiment}`."
     if night.certifications and night.certifications[-1].validation is not None:
         verdict = night.certifications[-1].validation.verdict
         if verdict is not None and verdict.tasks_to_settle is not None:
             return f"About {verdict.tasks_to_settle:,} more validation tasks would settle it at the gain seen."
+    if night.ended is None and standing.running:
+        return f"It is running. To end it: `ratchet stop {name}`."
     if night.ended is None:
-        return f"To carry on: `ratchet run {night.run.experiment}`."
+        return f"To carry on: `ratchet run {name}`."
     return f"To go on from here: `ratchet run {night.run.experiment}` starts the next run."
 
 
@@ -109,7 +143,7 @@ def gain(c: Comparison) -> str:
     return f"{points} ({c.confidence:.0%} interval {100 * c.low:+.1f} to {100 * c.high:+.1f}, n = {c.tasks})"
 
 
-def certification(c: Certification) -> str:
+def certification(c: Certification, *, quote: bool) -> str:
     """One promotion test in full: what was tested, at what level, what came out, what is not known."""
     lines = [f"**Checkpoint {c.checkpoint}: {c.verdict}.** `{c.candidate[:12]}` against live `{c.live[:12]}`."]
     if c.test_number is not None and c.alpha is not None:
@@ -130,8 +164,8 @@ def certification(c: Certification) -> str:
     if c.measured is not None:
         m = c.measured
         lines.append(
-            f"On test, opened once: {gain(m)}; score {m.incumbent_score or 0:.3f} → {m.candidate_score or 0:.3f}. "
-            "This is the number to quote."
+            f"On test, opened for this pair after the verdict: {gain(m)}; score {m.incumbent_score or 0:.3f} → "
+            f"{m.candidate_score or 0:.3f}." + (" This is the number to quote." if quote else "")
         )
     if c.detail:
         lines.append(f"({c.detail})")
@@ -158,13 +192,23 @@ def rounds_table(night: Night) -> str:
 def change(r: Round) -> str:
     if r.number == 0:
         return "baseline"
-    return r.proposal.rationale if r.proposal else "no proposal"
+    return short(r.proposal.rationale) if r.proposal else "no proposal"
+
+
+def short(text: str, limit: int = 200) -> str:
+    """*text* on one line that a terminal can show, cut where it is long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def decision(r: Round) -> str:
     if r.decision is None:
         return ""
-    detail = f": {r.decision.detail}" if r.decision.detail else ""
+    detail = f": {short(r.decision.detail)}" if r.decision.detail else ""
     return f"{r.decision.verdict} ({r.decision.because}{detail})"
 
 

@@ -35,7 +35,7 @@ from harness.loop import climb, history_for
 from harness.text import InvalidText
 from harness.trials import DurableTrials
 from harness.versions import Repo, Subject
-from traces.errors import TracesBusy, TracesError
+from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
@@ -54,7 +54,16 @@ app = typer.Typer(
 )
 traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
-err = Console(stderr=True)
+
+
+class Tolerant(Console):
+    """Progress that nobody can read any more (a pipe that broke) is no reason to end a night."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+err = Tolerant(stderr=True)
 out = Console()
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment: experiments/NAME/experiment.py")]
@@ -99,12 +108,22 @@ class Place:
 
 def last_night(directory: Path, name: str) -> Night:
     known = runs(directory, name)
-    night = read_night(journal_file(directory, known[-1])) if known else None
+    night = read_journal(journal_file(directory, known[-1])) if known else None
     if night is None:
         raise UserError(
             f"experiment {name!r} has not run here yet, so there is nothing to see. Start: ratchet run {name}"
         )
     return night
+
+
+def read_journal(path: Path) -> Night | None:
+    try:
+        return read_night(path)
+    except BadLine as e:
+        raise UserError(
+            f"{os.path.relpath(path)}: {e}. A journal that was edited cannot be trusted, so its run can neither be "
+            "read nor resumed; its rows are in traces.duckdb. Put the line back, or move the file away"
+        ) from e
 
 
 def here() -> tuple[Repo, Path]:
@@ -145,9 +164,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @app.command()
 def new(name: Name) -> None:
     """Write experiments/NAME/ from a template that runs as it is."""
-    for path in scaffold.write(Path.cwd(), name):
-        say(f"wrote {path.relative_to(Path.cwd())}")
-    say(f"Next: git add experiments/{name} && git commit -m 'Add {name}' && ratchet run {name}")
+    top = data_directory(Path.cwd()).parents[1]  # of the checkout: a subject is named from there
+    for path in scaffold.write(top, name):
+        say(f"wrote {os.path.relpath(path)}")
+    folder = os.path.relpath(top / "experiments" / name)
+    say(f"Next: git add {folder} && git commit -m 'Add {name}' && ratchet run {name}")
 
 
 @app.command()
@@ -163,20 +184,27 @@ def run(
     limits = [hours for hours in (hours_in(for_), hours_until(until)) if hours is not None]
     budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
-    ledger = open_run(
-        place.directory,
-        place.experiment,
-        live,
-        budget=budget,
-        session_hours=min(limits, default=None),
-        tried=tried_before(place),
-    )
+    try:
+        ledger = open_run(
+            place.directory,
+            place.experiment,
+            live,
+            budget=budget,
+            session_hours=min(limits, default=None),
+            tried=tried_before(place),
+        )
+    except JournalLocked as e:
+        pid = last_night(place.directory, name).pid
+        raise UserError(
+            f"{name} is running already (process {pid}), and a run has one process. To see it: ratchet status {name}. "
+            f"To end it: ratchet stop {name}"
+        ) from e
     with closing_run(place, ledger) as executor, display(place.experiment, ledger, err) as show:
         for round in climb(place.experiment, ledger, place.repo, executor):
             show(round)
     night = last_night(place.directory, name)
     path = write_report(place, night)
-    for line in reporting.headline(night):
+    for line in reporting.headline(night, standing(place, night)):
         say(line.replace("**", "").replace("`", ""))
     say(f"Report: {os.path.relpath(path)}")
     if night.state in STOPPED_BY_LIMIT:
@@ -201,7 +229,7 @@ def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
         try:
             yield executor
         except KeyboardInterrupt:
-            err.print(f"\nInterrupted; everything is kept. To go on: ratchet run {place.name}", highlight=False)
+            err.print("\nInterrupted; everything is kept. To go on, type the same again.", highlight=False)
             raise
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
@@ -213,15 +241,19 @@ def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
 def tried_before(place: Place) -> dict[str, str]:
     """Versions that earlier runs of this very experiment have compared and not kept, and where."""
     fingerprint = meaning(place.experiment.fingerprint())
-    found = traces.sql(
-        "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
-        "join runs on runs.id = rounds.run "
-        "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
-        "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.because <> 'errors' "
-        "and decisions.comparison is not null",
-        (place.name,),
-        directory=place.directory,
-    )
+    try:
+        found = traces.sql(
+            "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
+            "join runs on runs.id = rounds.run "
+            "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
+            "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.because <> 'errors' "
+            "and decisions.comparison is not null",
+            (place.name,),
+            directory=place.directory,
+        )
+    except TracesError as e:
+        err.print(f"What earlier nights tried is not known, and may be tried again: {e}", markup=False, highlight=False)
+        return {}
     return {
         str(row.candidate): f"{row.run} round {row.number}"
         for row in found.itertuples()
@@ -293,7 +325,14 @@ def status(
 ) -> None:
     """Live and working version, spend, last decisions, why it stopped."""
     _, directory = here()
-    nights = [last_night(directory, n) for n in ([name] if name else names(directory))]
+    nights: list[Night] = []
+    for known in [name] if name else names(directory):
+        try:
+            nights.append(last_night(directory, known))
+        except UserError as e:
+            if name:
+                raise
+            err.print(f"{known}: {e}", markup=False, highlight=False)
     if as_json:
         say_json([status_fields(directory, night) for night in nights])
         return
@@ -303,7 +342,7 @@ def status(
         fields = status_fields(directory, night)
         say(f"{night.run.experiment}: run {night.run.id}, {fields['state']}")
         say(
-            f"  live {night.run.live[:12]}, working {night.working[:12]}, "
+            f"  live {fields['live'][:12]}, working {night.working[:12]}, "
             f"{len(night.kept)} of {len(night.tries)} changes kept"
         )
         say(
@@ -313,17 +352,31 @@ def status(
         )
         for round in night.rounds[-3:]:
             say("  " + round_line(round).replace("\n", "\n  "))
-        say("  runs so far ended by: " + (", ".join(f"{k} {v}" for k, v in fields["ends"].items()) or "none did"))
+        say(
+            "  runs so far ended by: "
+            + (", ".join(f"{k} {v}" for k, v in (fields["ends"] or {}).items()) or "none did")
+        )
         say("  " + reporting.proven(night).replace("**", "").replace("`", ""))
+
+
+def live_now(night: Night) -> str:
+    """The version that is live by now, which need not be the one that the run began with."""
+    try:
+        return Repo.find(Path.cwd()).subject(night.run.subject).version("live").id
+    except UserError:
+        return night.run.live
 
 
 def status_fields(directory: Path, night: Night) -> dict[str, Any]:
     """One object of ``ratchet status --json``; README lists the fields."""
-    ends = traces.sql(
-        "select reason, count(*) as n from stops join runs on runs.id = stops.run where experiment = ? group by all",
-        (night.run.experiment,),
-        directory=directory,
-    )
+    ends: dict[str, int] | None = None
+    with suppress(TracesBusy):
+        counted = traces.sql(
+            "select reason, count(*) as n from stops join runs on runs.id = run where experiment = ? group by all",
+            (night.run.experiment,),
+            directory=directory,
+        )
+        ends = {str(row.reason): int(str(row.n)) for row in counted.itertuples()}
     held = night.ended is None and is_held(journal_file(directory, night.run.id))
     state = night.state if night.ended or night.stop else "running" if held else "interrupted"
     last = night.tries[-1] if night.tries else None
@@ -333,8 +386,9 @@ def status_fields(directory: Path, night: Night) -> dict[str, Any]:
         "state": state,
         "pid": night.pid if held else None,
         "stop_reason": night.state if night.ended or state == "stopped" else None,
-        "ends": {str(row.reason): int(str(row.n)) for row in ends.itertuples()},
-        "live": night.run.live,
+        "ends": ends,
+        "live": live_now(night),
+        "started_from": night.run.live,
         "working": night.working,
         "rounds": len(night.tries),
         "kept": len(night.kept),
@@ -379,6 +433,20 @@ def report(name: Name, as_json: AsJson = False) -> None:
     err.print(f"Written to {os.path.relpath(path)}", highlight=False)
 
 
+def standing(place: Place, night: Night) -> reporting.Standing:
+    """How things stand around the night."""
+    live = place.subject.version("live").id
+    waiting = None
+    for run_id in reversed(runs(place.directory, place.name)):
+        with suppress(BadLine):
+            other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
+            if other is not None and other.certified is not None and other.certified.live == live:
+                waiting = other.certified
+                break
+    running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
+    return reporting.Standing(live=live, running=running, waiting=waiting)
+
+
 def write_report(place: Place, night: Night) -> Path:
     """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
     from analysis.plots import progress  # matplotlib takes half a second to import, and most commands do without
@@ -391,6 +459,7 @@ def write_report(place: Place, night: Night) -> Path:
     after = place.train_trials(night, night.working)
     text = reporting.report(
         night,
+        standing(place, night),
         diff=place.subject.diff(night.run.live, night.working),
         before=place.train_trials(night, night.run.live),
         after=after,
@@ -455,7 +524,7 @@ def messages_in(text: object) -> list[dict[str, str]]:
 
 def rows(frame: Any) -> list[dict[str, Any]]:
     """A DataFrame as JSON objects; what is missing is null."""
-    return json.loads(frame.to_json(orient="records", date_format="iso"))
+    return json.loads(frame.to_json(orient="records", date_format="iso", default_handler=str))
 
 
 @app.command()
@@ -489,7 +558,7 @@ def findings(
     """Recurring failures of the last run, with evidence."""
     place = Place.of(name)
     night = place.night()
-    measured = place.subject.version(version).id if version else night.working
+    measured = version_named(place, version) if version else night.working
     trials = place.train_trials(night, measured)
     if not trials:
         raise UserError(
@@ -513,6 +582,10 @@ def propose(name: Name, as_json: AsJson = False) -> None:
     """One candidate from the proposer, on the evidence of the last run; run nothing."""
     place = Place.of(name)
     night = place.night()
+    if not night.rounds:
+        raise UserError(
+            f"run {night.run.id} has measured nothing yet, so there is no evidence. Go on: ratchet run {name}"
+        )
     try:
         trials = place.train_trials(night, night.working)
         history = history_for(place.experiment, place.subject, night.run, night.rounds, trials)
@@ -528,6 +601,12 @@ def propose(name: Name, as_json: AsJson = False) -> None:
 
 
 # ── versions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def version_named(place: Place, name: str) -> str:
+    """The id of the version that goes by *name*: an id or its beginning, ``v3``, ``live``."""
+    numbered = re.fullmatch(r"v\d+", name)
+    return place.subject.version(f"ratchet/{place.name}/{name}" if numbered else name).id
 
 
 def only_experiment(on: str | None) -> str:
@@ -551,9 +630,9 @@ def diff(
     on: On = None,
 ) -> None:
     """What differs between two versions."""
-    subject = Place.of(only_experiment(on)).subject
-    before, after = (a, b) if b else ("live", a)
-    say(subject.diff(subject.version(before).id, subject.version(after).id))
+    place = Place.of(only_experiment(on))
+    before, after = (version_named(place, name) for name in ((a, b) if b else ("live", a)))
+    say(place.subject.diff(before, after) or f"no difference: both are {before[:12]}")
 
 
 @app.command()
@@ -565,7 +644,9 @@ def compare(
 ) -> None:
     """Is B better than A? Both run afresh on train. It certifies nothing: only a run may open hidden tasks."""
     place = Place.of(only_experiment(on))
-    first, second = place.subject.version(a).id, place.subject.version(b).id
+    first, second = version_named(place, a), version_named(place, b)
+    if first == second:
+        raise UserError(f"{a} and {b} are the same version, {first[:12]}, so there is nothing to find out. Name two")
     ledger = open_comparison(place.directory, place.experiment, first, second)
     with closing_run(place, ledger) as executor, limited():
         trials = DurableTrials(place.experiment, ledger, place.subject.text, executor, "compare/train")
@@ -617,30 +698,39 @@ def promote(
         **({"Findings": " ".join(answered)} if answered else {}),
         **({"Gain": reporting.gain(c.measured)} if c.measured else {}),
     }
+    with Journal(promotions_file(place)):
+        pass  # what cannot be written down is not done
+    branch = branch.removeprefix("refs/heads/") if branch else None
     done = place.subject.promote(
         place.subject.version(c.candidate), experiment=name, replaces=c.live, trailers=trailers, branch=branch
     )
     gained = c.measured.gain if c.measured else None
     keep_promotion(place, done.model_copy(update={"certification": c.id, "gain": gained}))
-    say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
-    say(f"To put the old one back: ratchet rollback {name}")
+    where = f"{done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}"
+    if place.subject.version("live").id == done.version:
+        say(f"live: {where}\nTo put the old one back: ratchet rollback {name}")
+    else:
+        say(f"promoted: {where}\nIt becomes live here when you merge that: git merge {done.branch}")
 
 
 def certified(place: Place) -> tuple[Night, Certification] | None:
     """The latest certification against the version that is live, and its night."""
     live = place.subject.live().id
     for run_id in reversed(runs(place.directory, place.name)):
-        night = read_night(journal_file(place.directory, run_id))
+        night = read_journal(journal_file(place.directory, run_id))
         c = night.certified if night else None
         if night is not None and c is not None and live in (c.live, c.candidate):
             return night, c
     return None
 
 
+def promotions_file(place: Place) -> Path:
+    return spool(place.directory) / f"promotions-{place.name}.jsonl"
+
+
 def keep_promotion(place: Place, promotion: Promotion) -> None:
     """Write it to the experiment's own journal, once."""
-    path = spool(place.directory) / f"promotions-{place.name}.jsonl"
-    with Journal(path) as journal:
+    with Journal(promotions_file(place)) as journal:
         if all(line.key != promotion.id for line in journal.lines()):
             journal.append(promotion, key=promotion.id, durable=True)
     with suppress(TracesBusy):
@@ -655,12 +745,13 @@ def rollback(
 ) -> None:
     """Put an earlier version back: a commit that restores its files."""
     place = Place.of(name)
-    if (
-        not yes
-        and sys.stdin.isatty()
-        and not typer.confirm(f"Put {'the version before' if to is None else f'v{to}'} back?")
-    ):
-        raise typer.Exit(1)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UserError(
+                f"rolling back changes your branch, and nobody is there to ask. To do it: ratchet rollback {name} --yes"
+            )
+        if not typer.confirm(f"Put {'the version before' if to is None else f'v{to}'} back?"):
+            raise typer.Exit(1)
     done = place.subject.rollback(experiment=name, to=to)
     keep_promotion(place, done)
     say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
@@ -721,8 +812,9 @@ def merge_traces() -> None:
 
 def leave(code: int) -> None:
     """End now. Calls still under way have been charged; waiting for their answers would take as long as they do."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     if any(thread.name.startswith("trial") for thread in threading.enumerate()):
         os._exit(code)
     raise SystemExit(code)
@@ -737,6 +829,16 @@ def main() -> None:
         leave(e.code if isinstance(e.code, int) else 1)
     except (UserError, InvalidText, TracesError) as e:
         err.print(f"ratchet: {e}", style="red", highlight=False, markup=False, soft_wrap=True)
+        leave(1)
+    except OSError as e:  # a full disk, a directory that may not be written to, an output that nobody reads
+        where = f" ({e.filename})" if e.filename else ""
+        err.print(
+            f"ratchet: {e.strerror or e}{where}. What was recorded is kept. Mend that and type the same again",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         leave(1)
 
 

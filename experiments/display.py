@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.report import change, duration, gain, money
+from analysis.report import change, duration, gain, money, short
 from harness.experiment import Experiment
 from harness.ledger import Ledger
 from harness.loop import share_used
@@ -27,7 +27,10 @@ def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generat
     if not console.is_terminal:
 
         def show(round: Round) -> None:
-            console.print(round_line(round), highlight=False, markup=False, soft_wrap=True)
+            try:
+                console.print(round_line(round), highlight=False, markup=False, soft_wrap=True)
+            except OSError:
+                console.quiet = True  # nobody reads it any more; the night goes on
 
         yield show
         return
@@ -40,7 +43,7 @@ def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generat
 
 def opening(experiment: Experiment, ledger: Ledger) -> str:
     sizes = ", ".join(f"{n} {split}" for split, n in experiment.sizes().items())
-    limits = ", ".join(f"{v:g} {k}" for k, v in ledger.budget.limits().items() if v is not None)
+    limits = ", ".join(f"{v:.4g} {k}" for k, v in ledger.budget.limits().items() if v is not None)
     verb = "resume" if ledger.trials else "run"
     return f"{verb} {ledger.run.id} from {ledger.run.live[:12]}: {sizes} tasks; at most {limits}"
 
@@ -52,12 +55,14 @@ def round_line(r: Round) -> str:
         score += f" [{r.score_low:.3f}, {r.score_high:.3f}]"
     spent = f"{r.trials:,} trials"
     if r.stop is not None:
-        line = f"end       {r.stop}: {r.detail}; {score}, {spent}, {r.usage.calls:,} calls, {money(r.usage)}"
+        line = (
+            f"end       {r.stop}: {r.detail}; {score or 'no score'}, {spent}, {r.usage.calls:,} calls, {money(r.usage)}"
+        )
     elif r.decision is None:
         line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
     else:
         c = r.decision.comparison
-        found = gain(c) if c is not None else r.decision.detail
+        found = f"{100 * (c.gain or 0):+.1f} points on {c.tasks} tasks" if c is not None else short(r.decision.detail)
         line = f"round {r.number:<3} {r.decision.verdict:<13} {change(r)}: {found}; {score}, {spent}"
     if r.certification is not None:
         c = r.certification
@@ -87,19 +92,32 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
             verdict,
             f"{100 * c.gain:+.1f}" if c and c.gain is not None else "",
             str(c.tasks) if c else "",
-            "" if r.score is None else f"{r.score:.3f}",
+            score_of(r),
             change(r),
             style=STYLES.get(verdict, ""),
         )
     return Group(table, Text(status_line(ledger, rounds), style="bold"))
 
 
+def score_of(r: Round) -> str:
+    if r.score is None or r.score_low is None or r.score_high is None:
+        return ""
+    return f"{r.score:.3f} [{r.score_low:.2f}, {r.score_high:.2f}]"
+
+
 def status_line(ledger: Ledger, rounds: list[Round]) -> str:
     tries = sum(r.decision is not None for r in rounds)
     used = min(share_used(ledger.budget.limits(), rounds), 1.0) if rounds else 0.0
-    left = f", about {duration(ledger.seconds * (1 - used) / used)} left" if tries and used else ""
+    left = (
+        f", about {duration(ledger.seconds * (1 - used) / used)} left, and the promotion test" if 0 < used < 1 else ""
+    )
     u = ledger.usage
+    kept = sum(r.working != r.incumbent for r in rounds)
+    phase = f"round {len(rounds)}" if rounds else "baseline"
+    if rounds and ledger.recall("stop") is not None:
+        phase, left = "promotion test", ""
     return (
-        f"{ledger.trials:,} trials, {u.calls:,} calls, {u.tokens:,} tokens, {money(u)}; "
+        f"{phase}; {kept} of {tries} kept; {ledger.trials:,} trials, {u.calls:,} calls, "
+        f"{u.tokens:,} tokens, {money(u)}; "
         f"{duration(ledger.seconds)} at work{left}"
     )

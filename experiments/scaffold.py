@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.experiment import check_name
 
 TEMPLATE = Path(__file__).parent / "template"
 KINDS = ("number", "place", "sentiment")
@@ -16,10 +17,7 @@ def write(start: Path, name: str) -> list[Path]:
     Raises:
         UserError: the name cannot be one, or something of that name is there already.
     """
-    if not name.replace("-", "_").isidentifier():
-        raise UserError(
-            f"{name!r} cannot name an experiment: it names git refs and files. Use letters, digits, - and _"
-        )
+    check_name(name)
     target = start / "experiments" / name
     if target.exists():
         raise UserError(f"{target} exists already, and nothing is overwritten. Choose another name, or remove it")

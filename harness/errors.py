@@ -60,5 +60,5 @@ def boundary(name: Boundary) -> Generator[None]:
         raise
     except ConnectionError as e:
         raise TrialError(name, "connection", f"{type(e).__name__}: {e}") from e
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise TrialError(name, type(e).__name__, f"{type(e).__name__}: {e}") from e

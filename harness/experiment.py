@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from harness.errors import UserError
+from harness.errors import TrialError, UserError, boundary
 from harness.protocols import Gate, Grader, Proposer, Runner
 from traces.records import Split, Task
 
@@ -42,8 +43,8 @@ class Budget:
         if all(limit is None for limit in limits.values()):
             raise UserError("the budget limits nothing, so the run would never end. Give one, e.g. Budget(rounds=12)")
         for name, limit in limits.items():
-            if limit is not None and not limit > 0:
-                raise UserError(f"the budget allows {limit} {name}, so nothing could run. Give {name} above zero")
+            if limit is not None and not 0 < limit < math.inf:
+                raise UserError(f"the budget allows {limit} {name}, which is no limit. Give {name} above zero")
 
     def tightened(self, other: "Budget | None") -> "Budget":
         """The smaller of each limit."""
@@ -72,10 +73,7 @@ class Experiment:
     budget: Budget
 
     def __post_init__(self) -> None:
-        if not self.name.replace("-", "_").isidentifier():
-            raise UserError(
-                f"experiment name {self.name!r} cannot name git refs and files. Use letters, digits, - and _"
-            )
+        check_name(self.name)
         check_tasks(self.name, self.tasks)
 
     def split(self, split: Split) -> list[Task]:
@@ -91,6 +89,15 @@ class Experiment:
             "tasks": tasks_digest(self.tasks),
             **{part: digest(describe(getattr(self, part))) for part in ("runner", "grader", "proposer", "gate")},
         }
+
+
+def check_name(name: str) -> None:
+    """Raise ``UserError`` unless *name* can name an experiment, its git refs and its files."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,59}", name):
+        raise UserError(
+            f"{name[:80]!r} cannot name an experiment: it names git refs and files. Use up to 60 letters, digits, - "
+            "and _, a letter first"
+        )
 
 
 def check_tasks(name: str, tasks: Sequence[Task]) -> None:
@@ -280,12 +287,18 @@ def load_experiment(path: Path) -> Experiment:
     sys.modules[spec.name] = module  # dataclasses and inspect look it up there
     sys.path.insert(0, str(path.parent))  # an experiment may import what lies beside it
     try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError, NameError, TypeError, AttributeError, ValueError) as e:
-        raise UserError(f"{path} does not load: {type(e).__name__}: {e}. Mend it and try again") from e
+        with boundary("experiment"):
+            spec.loader.exec_module(module)
+    except TrialError as e:
+        raise UserError(f"{path} does not load: {e}. Mend it and try again") from e
     finally:
         sys.path.remove(str(path.parent))
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} builds no Experiment. It must end with: experiment = Experiment(…)")
+    if experiment.name != path.parent.name:
+        raise UserError(
+            f"{path} builds an experiment named {experiment.name!r}, so its runs would go by another name than its "
+            f"folder. Write name={path.parent.name!r} there"
+        )
     return experiment

@@ -349,6 +349,9 @@ def open_run(
     budget = experiment.budget.tightened(budget)
     known = runs(directory, experiment.name)
     unfinished = known[-1] if known and not is_finished(journal_file(directory, known[-1])) else None
+    if unfinished and is_superseded(journal_file(directory, unfinished), experiment, live):
+        stop_run(directory, unfinished)
+        unfinished = None
     run = Run(
         id=unfinished or f"{experiment.name}-{clock():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         experiment=experiment.name,
@@ -378,6 +381,17 @@ def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> 
         ratchet=version("ratchet"),
     )
     return Ledger(directory, run, experiment.budget)
+
+
+def is_superseded(journal: Path, experiment: Experiment, live: str) -> bool:
+    """Was the run begun by another experiment than it is now, and come to nothing? Then a new one takes its place."""
+    began: Run | None = None
+    for line in read(journal):
+        if line.type == "Round":
+            return False
+        if line.type == "Run":
+            began = cast(Run, line.record())
+    return began is not None and (began.fingerprint != experiment.fingerprint() or began.live != live)
 
 
 def refuse_changes(was: Run, now_is: Run) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Split = Literal["train", "validation", "test"]
 """``train`` teaches the proposer, ``validation`` decides promotions, ``test`` is the number that is reported."""
 
-Boundary = Literal["runner", "grader", "proposer", "model", "sandbox"]
+Boundary = Literal["runner", "grader", "proposer", "model", "sandbox", "experiment"]
 """Whose code failed: each failure belongs to exactly one."""
 
 StopReason = Literal[

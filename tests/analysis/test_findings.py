@@ -7,7 +7,9 @@ from analysis.findings import findings, general, score_by_tag
 from traces.records import Grade, Trial, now
 
 
-def trial(task: str, *, tags: tuple[str, ...] = ("plural",), reason: str = "no answer", score: float = 0.0, **more) -> Trial:
+def trial(
+    task: str, *, tags: tuple[str, ...] = ("plural",), reason: str = "no answer", score: float = 0.0, **more
+) -> Trial:
     grade = None if "error" in more else Grade(score=score, reason=reason)
     return Trial(
         id=f"run/{task}",
@@ -53,7 +55,9 @@ def test_a_message_in_general_does_not_depend_on_its_numbers(text, a, b):
 
 @given(st.integers(0, 99))
 def test_the_order_of_the_trials_does_not_matter_and_the_ids_are_stable(seed):
-    trials = [trial(f"t{i}", tags=(("a", "b")[i % 2],), reason=("no answer", "too long")[i % 3 == 0]) for i in range(20)]
+    trials = [
+        trial(f"t{i}", tags=(("a", "b")[i % 2],), reason=("no answer", "too long")[i % 3 == 0]) for i in range(20)
+    ]
     shuffled = random.Random(seed).sample(trials, len(trials))
     assert findings(shuffled) == findings(trials)
 

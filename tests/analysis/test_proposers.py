@@ -28,7 +28,14 @@ def history(**more) -> History:
 def a_round(proposal: Proposal, verdict: str) -> Round:
     decision = Decision(verdict=verdict, because="improved" if verdict == "keep" else "no-improvement")  # type: ignore[arg-type]
     return Round(
-        run="run", number=1, incumbent="x", working="x", proposal=proposal, decision=decision, started=now(), seconds=0.0
+        run="run",
+        number=1,
+        incumbent="x",
+        working="x",
+        proposal=proposal,
+        decision=decision,
+        started=now(),
+        seconds=0.0,
     )
 
 
@@ -85,7 +92,9 @@ def test_no_version_is_proposed_twice_and_every_one_is_valid(proposer, seed):
 
 @pytest.mark.parametrize("proposer", [ExampleProposer(), BlindProposer()])
 def test_the_same_seed_proposes_the_same(proposer):
-    assert proposer.propose("v", {PROMPT: SEED_PROMPT}, history()) == proposer.propose("v", {PROMPT: SEED_PROMPT}, history())
+    assert proposer.propose("v", {PROMPT: SEED_PROMPT}, history()) == proposer.propose(
+        "v", {PROMPT: SEED_PROMPT}, history()
+    )
 
 
 def test_where_nothing_fails_it_is_out_of_ideas():

@@ -94,6 +94,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
             "pid",
             "stop_reason",
             "ends",
+            "started_from",
             "live",
             "working",
             "rounds",
@@ -286,6 +287,14 @@ def one_task(root: Path) -> None:
     )
 
 
+def other_name(root: Path) -> None:
+    write_experiment(root, EXPERIMENT.replace('name="example"', 'name="other"'))
+
+
+def leaving(root: Path) -> None:
+    write_experiment(root, "raise SystemExit(3)")
+
+
 def zero_budget(root: Path) -> None:
     write_experiment(root, EXPERIMENT + "\nfrom harness.experiment import Budget\nBudget(rounds=0)\n")
 
@@ -315,7 +324,10 @@ def broken_file(root: Path) -> None:
         (None, ("run", "example", "--rounds", "0"), "allows 0 rounds"),
         (None, ("report", "example"), "has not run"),
         (None, ("promote", "example"), "nothing is proven"),
-        (None, ("rollback", "example"), "nothing to put back"),
+        (None, ("rollback", "example", "--yes"), "nothing to put back"),
+        (None, ("rollback", "example"), "nobody is there to ask"),
+        (other_name, ("run", "example"), "named 'other'"),
+        (leaving, ("run", "example"), "does not load: SystemExit"),
         (None, ("sql", "selec 1"), "DuckDB does not take"),
         (None, ("show", "nothing"), "no trial is called"),
     ],
@@ -327,6 +339,30 @@ def test_bad_input_is_a_clear_error_and_exit_code_1(checkout, damage, arguments,
     said = ratchet(checkout, *arguments, expect=1)
     assert says in said
     assert "Traceback" not in said
+
+
+def test_a_runner_that_never_worked_is_mended_and_the_same_command_starts_anew(checkout):
+    broken = EXPERIMENT.replace("an_experiment(", "an_experiment(runner=object(), ")
+    write_experiment(checkout, broken)
+    assert "failed in the runner" in ratchet(checkout, "run", "example", expect=1)
+    write_experiment(checkout)
+    assert "Proven better" in ratchet(checkout, "run", "example", "--rounds", "4")
+
+
+def test_progress_that_nobody_reads_does_not_end_the_night(checkout):
+    write_experiment(checkout)
+    shell = " ".join(command("run", "example")) + " 2>&1 >/dev/null | head -1; exit ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", shell], cwd=checkout, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    [status] = json.loads(ratchet(checkout, "status", "--json"))
+    assert status["stop_reason"] == "rounds"
+
+
+def test_versions_go_by_their_numbers_too(after_a_night):
+    history = json.loads(ratchet(after_a_night, "versions", "example", "--json"))
+    if history:  # the test above has promoted
+        assert "Know the animal" in ratchet(after_a_night, "diff", "v0", "v1")
+    assert "no difference" in ratchet(after_a_night, "diff", "live")
 
 
 def test_wrong_usage_is_exit_code_2(checkout):

@@ -6,6 +6,7 @@ import pytest
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget
 from harness.ledger import Ledger, holder, is_held, journal_file, open_run, runs, stop_run
+from harness.meter import close_meter
 from harness.testing import FakeClock
 from tests.world import an_experiment
 from traces.errors import JournalFull, JournalLocked
@@ -81,6 +82,7 @@ def test_a_call_whose_end_was_never_seen_is_charged_at_its_estimate_and_marked_i
     ledger.end(a_span("call-1", Usage(calls=1, input_tokens=7, output_tokens=1, dollars=0.01)))
     ledger.begin("call-2", "m", A_CALL, 1)
     ledger._journal.close()  # as a kill does
+    close_meter(ledger)
 
     with a_ledger(directory) as again:
         assert again.usage == Usage(calls=2, input_tokens=107, output_tokens=11, dollars=0.26)
