@@ -339,7 +339,7 @@ class Certification(Record):
 
 
 class Round(Record):
-    """One turn of the loop. Round 0 is the baseline: the live version, measured. The last one says why the run ended."""
+    """One turn of the loop. Round 0 is the baseline: the live version, measured. The last says why the run ended."""
 
     run: str
     number: int

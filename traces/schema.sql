@@ -38,6 +38,7 @@ CREATE TABLE runs (
     budget JSON,            -- limit → value; null: no limit
     tasks JSON,             -- split → number of tasks: tasks->>'train'
     tried JSON,             -- version → the run and round that had tried it before
+    seed BIGINT,            -- number of runs of the experiment before it
     trigger VARCHAR,        -- what started it: manual, a schedule
     ratchet VARCHAR         -- Ratchet's own version
 );
@@ -92,7 +93,7 @@ CREATE TABLE tasks (
     run VARCHAR,
     id VARCHAR,             -- unique within the experiment
     input VARCHAR,          -- what the runner is given
-    targets VARCHAR[],      -- the accepted answers, never shown to the runner
+    targets VARCHAR[],      -- the accepted answers; the runner is given the task without them
     tags VARCHAR[],         -- what kind of task it is
     cluster VARCHAR,        -- tasks of one cluster count as one observation; '': the task itself
     split VARCHAR           -- train, validation or test
@@ -119,7 +120,7 @@ CREATE TABLE trials (
     reason VARCHAR,         -- the grader's: what was wrong, never the answer
     error VARCHAR,          -- what went wrong; NULL: it ran through
     error_class VARCHAR,    -- one word to count by
-    boundary VARCHAR,       -- whose code failed: runner, grader, proposer, model or sandbox
+    boundary VARCHAR,       -- whose code failed: runner, grader, proposer, model, sandbox …
     started TIMESTAMP,
     seconds DOUBLE,
     calls BIGINT,
@@ -305,7 +306,9 @@ CREATE TABLE comparisons (
     alpha DOUBLE,           -- the level of the test
     seed BIGINT,            -- of the shuffle of the tasks, the same for both arms
     differences DOUBLE[],   -- per cluster, in the order observed
-    errors BIGINT           -- pairs lost to infrastructure errors
+    errors BIGINT,          -- pairs lost to infrastructure errors
+    incumbent_errors BIGINT, -- those of them that were lost on the incumbent's side alone
+    candidate_errors BIGINT -- and on the candidate's alone
 );
 
 -- The stack of kept changes against the live version, on hidden tasks.
@@ -357,6 +360,7 @@ CREATE TABLE split_tests (
     seq BIGINT,
     written TIMESTAMP,
     split VARCHAR,          -- digest of the hidden tasks: the error budget belongs to them
+    hidden VARCHAR[],       -- a digest of each of them
     number BIGINT,          -- from 1
     horizon BIGINT,         -- how many tests were declared
     budget DOUBLE,          -- alpha over the lifetime of the split
@@ -397,4 +401,4 @@ CREATE TABLE marks (
 CREATE TABLE meta (
     version BIGINT          -- grows whenever the tables change
 );
-INSERT INTO meta VALUES (1);
+INSERT INTO meta VALUES (2);

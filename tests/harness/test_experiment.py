@@ -125,9 +125,8 @@ def write(tmp_path: Path, source: str) -> Path:
 
 def test_an_experiment_is_found_from_any_folder_below_and_may_import_what_lies_beside_it(tmp_path):
     path = write(tmp_path, "from beside_it import made\nexperiment = made\n")
-    (path.parent / "beside_it.py").write_text(
-        "from dataclasses import replace\nfrom tests.world import an_experiment\nmade = replace(an_experiment(), name='mine')"
-    )
+    source = "from dataclasses import replace\nfrom tests.world import an_experiment\n"
+    (path.parent / "beside_it.py").write_text(f"{source}made = replace(an_experiment(), name='mine')")
     (deep := tmp_path / "a" / "b").mkdir(parents=True)
 
     assert find_experiment("mine", deep) == path
