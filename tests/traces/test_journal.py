@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces.samples import EVERYTHING, SPAN, TRIAL, end, python, said, span
+from tests.traces.strategies import FREE, TEXTS
 from traces.errors import JournalFull, JournalGone
 from traces.journal import REMEMBERED_TEXTS, BadLine, Journal, JournalLocked, read
 from traces.records import Record, Text
@@ -40,14 +41,6 @@ def test_every_record_comes_back_as_it_was_written(path: Path):
     assert [line.seq for line in lines] == list(range(1, len(EVERYTHING) + 1))
     assert {line.writer for line in lines} == {"writer"}
     assert all(abs(line.at - datetime.now(UTC)).total_seconds() < 60 for line in lines)
-
-
-TEXTS = st.text(st.characters(codec=None, categories=None), max_size=20)
-FREE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
-    max_leaves=8,
-)
 
 
 @given(name=TEXTS, error=st.none() | TEXTS, attributes=st.dictionaries(TEXTS, FREE, max_size=4), key=st.none() | TEXTS)

@@ -11,7 +11,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import traces
 from tests.traces.frames import same, table, tables
@@ -36,12 +39,13 @@ from tests.traces.samples import (
     span,
     write,
 )
+from tests.traces.strategies import FREE, TEXTS
 from traces.database import schema
 from traces.errors import TracesBusy, TracesError, TracesUnreadable
 from traces.journal import Journal, read
 from traces.merge import Merged, Merger, merge
 from traces.places import database, spool
-from traces.records import Record
+from traces.records import Record, Span
 from traces.spool import BATCH, LONGEST
 from traces.tables import rows_of
 
@@ -93,18 +97,16 @@ def test_every_type_of_record_lands_in_its_tables(tmp_path: Path):
 
 
 @pytest.mark.parametrize("record", EVERYTHING, ids=lambda record: type(record).__name__)
-def test_no_field_of_a_record_is_left_out_of_its_table(record: Record):
+def test_no_field_of_a_record_is_left_out_and_no_column_without_a_value(record: Record):
     made = list(rows_of(record))
-    for table_name, _ in made[:1]:
-        elsewhere = (
-            IN_COLUMNS_OF_THEIR_OWN | {"edits", "findings"} if table_name == "proposals" else IN_COLUMNS_OF_THEIR_OWN
-        )
-        assert type(record).model_fields.keys() - elsewhere <= schema().columns[table_name].keys()
-    for table_name, row in made:
-        assert schema().columns[table_name].keys() - row.keys() <= {"writer", "seq", "written", "run"}
+    for name, row in made:
+        assert schema().columns[name].keys() - row.keys() <= {"writer", "seq", "written", "run"}
+    for name, _ in made[:1]:
+        assert type(record).model_fields.keys() - schema().columns[name].keys() <= ELSEWHERE
 
 
-IN_COLUMNS_OF_THEIR_OWN = {"usage", "estimate", "grade", "decision"}
+ELSEWHERE = {"usage", "estimate", "grade", "decision", "edits", "findings"}
+"""Fields that have several columns, or a table, of their own."""
 
 
 def test_values_arrive_as_they_were(tmp_path: Path):
@@ -222,6 +224,39 @@ def test_awkward_values_pass_through(tmp_path: Path):
     assert (row["name"], row["error"]) == (awkward.name, "lone \ufffd")
     attributes = json.loads(row["attributes"])
     assert (attributes["huge"], attributes["nan"], attributes["nul \0"]) == (str(2**70), "NaN", "\0")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    values=st.lists(
+        st.fixed_dictionaries(
+            {
+                "name": TEXTS,
+                "error": st.none() | TEXTS,
+                "attempt": st.integers(-(2**63), 2**63 - 1),
+                "seconds": st.floats(allow_nan=False, allow_infinity=False),
+                "started": st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)),  # noqa: DTZ001
+                "attributes": st.dictionaries(TEXTS, FREE, max_size=3),
+            }
+        ),
+        max_size=20,
+    )
+)
+def test_whatever_a_span_holds_it_arrives_as_the_journal_has_it(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, object]]
+):
+    directory = tmp_path_factory.mktemp("traces")
+    path = write(directory, *(SPAN.model_copy(update=value) for value in values))
+    assert merge(directory).dead == 0
+
+    found = traces.sql("SELECT * EXCLUDE started FROM spans ORDER BY seq", directory=directory)
+    for row, line in zip(found.to_dict("records"), read(path), strict=True):
+        given_span = line.record()
+        assert isinstance(given_span, Span)
+        assert (row["name"], row["attempt"]) == (given_span.name, given_span.attempt)
+        assert row["seconds"] == pytest.approx(given_span.seconds, rel=1e-15, abs=0)
+        assert (None if pd.isna(row["error"]) else row["error"]) == given_span.error
+        assert json.loads(row["attributes"]) == given_span.attributes
 
 
 # ── lines that cannot be read ──────────────────────────────────────────────────────────────────────────────────
