@@ -7,6 +7,7 @@ how often two writers with their merges are killed with -9.
 """
 
 import multiprocessing
+import os
 import random
 import re
 import shutil
@@ -213,7 +214,8 @@ def killed(directory: Path, kills: int) -> Iterator[Row]:
     acknowledged = {name: SPAWN.Value("q", 0) for name in ("one", "two")}
     for _ in range(kills):
         running = [
-            SPAWN.Process(target=write_fast, args=(directory, name, acknowledged[name])) for name in acknowledged
+            SPAWN.Process(target=write_fast, args=(directory, name, acknowledged[name]), daemon=True)
+            for name in acknowledged
         ]
         for process in running:
             process.start()
@@ -239,7 +241,8 @@ def write_fast(directory: Path, name: str, acknowledged: "Synchronized[int]") ->
     path = spool(directory) / f"{name}.jsonl"
     with Journal(path) as journal, Merger(directory, every=0.02):
         number = sum(1 for _ in read(path))  # a line may be there that was not acknowledged any more
-        while True:
+        begun_by = os.getppid()
+        while os.getppid() == begun_by:
             journal.append(span(number))
             number += 1
             acknowledged.value = number
