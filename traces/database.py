@@ -88,9 +88,8 @@ def opened_to_write(path: Path, wait: float) -> Generator[duckdb.DuckDBPyConnect
                         _check(connection, path)
                         yield connection
                     return
-            time.sleep(
-                min(STINT, max(0.0, deadline - time.monotonic()))
-            )  # let readers through: it is not they who hold it
+            # Let readers through: it is not they who hold it.
+            time.sleep(min(STINT, max(0.0, deadline - time.monotonic())))
 
 
 def create(path: Path) -> None:

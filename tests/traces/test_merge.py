@@ -366,6 +366,15 @@ def test_nothing_at_all_can_be_merged(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_directory_can_have_any_name(tmp_path: Path):
+    directory = tmp_path / 'it\'s a "place"; with -- spaces'
+    write(directory, span(1))
+    merge(directory)
+    write(directory, span(2))
+    assert merge(directory).lines == 1
+    assert span_ids(directory) == ["s1", "s2"]
+
+
 def test_a_large_spool_is_merged_in_pieces(tmp_path: Path):
     text = "x" * 10_000
     count = 3 * BATCH // len(text)
