@@ -161,7 +161,7 @@ class ExampleProposer:
                             id=proposal_id(incumbent, edits),
                             proposer=type(self).__name__,
                             edits=edits,
-                            rationale=f"{done}: {finding.title} costs {finding.share:.0%} of all train trials",
+                            rationale=f"{done}, to cure {finding.share:.0%} of all train trials: {finding.title}",
                             answers=(finding.id,),
                             evidence=finding.examples,
                             predicted=finding.share * usual_yield(history.rounds),

@@ -265,22 +265,36 @@ def test_the_stop_button_pressed_in_another_process_ends_the_run_and_buys_nothin
     assert len(pressed) < 70
 
 
-def test_a_changed_experiment_refuses_to_resume_and_says_what_changed(checkout, directory):
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
+
+
+def a_night_killed_after(trials: int, checkout: Path, directory: Path) -> None:
+    ran: list[Task] = []
 
     def die(task: Task) -> None:
-        raise Killed
+        ran.append(task)
+        if len(ran) > trials:
+            raise Killed
 
     with pytest.raises(Killed):
         play(an_experiment(runner=KnowingRunner(on_run=die)), checkout, directory)
 
+
+def test_a_changed_experiment_refuses_to_resume_and_says_what_changed(checkout, directory):
+    a_night_killed_after(60, checkout, directory)
+
     with pytest.raises(UserError, match=r"these changed: gate\b.*ratchet stop example"):
-        play(
-            an_experiment(runner=KnowingRunner(on_run=die), gate=PairedGate(repeats=2, min_clusters=20)),
-            checkout,
-            directory,
-        )
+        play(an_experiment(gate=PairedGate(repeats=2, min_clusters=20)), checkout, directory)
+
+
+def test_a_run_that_came_to_nothing_gives_way_to_a_changed_experiment(checkout, directory):
+    a_night_killed_after(10, checkout, directory)
+
+    rounds = play(an_experiment(gate=PairedGate(repeats=2, min_clusters=20)), checkout, directory)
+
+    assert rounds[-1].stop == "rounds"
+    assert len(runs(directory, "example")) == 2
 
 
 def test_the_loop_can_be_driven_from_python_with_ones_own_parts(checkout, directory):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import experiments
 from experiments.word_tasks import generate
+from experiments.word_tasks.experiment import experiment
 from harness.experiment import load_tasks
 from harness.graders.exact import normalised
 from harness.text import SOLVE, render, validate
@@ -52,10 +53,14 @@ def test_no_two_tasks_of_a_kind_differ_in_one_word_only():
                 assert len(mine ^ theirs) > 2, (one.input, other.input)
 
 
-def test_every_kind_is_shared_out_over_the_splits_alike():
-    shares = Counter((task.split, *task.tags) for task in TASKS)
+def test_every_kind_is_shared_out_over_the_splits_in_about_their_shares():
+    shares = Counter((task.split, *task.tags) for task in experiment.tasks)
     for kind in generate.QUESTIONS:
-        assert [shares[split, kind] for split in ("train", "validation", "test")] == [32, 32, 16]
+        train, validation, test = (shares[split, kind] for split in ("train", "validation", "test"))
+        assert train + validation + test == 80
+        assert 22 <= train <= 42
+        assert 22 <= validation <= 42
+        assert 10 <= test <= 26
 
 
 def test_the_seed_prompt_is_valid_and_asks_the_task():
