@@ -18,8 +18,8 @@ LOST_AT_MOST = 0.05
 V0 = 0.2
 """Variance expected of paired differences where the incumbent was measured once."""
 
-Pair = tuple[float, float]
-"""Mean scores of one cluster: incumbent, candidate."""
+Pair = tuple[float | None, float | None]
+"""Mean scores of one cluster: incumbent, candidate; ``None`` where one of its tasks was lost."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +114,10 @@ class PairedGate:
         seed = seed_of("test", live, candidate)
         clusters = trials.clusters("test", seed)
         sides = trials.attempt([live, candidate], [task for cluster in clusters for task in cluster])
-        pairs = [tuple(self._mean(cluster, side) for side in sides) for cluster in clusters]
-        found = [(a, b) for a, b in pairs if a is not None and b is not None]
-        differences = [b - a for a, b in found]
-        low, high = mean_interval(differences, self.confidence) if len(found) > 1 else (None, None)
-        return Comparison(
-            incumbent=live,
-            candidate=candidate,
-            split="test",
-            tasks=len(found),
-            incumbent_score=fmean(a for a, _ in found) if found else None,
-            candidate_score=fmean(b for _, b in found) if found else None,
-            gain=fmean(differences) if found else None,
-            low=low,
-            high=high,
-            confidence=self.confidence,
-            seed=seed,
-            differences=tuple(differences),
-            errors=len(pairs) - len(found),
-            incumbent_errors=sum(a is None and b is not None for a, b in pairs),
-            candidate_errors=sum(b is None and a is not None for a, b in pairs),
-        )
+        pairs = [(self._mean(cluster, sides[0]), self._mean(cluster, sides[1])) for cluster in clusters]
+        comparison = self._comparison("test", live, candidate, seed, pairs)
+        low, high = mean_interval(comparison.differences, self.confidence) if comparison.tasks > 1 else (None, None)
+        return comparison.model_copy(update={"low": low, "high": high})
 
     def score(self, trials: Mapping[str, list[Trial]]) -> tuple[float, float, float] | None:
         """Mean score with its interval by cluster; ``None`` when nothing could be scored."""
@@ -169,25 +152,30 @@ class PairedGate:
             batch=self.batch,
             v0=v0,
         )
-        found: list[Pair] = []
-        lost: list[tuple[bool, bool]] = []
+        pairs: list[Pair] = []
         verdict = decide([], spec)
-        while verdict.verdict == "continue" and len(found) + len(lost) < len(clusters):
-            if len(lost) > LOST_AT_MOST * len(clusters):
+        while verdict.verdict == "continue" and len(pairs) < len(clusters):
+            found = [b - a for a, b in pairs if a is not None and b is not None]
+            if len(pairs) - len(found) > LOST_AT_MOST * len(clusters):
                 break  # it can mean nothing any more
-            ahead = clusters[len(found) + len(lost) :][: self.batch - len(found) % self.batch]
+            ahead = clusters[len(pairs) :][: self.batch - len(found) % self.batch]
             sides = measure([task for cluster in ahead for task in cluster])
-            for cluster in ahead:
-                incumbent_side, candidate_side = (self._mean(cluster, side) for side in sides)
-                if incumbent_side is None or candidate_side is None:
-                    lost.append((incumbent_side is None, candidate_side is None))
-                else:
-                    found.append((incumbent_side, candidate_side))
-            verdict = decide([b - a for a, b in found], spec)
+            pairs += [(self._mean(cluster, sides[0]), self._mean(cluster, sides[1])) for cluster in ahead]
+            verdict = decide([b - a for a, b in pairs if a is not None and b is not None], spec)
         if verdict.verdict == "continue":  # lost pairs kept it from its deadline: nothing is proven
             verdict = verdict.model_copy(update={"verdict": "undecided"})
+        comparison = self._comparison(split, incumbent, candidate, seed, pairs)
+        low, high = (
+            confidence_sequence(comparison.differences, len(clusters), self.confidence, v0)
+            if comparison.tasks
+            else (None, None)
+        )
+        return comparison.model_copy(update={"low": low, "high": high, "verdict": verdict, "alpha": alpha})
+
+    def _comparison(self, split: Split, incumbent: str, candidate: str, seed: int, pairs: Sequence[Pair]) -> Comparison:
+        """What *pairs* say, but for an interval and a verdict."""
+        found = [(a, b) for a, b in pairs if a is not None and b is not None]
         differences = [b - a for a, b in found]
-        low, high = confidence_sequence(differences, len(clusters), self.confidence, v0) if found else (None, None)
         return Comparison(
             incumbent=incumbent,
             candidate=candidate,
@@ -196,16 +184,14 @@ class PairedGate:
             incumbent_score=fmean(a for a, _ in found) if found else None,
             candidate_score=fmean(b for _, b in found) if found else None,
             gain=fmean(differences) if found else None,
-            low=low,
-            high=high,
+            low=None,
+            high=None,
             confidence=self.confidence,
-            verdict=verdict,
-            alpha=alpha,
             seed=seed,
             differences=tuple(differences),
-            errors=len(lost),
-            incumbent_errors=lost.count((True, False)),
-            candidate_errors=lost.count((False, True)),
+            errors=len(pairs) - len(found),
+            incumbent_errors=sum(a is None and b is not None for a, b in pairs),
+            candidate_errors=sum(b is None and a is not None for a, b in pairs),
         )
 
     def _mean(self, cluster: Sequence[Task], side: Mapping[str, list[Trial]]) -> float | None:
