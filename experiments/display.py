@@ -63,7 +63,8 @@ def round_line(r: Round) -> str:
     else:
         c = r.decision.comparison
         found = f"{100 * (c.gain or 0):+.1f} points on {c.tasks} tasks" if c is not None else short(r.decision.detail)
-        line = f"round {r.number:<3} {r.decision.verdict:<13} {short(change(r), 64)}: {found}; {score}, {spent}"
+        tried = short(change(r).partition(":")[0], 72)  # the rest is in the report
+        line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
     if r.certification is not None:
         c = r.certification
         proof = gain(c.measured) + " on test" if c.measured is not None else c.detail
