@@ -5,8 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.world import SEED_PROMPT
+
+settings.register_profile("shared machine", deadline=None)  # how long an example takes says nothing here
+settings.load_profile("shared machine")
 
 GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
