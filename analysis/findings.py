@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
@@ -73,8 +73,3 @@ def score_by_tag(trials: Iterable[Trial]) -> dict[tuple[str, ...], float]:
         if not trial.is_lost:
             groups[trial.tags].append(1.0 - lost(trial))
     return {tags: fmean(scores) for tags, scores in sorted(groups.items())}
-
-
-def answers(trials: Iterable[Trial], limit: int = 3) -> list[tuple[str, int]]:
-    """The most frequent outputs, for people to look at."""
-    return Counter((trial.output or "").strip() for trial in trials).most_common(limit)
