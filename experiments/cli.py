@@ -137,6 +137,14 @@ def names(directory: Path) -> list[str]:
     return list(dict.fromkeys(stem[:-21] for stem in reversed(found)))
 
 
+def ran_last() -> str:
+    _, directory = here()
+    known = names(directory)
+    if not known:
+        raise UserError("nothing has run here yet, so there is nothing to report. Start: ratchet run NAME")
+    return known[0]
+
+
 def say(text: str) -> None:
     """A line on stdout, as it is."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -407,9 +415,12 @@ def status_fields(directory: Path, night: Night) -> dict[str, Any]:
 
 
 @app.command()
-def report(name: Name, as_json: AsJson = False) -> None:
+def report(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: the experiment that ran last")] = None,
+    as_json: AsJson = False,
+) -> None:
     """The morning report: Markdown on stdout, and with its picture as a file."""
-    place = Place.of(name)
+    place = Place.of(name or ran_last())
     night = place.night()
     if as_json:
         say_json(

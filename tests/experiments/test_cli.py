@@ -130,6 +130,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
 
 def test_the_report_is_markdown_with_a_picture_of_the_progress(after_a_night):
     text = ratchet(after_a_night, "report", "example")
+    assert ratchet(after_a_night, "report") == text
     assert text.startswith("# example: the night of ")
     assert "| 1 | Mind the plural. | keep (improved) |" in text
     [picture] = (after_a_night / "traces" / "data" / "reports").glob("*/progress.png")
