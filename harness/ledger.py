@@ -103,11 +103,6 @@ class Ledger:
         """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
         return self._attempts.get(key, 1)
 
-    def unkeep(self, key: str) -> None:
-        """Let the step be made again, under the next attempt."""
-        self._steps.get(scope_of(key), {}).pop(key, None)
-        self._attempts[key] = 1
-
     def forget(self, scope: str) -> None:
         """Free what is remembered of the steps in *scope* (the first two parts of their keys)."""
         with self._lock:
@@ -278,7 +273,8 @@ class Ledger:
             if line.key is not None:
                 self._keep(line.key, line.offset, isinstance(record, Trial))
                 if isinstance(record, Trial) and record.is_lost and line.key.startswith("train/"):
-                    self.unkeep(line.key)  # a baseline that met trouble is measured again
+                    del self._steps[scope_of(line.key)][line.key]  # a baseline that met trouble is measured again
+                    self._attempts[line.key] = record.attempt
             last = line.at
         self._worked += (last - began).total_seconds() if began and last else 0.0
         if last is None:
