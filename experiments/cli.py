@@ -448,7 +448,8 @@ def standing(place: Place, night: Night) -> reporting.Standing:
     """How things stand around the night."""
     live = place.subject.version("live").id
     waiting = None
-    for run_id in reversed(runs(place.directory, place.name)):
+    earlier = runs(place.directory, place.name) if night.certified is None else []  # else nobody asks
+    for run_id in reversed(earlier):
         with suppress(BadLine):
             other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
             if other is not None and other.certified is not None and other.certified.live == live:

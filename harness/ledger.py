@@ -63,7 +63,7 @@ class Ledger:
                 hours = self._worked / 3600 + session_hours
                 self.budget = budget = budget.tightened(Budget(hours=hours))
             self._journal.append(Session(run=run.id, pid=os.getpid(), budget=budget.limits()))
-            self._write_off()
+            self._write_off([*self._in_flight.values()])
         except BaseException:
             self._journal.close()
             raise
@@ -283,12 +283,11 @@ class Ledger:
     def settle(self, trial: str) -> None:
         """A trial ended: charge those of its calls that never said how they did."""
         with self._lock:
-            if any(intent.trial == trial for intent in self._in_flight.values()):
-                self._write_off([intent for intent in self._in_flight.values() if intent.trial == trial])
+            self._write_off([intent for intent in self._in_flight.values() if intent.trial == trial])
 
-    def _write_off(self, intents: Sequence[Intent] | None = None) -> None:
-        """Charge the calls whose end was never seen at their estimate."""
-        for intent in list(self._in_flight.values()) if intents is None else intents:
+    def _write_off(self, intents: Sequence[Intent]) -> None:
+        """Charge calls whose end was never seen at their estimate."""
+        for intent in intents:
             self.end(
                 Span(
                     id=intent.step,
@@ -311,7 +310,7 @@ class Ledger:
         close_meter(self)
         with self._lock:
             if not self._journal.closed:
-                self._write_off()
+                self._write_off([*self._in_flight.values()])
                 self._journal.close()
 
     def __enter__(self) -> "Ledger":

@@ -1,6 +1,6 @@
 """The loop: propose, run, compare, keep or discard."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -186,14 +186,12 @@ class Night:
         budget, tries = self.ledger.budget, list(rounds[1:])
         if budget.rounds is not None and len(tries) >= budget.rounds:
             raise BudgetSpent("rounds", f"{len(tries)} of {budget.rounds} rounds played")
-        broken = [r.decision is not None and r.decision.because in ("no-proposal", "errors") for r in tries]
-        if len(broken) >= PATIENCE_WITH_ERRORS and all(broken[-PATIENCE_WITH_ERRORS:]):
+        if streak(tries, lambda d: d.because in ("no-proposal", "errors")) >= PATIENCE_WITH_ERRORS:
             last = tries[-1].decision
             raise BudgetSpent("failing", f"{PATIENCE_WITH_ERRORS} rounds in a row came to nothing, last: {last}")
-        bought = [i for i, r in enumerate(tries) if r.decision is not None and r.decision.comparison is not None]
-        if len(tries) - 1 - max(bought, default=-1) >= PATIENCE_WITH_REPEATS:
+        if streak(tries, lambda d: d.comparison is None) >= PATIENCE_WITH_REPEATS:
             raise BudgetSpent("no-progress", f"the last {PATIENCE_WITH_REPEATS} proposals were not worth a trial")
-        idle = next((i for i, r in enumerate(reversed(tries)) if r.working != r.incumbent), len(tries))
+        idle = streak(tries, lambda d: d.verdict != "keep")
         if budget.patience is not None and idle >= budget.patience:
             raise BudgetSpent("no-progress", f"nothing was kept in the last {idle} rounds")
 
@@ -242,14 +240,15 @@ class Night:
         done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
         if kept < 2 or not done < due < gate.checkpoints:
             return None
-        return self.certify(due, rounds[-1].working, rounds, leaving=self.cost_of_certifying())
+        return self.certify(due, rounds[-1].working, rounds, needs=2 * self.cost_of_certifying())
 
     def certify(
-        self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, leaving: int = 0
+        self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, needs: int = 2
     ) -> Certification | None:
         """Test *candidate* against the live version on hidden tasks.
 
-        ``None`` if there is nothing new to test, or if it could not leave the budget for *leaving* trials more.
+        ``None`` if there is nothing new to test, or if the budget does not leave *needs* trials: one pair for the last
+        certification; for an earlier one its whole cost, and that of the last.
         """
         live = self.ledger.run.live
         pairs = {(r.certification.live, r.certification.candidate) for r in rounds if proves(r.certification)}
@@ -257,9 +256,7 @@ class Night:
             return None
         key = f"certify/{checkpoint}-{candidate[:12]}"
         with self.ledger.reserving(0):
-            if not self.ledger.begun(key) and not self.ledger.affords(
-                leaving + (self.cost_of_certifying() if leaving else 2)
-            ):
+            if not self.ledger.begun(key) and not self.ledger.affords(needs):
                 return None
             test = partial(self.test, key, checkpoint, live, candidate)
             return self.ledger.step(key, test, durable=True)
@@ -305,6 +302,12 @@ class Night:
                 "detail": detail,
             }
         )
+
+
+def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:
+    """How many of the last rounds in a row ended with a decision of which *holds* is true."""
+    ended = (r.decision is not None and holds(r.decision) for r in reversed(rounds))
+    return next((i for i, held in enumerate(ended) if not held), len(rounds))
 
 
 def proves(certification: Certification | None) -> TypeGuard[Certification]:

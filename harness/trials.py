@@ -242,13 +242,9 @@ def wait_for(futures: Sequence[Future[Any]], ledger: Ledger) -> None:
             for future in done:
                 future.result()
             ledger.check_clock()
-    except (BudgetSpent, UserError) as e:
+    except BaseException as e:
         for future in pending:
             future.cancel()
-        if not isinstance(e, BudgetSpent) or e.reason not in ("stopped", "hours"):
+        if isinstance(e, UserError) or (isinstance(e, BudgetSpent) and e.reason not in ("stopped", "hours")):
             wait(pending)
-        raise
-    except BaseException:
-        for future in pending:
-            future.cancel()
         raise

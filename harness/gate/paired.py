@@ -153,15 +153,16 @@ class PairedGate:
             v0=v0,
         )
         pairs: list[Pair] = []
-        verdict = decide([], spec)
+        differences: list[float] = []
+        verdict = decide(differences, spec)
         while verdict.verdict == "continue" and len(pairs) < len(clusters):
-            found = [b - a for a, b in pairs if a is not None and b is not None]
-            if len(pairs) - len(found) > LOST_AT_MOST * len(clusters):
+            if len(pairs) - len(differences) > LOST_AT_MOST * len(clusters):
                 break  # it can mean nothing any more
-            ahead = clusters[len(pairs) :][: self.batch - len(found) % self.batch]
+            ahead = clusters[len(pairs) :][: self.batch - len(differences) % self.batch]
             sides = measure([task for cluster in ahead for task in cluster])
             pairs += [(self._mean(cluster, sides[0]), self._mean(cluster, sides[1])) for cluster in ahead]
-            verdict = decide([b - a for a, b in pairs if a is not None and b is not None], spec)
+            differences = [b - a for a, b in pairs if a is not None and b is not None]
+            verdict = decide(differences, spec)
         if verdict.verdict == "continue":  # lost pairs kept it from its deadline: nothing is proven
             verdict = verdict.model_copy(update={"verdict": "undecided"})
         comparison = self._comparison(split, incumbent, candidate, seed, pairs)
