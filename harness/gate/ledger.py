@@ -1,7 +1,7 @@
 """The error budget of a validation split. It lives with the hidden tasks, not with a run, and survives kills."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -43,29 +43,28 @@ class SplitLedger:
             for test in tests:
                 if test.certification == certification:
                     return test
-            declared = tests[0] if tests else None
-            if declared is not None and (declared.budget, declared.horizon) != (self.alpha, self.horizon):
-                raise UserError(
-                    f"the gate declares alpha={self.alpha:g} over {self.horizon} promotion tests, and this validation "
-                    f"split was begun with alpha={declared.budget:g} over {declared.horizon}. A budget that can be "
-                    "edited bounds nothing: put the old values back, or make a validation split of new tasks"
-                )
-            number = len(tests) + 1
-            if number > self.horizon:
+            alpha = self._alpha_after(tests)
+            if alpha is None:
                 return None
-            certifications = {test.certification for test in tests}
-            results = [r for r in self._records() if isinstance(r, SplitResult) and r.certification in certifications]
             test = SplitTest(
                 split=self.split,
                 hidden=self.hidden,
-                number=number,
+                number=len(tests) + 1,
                 horizon=self.horizon,
                 budget=self.alpha,
-                alpha=alpha_for(self.alpha, self.horizon, number, sum(r.verdict == "accept" for r in results)),
+                alpha=alpha,
                 certification=certification,
             )
             journal.append(test, durable=True)
             return test
+
+    def next_alpha(self) -> float | None:
+        """What the next test may spend; ``None`` when the budget of the split is spent. It opens none.
+
+        Raises:
+            UserError: the split's budget was declared otherwise.
+        """
+        return self._alpha_after(self.tests())
 
     def close(self, certification: str, verdict: str) -> None:
         """Keep how it ended; once."""
@@ -80,6 +79,21 @@ class SplitLedger:
         mine = set(self.hidden)
         tests = (record for record in self._records() if isinstance(record, SplitTest))
         return [test for test in tests if 2 * len(mine.intersection(test.hidden)) >= len(mine)]
+
+    def _alpha_after(self, tests: Sequence[SplitTest]) -> float | None:
+        declared = tests[0] if tests else None
+        if declared is not None and (declared.budget, declared.horizon) != (self.alpha, self.horizon):
+            raise UserError(
+                f"the gate declares alpha={self.alpha:g} over {self.horizon} promotion tests, and this validation "
+                f"split was begun with alpha={declared.budget:g} over {declared.horizon}. A budget that can be "
+                "edited bounds nothing: put the old values back, or make a validation split of new tasks"
+            )
+        if len(tests) >= self.horizon:
+            return None
+        certifications = {test.certification for test in tests}
+        results = [r for r in self._records() if isinstance(r, SplitResult) and r.certification in certifications]
+        promotions = sum(r.verdict == "accept" for r in results)
+        return alpha_for(self.alpha, self.horizon, len(tests) + 1, promotions)
 
     def _records(self) -> Iterator[object]:
         if self._path.exists():
