@@ -8,15 +8,24 @@ from pathlib import Path
 from traces.journal import Journal
 from traces.records import (
     Certification,
+    Check,
     Comparison,
     Decision,
     Edit,
+    Estimate,
     Finding,
+    GateSpec,
     Grade,
+    Guard,
+    Hole,
     Intent,
+    Leak,
+    Noise,
     Promotion,
     Proposal,
     Record,
+    Refresh,
+    Removal,
     Round,
     Run,
     Session,
@@ -27,6 +36,7 @@ from traces.records import (
     Task,
     Text,
     Trial,
+    Twin,
     Usage,
     Verdict,
     Version,
@@ -78,13 +88,12 @@ KEPT = Comparison(
     high=0.4,
     confidence=0.9,
     verdict=Verdict(verdict="accept", e_value=12.5, threshold=10, n=8, gain_at_stop=0.25, conditional_power=None),
-    alpha=0.1,
-    seed=7,
+    spec=GateSpec(alpha=0.1, n_max=8, seed=7),
     differences=(0.0, 1.0, 0.5),
     errors=1,
 )
 TESTED = KEPT.model_copy(update={"split": "validation"})
-MEASURED = KEPT.model_copy(update={"split": "test", "verdict": None, "alpha": None, "gain": 0.3})
+MEASURED = KEPT.model_copy(update={"split": "test", "verdict": None, "spec": None, "gain": 0.3})
 CERTIFICATION = Certification(
     id="night/certify/1",
     run="night",
@@ -95,8 +104,10 @@ CERTIFICATION = Certification(
     alpha=0.05,
     test_number=1,
     validation=TESTED,
+    guards=(Guard(kind="slice", name="plural", verdict="pass", n=5, wins=2, losses=1, p=0.5),),
     measured=MEASURED,
 )
+REMOVAL = Removal(rounds=(1,), verdict="stay", comparison=KEPT.model_copy(update={"gain": -0.1}))
 ROUND = Round(
     run="night",
     number=1,
@@ -109,6 +120,7 @@ ROUND = Round(
     score_low=0.4,
     score_high=0.6,
     certification=CERTIFICATION,
+    removals=(REMOVAL,),
     usage=USAGE,
     trials=16,
     started=NOON,
@@ -144,6 +156,32 @@ TRIAL = Trial(
     usage=USAGE,
 )
 BROKEN = TRIAL.model_copy(update={"id": "t2", "grade": None, "error": "no answer", "boundary": "model"})
+CHECK = Check(
+    id="check-1",
+    experiment="example",
+    live=OLD,
+    fingerprint={"tasks": "1234"},
+    noise=Noise(score=0.5, variance=0.2, discordance=0.2, clusters=8),
+    a_a=KEPT.model_copy(update={"candidate": OLD}),
+    regraded=8,
+    regraded_differently=1,
+    right_answers=8,
+    right_refused=0,
+    wrong_answers=8,
+    wrong_accepted=1,
+    holes=(Hole(cheat="empty", score=0.5, floor=0.1, tasks=8, example="", task="mouse"),),
+    twins=(Twin(task="mouse", split="train", other="mice", other_split="validation", similarity=0.9),),
+    leaks=(Leak(task="ox", split="test", path="prompts/solve.md"),),
+    warnings=("few tasks",),
+    alpha=0.0025,
+    provable=0.2,
+    clusters_for_half=400,
+    round=Estimate(trials=8, calls=8, tokens=900, dollars=None, hours=0.1),
+    night=Estimate(trials=80, calls=80, tokens=9000, dollars=None, hours=1),
+    usage=USAGE,
+    trials=24,
+    seconds=60,
+)
 
 EVERYTHING: tuple[Record, ...] = (
     RUN,
@@ -178,6 +216,8 @@ EVERYTHING: tuple[Record, ...] = (
     SplitResult(split="e" * 8, certification=CERTIFICATION.id, verdict="accept"),
     Usage(),
     Stop(run="night", reason="rounds", detail="3 of 3"),
+    Refresh(version=OLD, because="age", detail="13 hours old"),
+    CHECK,
 )
 
 
