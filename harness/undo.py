@@ -1,8 +1,9 @@
 """Take one change out again, and leave what came after it.
 
 A change is some runs of pieces that gave way to others. It can be taken out while each new run still stands together,
-whatever was put before, behind or elsewhere; where later changes went into one, they rest on it. Pieces are lines, and
-in a prompt each worked example as a whole, so that a question never gets the answer of another.
+whatever was put before, behind or elsewhere; where later changes went into one, they rest on it. Pieces are lines; of
+a line that was changed more than once, its sentences; and in a prompt each worked example as a whole, so that a
+question never gets the answer of another.
 
 A merge by lines (``git merge-file``) refuses neighbours, and kept changes are mostly neighbours: one example after the
 other, one sentence behind the other.
@@ -12,8 +13,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import takewhile
 
 PROMPT = re.compile(r"prompts/[^/]+\.md")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s)")
 
 
 @dataclass(frozen=True)
@@ -44,52 +47,70 @@ def undo(before: Mapping[str, str], after: Mapping[str, str], now: Mapping[str, 
         elif old is None or new is None or present is None:
             return None  # a file that came or went, and is not as it was then
         else:
-            text = _undo_text(_pieces(path, old), _pieces(path, new), _pieces(path, present))
-            if text is None:
+            pieces = _undone(_pieces(path, old), _pieces(path, new), _pieces(path, present))
+            if pieces is None:
                 return None
+            text = "\n".join(pieces)
         if text is not None:
             result[path] = text
     return result
 
 
-def _undo_text(before: Sequence[str], after: Sequence[str], now: Sequence[str]) -> str | None:
+def _undone(before: Sequence[str], after: Sequence[str], now: Sequence[str]) -> list[str] | None:
+    """The pieces of *now* without what led from *before* to *after*."""
     places = _places(after, now)
-    done: list[str] = []
+    result: list[str] = []
     at = 0
     for ways in _hunks(before, after):
-        found = ((hunk, _stretch(hunk, before, now, places)) for hunk in ways)
-        first = next(((hunk, stretch) for hunk, stretch in found if stretch is not None and stretch[0] >= at), None)
-        if first is None:
+        found = (_patch(hunk, before, after, now, places) for hunk in ways)
+        patch = next((patch for patch in found if patch is not None and patch[0] >= at), None)
+        if patch is None:
             return None
-        hunk, (start, end) = first
-        done += [*now[at:start], *before[hunk.old_start : hunk.old_end]]
+        start, end, pieces = patch
+        result += [*now[at:start], *pieces]
         at = end
-    return "\n".join([*done, *now[at:]])
+    return [*result, *now[at:]]
 
 
-def _stretch(
-    hunk: _Hunk, before: Sequence[str], now: Sequence[str], places: Sequence[int | None]
-) -> tuple[int, int] | None:
-    """Start and end in *now* of what has to give way to the hunk's old pieces, if they can be told.
+def _patch(
+    hunk: _Hunk, before: Sequence[str], after: Sequence[str], now: Sequence[str], places: Sequence[int | None]
+) -> tuple[int, int, Sequence[str]] | None:
+    """Start and end in *now* of what the hunk made, and what to put there; ``None`` where it cannot be told.
 
     *places*: of each piece of *after*, where it stands in *now*.
     """
-    new = places[hunk.new_start : hunk.new_end]
-    if new and new[0] is not None and list(new) == list(range(new[0], new[0] + len(new))):
-        return new[0], new[0] + len(new)
-    if any(place is not None for place in new):
-        return None  # some of it stands, and some does not
-    left = next((p for p in reversed(places[: hunk.new_start]) if p is not None), -1) + 1
-    right = next((p for p in places[hunk.new_end :] if p is not None), len(now))
-    if list(now[left:right]) == list(before[hunk.old_start : hunk.old_end]):
-        return left, right  # taken back already
+    old, new = before[hunk.old_start : hunk.old_end], after[hunk.new_start : hunk.new_end]
+    standing = [place for place in places[hunk.new_start : hunk.new_end] if place is not None]
+    if new and len(standing) == len(new) == standing[-1] - standing[0] + 1:
+        return standing[0], standing[-1] + 1, old
+    start = next((p for p in reversed(places[: hunk.new_start]) if p is not None), -1) + 1
+    end = next((p for p in places[hunk.new_end :] if p is not None), len(now))
+    present = now[start:end]
+    if present == old:
+        return start, end, old  # taken back already
+    is_left_fixed = hunk.new_start == 0 or places[hunk.new_start - 1] is not None
+    is_right_fixed = hunk.new_end == len(places) or places[hunk.new_end] is not None
     if new:
-        return None  # something else has taken its place
-    stands_before = hunk.new_start == 0 or places[hunk.new_start - 1] is not None
-    stands_behind = hunk.new_end == len(places) or places[hunk.new_end] is not None
-    if left == right or (stands_before and not stands_behind):
-        return left, left
-    return (right, right) if stands_behind and not stands_before else None
+        if not len(old) == len(new) == len(present) or not (is_left_fixed and is_right_fixed):
+            return None
+        lines = [_undone_line(*versions) for versions in zip(old, new, present, strict=True)]
+        known = [line for line in lines if line is not None]
+        return (start, end, known) if len(known) == len(lines) else None
+    if start == end or (is_left_fixed and not is_right_fixed):
+        return start, start, old
+    return (end, end, old) if is_right_fixed and not is_left_fixed else None
+
+
+def _undone_line(old: str, new: str, present: str) -> str | None:
+    if present == new:
+        return old
+    if old in (new, present):
+        return present
+    versions = [SENTENCE_END.split(f" {line}") for line in (old, new, present)]
+    if "\n" in new or all(len(sentences) == 1 for sentences in versions):
+        return None
+    sentences = _undone(*versions)
+    return None if sentences is None else "".join(sentences)[1:]
 
 
 def _hunks(before: Sequence[str], after: Sequence[str]) -> Iterator[list[_Hunk]]:
@@ -98,26 +119,24 @@ def _hunks(before: Sequence[str], after: Sequence[str]) -> Iterator[list[_Hunk]]
     Where ``a b`` became ``a b a b``, the new pieces may be the first two, the last two or those between.
     """
     codes = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    sizes = [0, *(end - start if tag == "equal" else 0 for tag, start, end, _, _ in codes), 0]
+    same = [0, *(end - start if tag == "equal" else 0 for tag, start, end, _, _ in codes), 0]
     for i, (tag, *bounds) in enumerate(codes):
-        if tag == "equal":
-            continue
         hunk = _Hunk(*bounds)
-        ways = [hunk]
-        if tag != "replace":
+        if tag == "replace":
+            yield [hunk]
+        elif tag != "equal":
             pieces, start, end = (after, *bounds[2:]) if tag == "insert" else (before, *bounds[:2])
-            for by in range(sizes[i + 2]):
-                if pieces[start + by] != pieces[end + by]:
-                    break
-                ways.append(hunk.moved(by + 1))
-            for by in range(sizes[i]):
-                if pieces[start - 1 - by] != pieces[end - 1 - by]:
-                    break
-                ways.append(hunk.moved(-1 - by))
-        yield ways
+            down = _streak(pieces[start + k] == pieces[end + k] for k in range(same[i + 2]))
+            up = _streak(pieces[start - 1 - k] == pieces[end - 1 - k] for k in range(same[i]))
+            yield [hunk.moved(by) for by in (0, *range(1, down + 1), *range(-1, -up - 1, -1))]
+
+
+def _streak(holds: Iterator[bool]) -> int:
+    return sum(takewhile(bool, holds))
 
 
 def _places(after: Sequence[str], now: Sequence[str]) -> list[int | None]:
+    """Of each piece of *after*, where it stands in *now*."""
     places: list[int | None] = [None] * len(after)
     for start, there, size in SequenceMatcher(None, after, now, autojunk=False).get_matching_blocks():
         places[start : start + size] = range(there, there + size)
@@ -125,7 +144,7 @@ def _places(after: Sequence[str], now: Sequence[str]) -> list[int | None]:
 
 
 def _pieces(path: str, text: str) -> list[str]:
-    """What a change is made of: ``"\\n".join`` gives *text* again."""
+    """What a change to a file is made of; joined by newlines it is *text* again."""
     lines = text.split("\n")
     if not PROMPT.fullmatch(path):
         return lines
