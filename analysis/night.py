@@ -39,7 +39,7 @@ class Night:
 
     @property
     def kept(self) -> tuple[Round, ...]:
-        return tuple(r for r in self.tries if r.working != r.incumbent)
+        return tuple(r for r in self.tries if r.decision is not None and r.decision.verdict == "keep")
 
     @property
     def ended(self) -> Round | None:

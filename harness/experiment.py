@@ -74,7 +74,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_tasks(self.name, self.tasks)
+        check_tasks(self.name, self.tasks, self.gate.splits)
 
     def split(self, split: Split) -> list[Task]:
         return [task for task in self.tasks if task.split == split]
@@ -100,8 +100,8 @@ def check_name(name: str) -> None:
         )
 
 
-def check_tasks(name: str, tasks: Sequence[Task]) -> None:
-    """Refuse tasks that could not decide anything.
+def check_tasks(name: str, tasks: Sequence[Task], splits: Sequence[Split]) -> None:
+    """Refuse tasks that could not decide anything. *splits*: those that the gate needs tasks in.
 
     Raises:
         UserError: repeated ids, a task without a split, a cluster in two splits, or a split too small to compare on.
@@ -128,7 +128,7 @@ def check_tasks(name: str, tasks: Sequence[Task]) -> None:
                 f"{task.split}, so what is learned on one leaks into the other. Put a cluster's tasks into one split"
             )
     clusters = Counter(home.values())
-    for split in SPLITS:
+    for split in splits if len(splits) > 1 else ():
         if clusters[split] < 2:
             raise UserError(
                 f"experiment {name!r} has {clusters[split]} {split} tasks (clusters), and a difference needs at least "

@@ -11,18 +11,20 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget, Experiment
 from harness.meter import close_meter, open_meter
+from harness.protocols import Gate
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
 from traces.places import prepare, spool
-from traces.records import Intent, Record, Run, Session, Span, Stop, StopReason, Text, Trial, Usage, now
+from traces.records import Intent, Record, Run, Session, Span, Stop, StopReason, Task, Text, Trial, Usage, now
 
 R = TypeVar("R", bound=Record)
 Clock = Callable[[], datetime]
@@ -32,9 +34,16 @@ class Ledger:
     """The open journal of one run. One process at a time holds it; its threads share it."""
 
     def __init__(
-        self, directory: Path, run: Run, budget: Budget, *, session_hours: float | None = None, clock: Clock = now
+        self,
+        directory: Path,
+        run: Run,
+        budget: Budget,
+        tasks: Sequence[Task] = (),
+        *,
+        session_hours: float | None = None,
+        clock: Clock = now,
     ) -> None:
-        """Open the journal of *run*, and take it up where it stands; for at most *session_hours* from now.
+        """Open the journal of *run* on *tasks*, and take it up where it stands; for at most *session_hours* from now.
 
         Raises:
             JournalLocked: another process has this run open.
@@ -57,7 +66,7 @@ class Ledger:
         prepare(directory)
         self._journal = Journal(journal_file(directory, run.id))
         try:
-            self._load()
+            self._load(tasks)
             self._opened = clock()
             if session_hours is not None:
                 hours = self._worked / 3600 + session_hours
@@ -135,6 +144,10 @@ class Ledger:
     def seconds(self) -> float:
         """Time at work, all sessions of the run together; what lay between them does not count."""
         return self._worked + (self._clock() - self._opened).total_seconds()
+
+    def now(self) -> datetime:
+        """The time, by the run's own clock."""
+        return self._clock()
 
     @contextmanager
     def reserving(self, trials: int) -> Generator[None]:
@@ -248,8 +261,9 @@ class Ledger:
 
     # ── the journal ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _load(self) -> None:
-        """Take in what the journal holds; a new one begins with its run."""
+    def _load(self, tasks: Sequence[Task]) -> None:
+        """Take in what the journal holds; a new one begins with its run and its tasks."""
+        known: set[str] = set()
         began: datetime | None = None
         last: datetime | None = None
         for line in self._journal.lines():
@@ -258,6 +272,8 @@ class Ledger:
                 case Run():
                     refuse_changes(record, self.run)
                     self.run = record
+                case Task():
+                    known.add(record.id)
                 case Session():
                     self._worked += (last - began).total_seconds() if began and last else 0.0
                     began = line.at
@@ -279,6 +295,9 @@ class Ledger:
         self._worked += (last - began).total_seconds() if began and last else 0.0
         if last is None:
             self._journal.append(self.run, durable=True)
+        for task in tasks:
+            if task.id not in known:
+                self._journal.append(as_recorded(task))
 
     def settle(self, trial: str) -> None:
         """A trial ended: charge those of its calls that never said how they did."""
@@ -323,6 +342,17 @@ class Ledger:
 # ── runs on disk ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def as_recorded(task: Task) -> Task:
+    """What a journal may hold of *task*: of a hidden one, neither what it asks nor what it wants to hear."""
+    return task if task.split == "train" else task.model_copy(update={"input": "", "targets": ()})
+
+
+def settings_of(gate: Gate) -> dict[str, Any]:
+    """A gate as a run records it: its class and its settings, enough to decide everything once more."""
+    settings = {f.name: getattr(gate, f.name) for f in fields(gate)} if is_dataclass(gate) else {}
+    return {"name": type(gate).__name__, **settings}
+
+
 def open_run(
     directory: Path,
     experiment: Experiment,
@@ -331,12 +361,13 @@ def open_run(
     budget: Budget | None = None,
     session_hours: float | None = None,
     tried: Mapping[str, str] | None = None,
+    check: str | None = None,
     clock: Clock = now,
 ) -> Ledger:
     """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
 
     *budget* may tighten the experiment's, and *session_hours* ends it that long from now; *tried* says which versions
-    earlier runs have tried, and where.
+    earlier runs have tried, and where. *check* names the check that a new run rests on.
 
     Raises:
         UserError: the unfinished run was begun by a different experiment.
@@ -357,25 +388,33 @@ def open_run(
         tasks=experiment.sizes(),
         tried=dict(tried or {}),
         seed=len(known) - (unfinished is not None),
+        gate=settings_of(experiment.gate),
+        check=check,
         ratchet=version("ratchet"),
     )
-    return Ledger(directory, run, budget, session_hours=session_hours, clock=clock)
+    return Ledger(directory, run, budget, experiment.tasks, session_hours=session_hours, clock=clock)
 
 
 def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> Ledger:
     """The journal of a comparison by hand of two versions: a run of its own that tries nothing."""
+    return open_aside(directory, experiment, a, "compare", f"{a[:10]}-{b[:10]}")
+
+
+def open_aside(directory: Path, experiment: Experiment, live: str, trigger: str, name: str) -> Ledger:
+    """The journal of work on *experiment* that is no night: a run of its own that tries nothing, taken up again."""
     run = Run(
-        id=f"{experiment.name}-compare-{a[:10]}-{b[:10]}",
+        id=f"{experiment.name}-{trigger}-{name}",
         experiment=experiment.name,
         subject=experiment.subject,
-        live=a,
+        live=live,
         fingerprint={k: v for k, v in experiment.fingerprint().items() if k != "proposer"},
         budget=experiment.budget.limits(),
         tasks=experiment.sizes(),
-        trigger="compare",
+        gate=settings_of(experiment.gate),
+        trigger=trigger,
         ratchet=version("ratchet"),
     )
-    return Ledger(directory, run, experiment.budget)
+    return Ledger(directory, run, experiment.budget, experiment.tasks)
 
 
 def is_superseded(journal: Path, experiment: Experiment, live: str) -> bool:

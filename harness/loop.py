@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from time import perf_counter
 from typing import TypeGuard
@@ -15,11 +16,28 @@ from harness.meter import metered
 from harness.protocols import Checks, History
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
+from harness.undo import undo
 from harness.versions import InvalidEdit, Repo, Subject
-from traces.records import Certification, Comparison, Decision, Proposal, Round, Run, Stop, Trial, now
+from traces.records import (
+    Certification,
+    Comparison,
+    Decision,
+    Edit,
+    Guards,
+    Proposal,
+    Removal,
+    Round,
+    Run,
+    Stop,
+    Trial,
+    now,
+)
 
 PATIENCE_WITH_ERRORS = 3
 """Rounds in a row that may be lost to a broken proposer or infrastructure before the run ends as ``failing``."""
+
+STALE = timedelta(hours=12)
+"""Age at which the incumbent's scores at hand are measured again."""
 
 PATIENCE_WITH_REPEATS = 20
 """Proposals in a row that may be invalid or tried before until the run ends as ``no-progress``."""
@@ -65,11 +83,16 @@ class Night:
             run=self.ledger.run.id, number=number, incumbent=incumbent, working=incumbent, started=started, seconds=0
         )
         if number > 0:
+            self.refresh_what_is_old(round)
             round = self.try_a_change(round, rounds)
         else:
             self.refuse_in_vain()
-        score, low, high = self.score(round) or (None, None, None)
+        score = self.score(round)
         certification = self.checkpoint([*rounds, round])
+        if certification is not None and lost(certification):
+            round = self.take_apart(round.model_copy(update={"certification": certification}), rounds)
+            score = self.score(round) if round.removals else score
+        score, low, high = score or (None, None, None)
         if round.working != incumbent:
             self.ledger.forget(f"train/{incumbent}")
         return round.model_copy(
@@ -91,10 +114,17 @@ class Night:
             UserError: the validation split is too small.
             InvalidText: the live version does not render.
         """
-        hidden = self.experiment.split("validation")
-        self.experiment.gate.check(len({task.cluster or task.id for task in hidden}))
+        self.experiment.gate.check(self.experiment.tasks)
         if isinstance(self.experiment.runner, Checks):
             self.experiment.runner.check(self.subject.text(self.ledger.run.live))
+
+    def refresh_what_is_old(self, round: Round) -> None:
+        """Measure the incumbent again when its scores at hand are older than half a day."""
+        base = self.trials(round.number).baseline(round.incumbent, self.experiment.gate.repeats)
+        age = self.ledger.now() - min(trial.started for task in base.values() for trial in task)
+        if age > STALE:
+            hours = age.total_seconds() / 3600
+            self.trials(round.number).refresh(round.incumbent, "age", f"its scores were {hours:.0f} hours old")
 
     def score(self, round: Round) -> tuple[float, float, float] | None:
         """Mean train score of the version that *round* ends with; bought afresh if it is a new one."""
@@ -122,7 +152,15 @@ class Night:
             decision = Decision(verdict="discard", because="invalid", detail=str(e))
         if decision is None:
             assert candidate is not None
-            gate = partial(self.experiment.gate.keep, round.incumbent, candidate, self.trials(round.number))
+            before, after = (self.subject.text(version) for version in (round.incumbent, candidate))
+            gate = partial(
+                self.experiment.gate.keep,
+                round.incumbent,
+                candidate,
+                self.trials(round.number),
+                is_shorter=length(after) < length(before),
+                rounds=rounds,
+            )
             decision = self.ledger.step(f"{key}/decision", gate)
         return round.model_copy(
             update={
@@ -228,8 +266,7 @@ class Night:
 
     def cost_of_certifying(self) -> int:
         """Trials that the last certification may need, with its measurement on ``test``."""
-        sizes = self.experiment.sizes()
-        return 2 * (sizes["validation"] + sizes["test"])
+        return self.experiment.gate.cost(self.experiment.sizes())
 
     def checkpoint(self, rounds: Sequence[Round]) -> Certification | None:
         """The certification that falls due after these rounds, if at least two changes were kept since the last."""
@@ -274,34 +311,137 @@ class Night:
             test_number=None,
             validation=None,
         )
-        split = SplitLedger(self.ledger.directory, self.experiment.split("validation"), gate.alpha, gate.horizon)
-        opened = split.open(certification.id)
-        if opened is None:
+        hidden = self.experiment.split("validation")
+        split = SplitLedger(self.ledger.directory, hidden, gate.alpha, gate.horizon) if hidden else None
+        opened = split.open(certification.id) if split else None
+        if split and opened is None:
             detail = f"the validation split has seen its {gate.horizon} promotion tests; it needs new tasks"
             return certification.model_copy(update={"verdict": "blocked", "detail": detail})
+        alpha = opened.alpha if opened else gate.alpha
         trials = self.trials(None, key)
         validation: Comparison | None = None
+        guards: Guards | None = None
         measured: Comparison | None = None
         verdict, detail = "undecided", ""
         try:
-            prove = partial(gate.prove, live, candidate, trials, opened.alpha)
-            validation = self.ledger.step(f"{key}/validation", prove)
+            validation = self.ledger.step(f"{key}/validation", partial(gate.prove, live, candidate, trials, alpha))
             verdict, detail = read_verdict(validation)
+            if verdict == "accept":
+                verdict = "hold"  # until the guards have been looked at
+                again = self.trials(None, f"{key}/again")
+                guard = partial(gate.guard, live, candidate, trials, again, validation)
+                guards = self.ledger.step(f"{key}/guards", guard)
+                verdict, detail = read_guards(guards)
             if verdict == "accept":
                 measured = self.ledger.step(f"{key}/test", partial(gate.measure, live, candidate, trials))
         except BudgetSpent as e:
             detail = f"the budget ended it: {e}"
-        split.close(certification.id, verdict)
+        if split:
+            split.close(certification.id, verdict)
         return certification.model_copy(
             update={
                 "verdict": verdict,
-                "alpha": opened.alpha,
-                "test_number": opened.number,
+                "alpha": alpha,
+                "test_number": opened.number if opened else None,
                 "validation": validation,
+                "guards": guards.found if guards else (),
                 "measured": measured,
                 "detail": detail,
             }
         )
+
+    # ── a stack that failed ────────────────────────────────────────────────────────────────────────────────────
+
+    def take_apart(self, round: Round, rounds: Sequence[Round]) -> Round:
+        """Find, by halves, which kept changes do harm on ``train``, and go on from the version without them.
+
+        The stack as a whole lost, so its halves are tested, and of a half that does harm its halves, down to single
+        changes. Each test is of the working version against that without the half. A budget that ends it leaves the
+        working version as it is.
+        """
+        stack = kept_changes([*rounds, round])
+        found: list[Removal] = []
+        try:
+            for half in halves(stack):
+                found += self.search(round, half)
+        except BudgetSpent:
+            return round
+        harmful = {number for removal in found if removal.verdict == "drop" for number in removal.rounds}
+        rest = self.without(round.working, [change for change in stack if change.number in harmful])
+        if rest is None:
+            found = [r.model_copy(update={"verdict": "stuck"}) if r.verdict == "drop" else r for r in found]
+        return round.model_copy(update={"removals": tuple(found), "working": rest or round.working})
+
+    def search(self, round: Round, changes: Sequence[Round]) -> list[Removal]:
+        """What there is to say of *changes*: they stay, they go, or their halves are searched."""
+        numbers = tuple(change.number for change in changes)
+        without = self.without(round.working, changes)
+        comparison: Comparison | None = None
+        if without is not None:
+            key = f"round/{round.number}/apart/{numbers[0]}-{numbers[-1]}"
+            test = partial(self.experiment.gate.harm, round.working, without, self.trials(round.number, key))
+            comparison = self.ledger.step(f"{key}/harm", test)
+            if not does_harm(comparison):
+                return [Removal(rounds=numbers, verdict="stay", comparison=comparison)]
+        if len(changes) > 1:
+            return [removal for half in halves(changes) for removal in self.search(round, half)]
+        return [Removal(rounds=numbers, verdict="drop" if without else "stuck", comparison=comparison)]
+
+    def without(self, version: str, changes: Sequence[Round]) -> str | None:
+        """*version* without *changes*, the latest taken out first; ``None`` if that is no version that could work."""
+        text: Mapping[str, str] | None = self.subject.text(version)
+        for change in reversed(changes):
+            assert change.candidate is not None
+            text = undo(self.subject.text(change.incumbent), self.subject.text(change.candidate), text)
+            if text is None:
+                return None
+        now = self.subject.text(version)
+        edits = [Edit(path=path, text=text.get(path)) for path in now | text if text.get(path) != now.get(path)]
+        if not edits:
+            return None
+        try:
+            if isinstance(self.experiment.runner, Checks):
+                self.experiment.runner.check(text)
+            return self.subject.candidate(self.subject.version(version), edits).id
+        except (InvalidEdit, InvalidText):
+            return None
+
+
+def lost(certification: Certification) -> bool:
+    """Did the stack come out worse than the live version?"""
+    v = certification.validation
+    failed = certification.verdict in ("reject", "undecided")
+    return failed and v is not None and v.is_valid and v.gain is not None and v.gain < 0
+
+
+def does_harm(without: Comparison) -> bool:
+    """Is the version *without* proven better, or left ahead when the deadline passed without proof?"""
+    if not without.is_valid or without.verdict is None or without.gain is None:
+        return False
+    verdict = without.verdict.verdict
+    return verdict == "accept" or (verdict == "undecided" and without.gain > 0)
+
+
+def kept_changes(rounds: Sequence[Round]) -> list[Round]:
+    """The rounds whose changes the working version consists of, oldest first."""
+    gone = {
+        number
+        for round in rounds
+        for removal in round.removals
+        if removal.verdict == "drop"
+        for number in removal.rounds
+    }
+    return [r for r in rounds if r.decision is not None and r.decision.verdict == "keep" and r.number not in gone]
+
+
+def halves(changes: Sequence[Round]) -> list[Sequence[Round]]:
+    middle = (len(changes) + 1) // 2
+    return [half for half in (changes[:middle], changes[middle:]) if half]
+
+
+def length(text: Mapping[str, str]) -> int:
+    """How much there is to read, in characters."""
+    return sum(map(len, text.values()))
 
 
 def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:
@@ -345,22 +485,38 @@ def history_for(
         tried=tried_in(run, rounds),
         seed=seed_of(run.experiment, run.seed, len(tries) + 1),
         version_of=partial(subject.version_id, rounds[-1].working),
+        text_of=subject.text,
     )
 
 
 def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
     """Version → where it was tried, in this run or an earlier one under the same fingerprint."""
-    here = {r.candidate: f"{r.run} round {r.number}" for r in rounds if r.candidate}
+    here = {
+        r.candidate: f"{r.run} round {r.number}"
+        for r in rounds
+        if r.candidate and not (r.decision and r.decision.because == "drift")
+    }
     return {run.live: "it is the live version", **run.tried, **here}
 
 
 def read_verdict(validation: Comparison) -> tuple[str, str]:
     """What a comparison on ``validation`` means for promotion, and why where that needs saying."""
+    if validation.drift:
+        return "invalid", f"the conditions changed during the test: {validation.drift}"
     if not validation.is_valid:
         return "invalid", f"{validation.errors} pairs lost to infrastructure errors"
     assert validation.verdict is not None
     verdict = validation.verdict.verdict
     return ("accept", "") if verdict == "accept" else ("reject", "") if verdict == "reject" else ("undecided", "")
+
+
+def read_guards(guards: Guards) -> tuple[str, str]:
+    """What the guards leave of a proof, and which of them object."""
+    for verdict, word in (("block", "blocked"), ("hold", "hold")):
+        objecting = [f"{guard.kind} {guard.name}".strip() for guard in guards.found if guard.verdict == verdict]
+        if objecting:
+            return word, f"the mean score is proven better, but: {', '.join(objecting)}"
+    return "accept", ""
 
 
 def proposal_of(answer: object) -> Proposal:
@@ -375,7 +531,7 @@ def without_hidden(round: Round) -> Round:
     c = round.certification
     if c is None:
         return round
-    bare = c.model_copy(update={"validation": None, "measured": None})
+    bare = c.model_copy(update={"validation": None, "guards": (), "measured": None, "detail": ""})
     return round.model_copy(update={"certification": bare})
 
 

@@ -5,7 +5,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from traces.records import Comparison, Decision, Edit, Grade, Proposal, Round, Split, Task, Trial, Usage
+from traces.records import (
+    Comparison,
+    Decision,
+    Edit,
+    GateSpec,
+    Grade,
+    Guards,
+    Proposal,
+    Round,
+    Split,
+    Task,
+    Trial,
+    Usage,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,15 @@ class Grader(Protocol):
         ...
 
 
+@runtime_checkable
+class Conditions(Protocol):
+    """A runner or grader that can say what it measures with, such as the versions of its tools."""
+
+    def conditions(self) -> Mapping[str, str]:
+        """Part → value. Trials under other values are not compared with each other."""
+        ...
+
+
 @dataclass(frozen=True)
 class History:
     """What a proposer may know: the train split and verdicts. Nothing of the hidden splits is in here."""
@@ -87,6 +109,8 @@ class History:
     """Fresh for each round: the proposer's only source of chance."""
     version_of: Callable[[Sequence[Edit]], str] | None = None
     """The id of the version that some edits to the incumbent would make, to look up in ``tried``."""
+    text_of: Callable[[str], Mapping[str, str]] | None = None
+    """The files of an earlier version of this run: what was there before a change that was kept."""
 
 
 class Proposer(Protocol):
@@ -110,6 +134,18 @@ class Trials(Protocol):
         """Task → its trials by *version* on the whole train split; bought once a version."""
         ...
 
+    def declare(self, spec: GateSpec) -> GateSpec:
+        """Write down what a test declares, before its first difference is seen. One test a scope.
+
+        Returns it as it was first declared: a resumed run goes by that, since nothing changes after the first
+        observation.
+        """
+        ...
+
+    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+        """From now on ``baseline`` measures *version* afresh."""
+        ...
+
     def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
         """For each of *versions*, task → fresh trials; the versions interleaved within each task."""
         ...
@@ -119,6 +155,16 @@ class Gate(Protocol):
     @property
     def repeats(self) -> int:
         """How often the incumbent is measured on ``train``."""
+        ...
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits it needs tasks in."""
+        ...
+
+    @property
+    def floor(self) -> float:
+        """What an answer without any work may score at most, see ``harness.attack``."""
         ...
 
     @property
@@ -136,16 +182,33 @@ class Gate(Protocol):
         """Over how many certifications it is spread."""
         ...
 
-    def check(self, clusters: int) -> None:
-        """Raise ``UserError`` for a validation split of so few *clusters* that nothing could be proven on it."""
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raise ``UserError`` for *tasks* on which nothing could be proven, such as too small a validation split."""
         ...
 
-    def keep(self, incumbent: str, candidate: str, trials: Trials) -> Decision:
-        """Decide on ``train``, cheaply: may the run build on it?"""
+    def cost(self, sizes: Mapping[str, int]) -> int:
+        """Trials that a promotion test may need, its measurement included. *sizes*: tasks by split."""
+        ...
+
+    def keep(
+        self, incumbent: str, candidate: str, trials: Trials, *, is_shorter: bool, rounds: Sequence[Round]
+    ) -> Decision:
+        """Decide on ``train``, cheaply: may the run build on it?
+
+        *is_shorter*: the candidate has less text, so that being no worse is enough. *rounds*: those before.
+        """
         ...
 
     def prove(self, live: str, candidate: str, trials: Trials, alpha: float, split: Split = "validation") -> Comparison:
         """Test whether *candidate* is better, both arms fresh and interleaved, at level *alpha*."""
+        ...
+
+    def guard(self, live: str, candidate: str, trials: Trials, again: Trials, validation: Comparison) -> Guards:
+        """What else a promotion must not spoil, on the trials of *validation*; *again* buys what must be run afresh."""
+        ...
+
+    def harm(self, incumbent: str, without: str, trials: Trials) -> Comparison:
+        """Test on ``train`` whether *without*, the incumbent without some of its changes, is better than it."""
         ...
 
     def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:

@@ -1,20 +1,22 @@
 """Trials: one attempt at one task by one version, bought durably, both arms interleaved."""
 
 import hashlib
+import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from harness.errors import BudgetSpent, TrialError, UserError, boundary
 from harness.experiment import Experiment
 from harness.ledger import Ledger
 from harness.meter import metered
+from harness.protocols import Conditions
 from traces import otel
 from traces.journal import clean_text
-from traces.records import Grade, Span, Split, Task, Text, Trial, Usage, now
+from traces.records import GateSpec, Grade, Refresh, Span, Split, Task, Text, Trial, Usage, now
 
 POLL = 0.25
 """Seconds between two looks at the stop button while trials are under way."""
@@ -69,13 +71,29 @@ class DurableTrials:
         return [members[name] for name in names]
 
     def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        """Task → its trials by *version* on the whole train split; bought once a version and run."""
-        [found] = self._attempt("train", [version], self.experiment.split("train"), repeats)
+        """Task → its trials by *version* on the whole train split; bought once a version and run, and once more after
+        each ``refresh``."""
+        times = self._refreshed(version)
+        suffix = f"/refresh{times}" if times else ""
+        [found] = self._attempt("train", [version], self.experiment.split("train"), repeats, suffix)
         lost = [t for t in self.experiment.split("train") if any(trial.is_lost for trial in found[t.id])]
         if lost:  # perhaps the trouble is over by now
-            [again] = self._attempt("train", [version], lost, repeats, f"/round{self.round}")
+            [again] = self._attempt("train", [version], lost, repeats, f"{suffix}/round{self.round}")
             found |= again
         return found
+
+    def declare(self, spec: GateSpec) -> GateSpec:
+        """The specification of the scope's test as it was first declared: *spec*, unless a killed process did so."""
+        return self.ledger.step(f"{self.scope}/spec", lambda: spec, durable=True)
+
+    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+        """From now on ``baseline`` measures *version* afresh."""
+        key = f"train/{version}/#refresh/{self._refreshed(version) + 1}"
+        self.ledger.step(key, lambda: Refresh(version=version, because=because, detail=detail))
+
+    def _refreshed(self, version: str) -> int:
+        """How often."""
+        return next(n for n in itertools.count() if self.ledger.recall(f"train/{version}/#refresh/{n + 1}") is None)
 
     def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
         """For each of *versions*, task → fresh trials; the versions interleaved within each task.
@@ -120,24 +138,43 @@ class DurableTrials:
 
     def _buy(self, wanted: Sequence[tuple[str, Task, int, str, str]]) -> list[Trial]:
         texts = {version: self.text(version) for version, *_ in wanted}
+        tools = tools_of(self.experiment)
         trials: list[Trial | Future[Trial]] = []
         for version, task, repeat, name, which in wanted:
             kept = self.ledger.recall(name + which)
             trials.append(
                 kept
                 if isinstance(kept, Trial)
-                else self.executor.submit(self._step, name, which, version, texts[version], task, repeat)
+                else self.executor.submit(self._step, name, which, version, texts[version], task, repeat, tools)
             )
         wait_for([t for t in trials if isinstance(t, Future)], self.ledger)
         return [t.result() if isinstance(t, Future) else t for t in trials]
 
-    def _step(self, name: str, which: str, version: str, text: Mapping[str, str], task: Task, repeat: int) -> Trial:
+    def _step(
+        self,
+        name: str,
+        which: str,
+        version: str,
+        text: Mapping[str, str],
+        task: Task,
+        repeat: int,
+        tools: Mapping[str, str],
+    ) -> Trial:
         key = name + which
         # the same seed for another attempt: it is no second draw
         seed = seed_of(self.ledger.run.experiment, self.ledger.run.seed, name)
-        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat, seed))
+        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat, tools, seed))
 
-    def _make(self, key: str, version: str, text: Mapping[str, str], task: Task, repeat: int, seed: int) -> Trial:
+    def _make(
+        self,
+        key: str,
+        version: str,
+        text: Mapping[str, str],
+        task: Task,
+        repeat: int,
+        tools: Mapping[str, str],
+        seed: int,
+    ) -> Trial:
         assert task.split is not None
         run, attempt = self.ledger.run.id, self.ledger.attempt(key)
         id = f"{run}/{key}" if attempt == 1 else f"{run}/{key}#{attempt}"
@@ -168,6 +205,7 @@ class DurableTrials:
             repeat=repeat,
             attempt=attempt,
             seed=seed,
+            conditions=conditions_of(meter.spans, {"grader": self.ledger.run.fingerprint.get("grader", ""), **tools}),
             output=output,
             grade=grade,
             error=str(failure) if failure else None,
@@ -197,6 +235,35 @@ class DurableTrials:
             )
         )
         return grade
+
+
+def tools_of(experiment: Experiment) -> dict[str, str]:
+    """What the runner and the grader say they measure with, now."""
+    found: dict[str, str] = {}
+    for part in (experiment.runner, experiment.grader):
+        if isinstance(part, Conditions):
+            found |= part.conditions()
+    return found
+
+
+def conditions_of(spans: Sequence[Span], tools: Mapping[str, str]) -> tuple[str, ...]:
+    """What a trial with these *spans* was measured with: its *tools*, and each model as its provider reported it."""
+    models = {
+        f"model {span.attributes[otel.REQUEST_MODEL]}": str(span.attributes[otel.RESPONSE_MODEL])
+        for span in spans
+        if otel.REQUEST_MODEL in span.attributes and span.attributes.get(otel.RESPONSE_MODEL)
+    }
+    return tuple(sorted(f"{part}={value}" for part, value in {**tools, **models}.items() if value))
+
+
+def drift(trials: Iterable[Trial]) -> str:
+    """What changed in the conditions of *trials*, in words; empty when nothing did."""
+    seen: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for condition in trial.conditions:
+            part, _, value = condition.partition("=")
+            seen.setdefault(part, {})[value] = None
+    return "; ".join(f"{part} was {' and '.join(values)}" for part, values in sorted(seen.items()) if len(values) > 1)
 
 
 def text_of(output: object) -> str:

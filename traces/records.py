@@ -101,6 +101,8 @@ class Grade(Record):
     """Between 0 (worst) and 1 (best); anything else is refused, never clipped."""
     reason: str = ""
     """Fit to learn from: what was wrong, never the answer."""
+    value: float | None = None
+    """The number that was measured, in its own unit, where the score is not it (``MetricGate``)."""
 
 
 class Text(Record):
@@ -160,6 +162,9 @@ class Trial(Record):
     attempt: int = 1
     """2 or more: an earlier attempt was interrupted by the death of the process, or met an infrastructure error."""
     seed: int = 0
+    conditions: tuple[str, ...] = ()
+    """What it was measured with, sorted ``part=value`` pairs: models as their providers report them, the grader, the
+    tools. Scores under other conditions are not comparable."""
     output: str | None = None
     grade: Grade | None = None
     """``None`` when it could not be scored; then ``boundary`` says whose fault that was."""
@@ -238,6 +243,29 @@ class Proposal(Record):
 # ── what is decided ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class GateSpec(Record):
+    """Everything about a sequential test: declared before its first difference is seen, and never changed after."""
+
+    alpha: float = Field(ge=1e-12, lt=1)
+    """The chance of accepting a candidate that is no better."""
+    n_max: int = Field(ge=1)
+    """The deadline, in clusters."""
+    min_gain: float = Field(default=0.03, ge=0, le=1)
+    """The smallest gain worth waiting for."""
+    futility: float = Field(default=0.10, ge=0, lt=1)
+    """Reject when the chance of ever proving the gain still thinkable falls below this; 0 never gives up."""
+    n_min: int = Field(default=10, ge=1)
+    """No look before this many clusters, unless the deadline comes first."""
+    batch: int = Field(default=10, ge=1)
+    """Clusters between two looks."""
+    v0: float = Field(default=0.2, ge=1e-9, le=1)
+    """The variance expected of the differences; a wrong guess costs power, never validity."""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """What is to be proven is a gain above minus this: 0 for better, above 0 for not worse by more than so much."""
+    seed: int = 0
+    """Of the shuffle of the clusters, the same for both arms."""
+
+
 class Verdict(Record):
     """What the deadline e-process says at one look. ``../harness/gate`` makes it, from paired differences alone."""
 
@@ -276,9 +304,8 @@ class Comparison(Record):
     confidence: float
     verdict: Verdict | None = None
     """``None`` for a fixed-size measurement, where nothing is decided."""
-    alpha: float | None = None
-    seed: int = 0
-    """Of the shuffle of the tasks, the same for both arms."""
+    spec: GateSpec | None = None
+    """What the test had declared; ``None`` where there was no sequential test."""
     differences: tuple[float, ...] = ()
     """Per cluster, in the order observed: the evidence from which the verdict replays."""
     errors: int = 0
@@ -287,13 +314,23 @@ class Comparison(Record):
     """Those lost on the incumbent's side alone."""
     candidate_errors: int = 0
     """Those lost on the candidate's side alone."""
+    drift: str = ""
+    """What changed in the conditions while it was measured; empty when nothing did."""
+    metric: str = ""
+    """What the scores measure where they are not in [0, 1], such as ``val_bpb``; gains are then in its unit, and
+    positive when better."""
+    sigma: float | None = None
+    """For a metric: the standard deviation of a single run, pooled over what was measured so far."""
 
     @property
     def is_valid(self) -> bool:
-        """Were at most 5 % of the pairs lost, and not by one side more than by the other? Else it means nothing.
+        """Did the conditions stay as they were, and were at most 5 % of the pairs lost, by neither side more than by
+        the other? Else it means nothing.
 
         The sides are compared by an exact McNemar test at .05.
         """
+        if self.drift:
+            return False
         few = self.errors <= 0.05 * (self.tasks + self.errors)
         one_sided, n = max(self.incumbent_errors, self.candidate_errors), self.incumbent_errors + self.candidate_errors
         chance = 2 * sum(math.comb(n, k) for k in range(one_sided, n + 1)) / 2**n
@@ -304,9 +341,21 @@ class Decision(Record):
     """What became of a proposal."""
 
     verdict: Literal["keep", "discard", "inconclusive"]
-    because: Literal["improved", "no-improvement", "undecided", "already-tried", "invalid", "no-proposal", "errors"]
-    """``invalid``: it does not render, validate or apply. ``no-proposal``: the proposer broke. ``errors``: the
-    infrastructure did, too often to compare."""
+    because: Literal[
+        "improved",
+        "simpler",
+        "unconfirmed",
+        "no-improvement",
+        "undecided",
+        "already-tried",
+        "invalid",
+        "no-proposal",
+        "errors",
+        "drift",
+    ]
+    """``simpler``: less text, and not worse. ``unconfirmed``: it measured better once, and runs cannot be repeated.
+    ``invalid``: it does not render, validate or apply. ``no-proposal``: the proposer broke. ``errors``: the
+    infrastructure did, too often to compare. ``drift``: the conditions changed during the comparison."""
     detail: str = ""
     comparison: Comparison | None = None
 
@@ -315,7 +364,38 @@ class Decision(Record):
         c = self.comparison
         if c is not None and c.gain is not None and c.low is not None and c.high is not None:
             return f"{text}: {c.gain:+.3f} [{c.low:+.3f}, {c.high:+.3f}] over {c.tasks} tasks"
+        if c is not None and c.gain is not None and c.metric:
+            return f"{text}: {c.metric} better by {c.gain:+.4g} over {c.tasks} runs"
         return f"{text}: {self.detail}" if self.detail else text
+
+
+class Guard(Record):
+    """One thing besides the mean score that a promotion must not spoil, looked at before it."""
+
+    kind: Literal["must-pass", "slice", "cost", "latency", "failures"]
+    name: str = ""
+    """The task, or the tag of the slice; what cost is measured in (``dollars`` or ``tokens``)."""
+    verdict: Literal["pass", "hold", "block"]
+    """``hold``: a slice looked worse, and has not been run again yet."""
+    n: int
+    """Clusters compared, or runs made."""
+    wins: int | None = None
+    losses: int | None = None
+    """Clusters on which the candidate was better and worse; fresh runs passed and failed; failures mended and new."""
+    p: float | None = None
+    """Exact binomial chance of so many losses among them if neither side were worse."""
+    ratio: float | None = None
+    """Candidate over incumbent, geometric mean of the ratios per task."""
+    low: float | None = None
+    """One-sided 90 % lower limit of the ratio."""
+    cap: float | None = None
+    """The ratio allowed; ``None``: it is measured and blocks nothing."""
+
+
+class Guards(Record):
+    """All that a promotion test looked at besides the mean score."""
+
+    found: tuple[Guard, ...]
 
 
 class Certification(Record):
@@ -326,15 +406,38 @@ class Certification(Record):
     checkpoint: int
     live: str
     candidate: str
-    verdict: Literal["accept", "reject", "undecided", "invalid", "blocked"]
-    """``blocked``: the error budget of the validation split is spent."""
+    verdict: Literal["accept", "reject", "undecided", "hold", "blocked", "invalid"]
+    """``hold``: proven better, but a slice looked worse and the run again that would tell was not bought.
+    ``blocked``: a guard says no, or the error budget of the validation split is spent."""
     alpha: float | None
-    """What this test was allowed to spend; ``None`` when it was blocked."""
+    """What this test was allowed to spend; ``None`` when the budget was spent."""
     test_number: int | None
-    """The how-manieth test of this validation split it is, from 1."""
+    """The how-manieth test of this validation split it is, from 1; ``None`` without hidden tasks."""
     validation: Comparison | None
+    guards: tuple[Guard, ...] = ()
+    """What was looked at after the mean score had passed."""
     measured: Comparison | None = None
     """The gain on ``test``, opened once and only after ``accept``: the number to quote."""
+    detail: str = ""
+
+
+class Removal(Record):
+    """Some kept changes, tested again because the stack failed its promotion test; what hurts is taken out."""
+
+    rounds: tuple[int, ...]
+    """In which they were kept, in order."""
+    verdict: Literal["drop", "stay", "stuck"]
+    """``stuck``: later changes rest on it, so that it cannot be taken out by itself."""
+    comparison: Comparison | None
+    """The version with them (``incumbent``) against the one without (``candidate``), on ``train``; ``None`` where there
+    could be no version without."""
+
+
+class Refresh(Record):
+    """The incumbent was measured again, because its scores at hand had gone stale."""
+
+    version: str
+    because: Literal["age", "drift"]
     detail: str = ""
 
 
@@ -359,6 +462,8 @@ class Round(Record):
     """Its 90 % interval, by cluster."""
     certification: Certification | None = None
     """Where a checkpoint fell on this round."""
+    removals: tuple[Removal, ...] = ()
+    """Where that failed with a loss: what the bisection found. ``working`` is the version without what hurts."""
     stop: StopReason | None = None
     """In the last round only."""
     detail: str = ""
@@ -435,6 +540,10 @@ class Run(Record):
     """Version → the run and round that tried it before, under the same fingerprint."""
     seed: int = 0
     """Number of runs of the experiment before it: what is drawn afresh from night to night."""
+    gate: dict[str, Any] = Field(default_factory=dict)
+    """Name and settings of the gate, so that its decisions can be replayed from the journal alone."""
+    check: str | None = None
+    """Id of the ``Check`` that it rests on; ``None``: it was started without one."""
     trigger: str = "manual"
     ratchet: str = ""
     """Ratchet's own version."""
@@ -468,3 +577,117 @@ class Stop(Record):
     run: str
     reason: StopReason
     detail: str = ""
+
+
+# ── what is known before the night ─────────────────────────────────────────────────────────────────────────────
+
+
+class Noise(Record):
+    """How scores scatter when nothing has changed: measured by ``ratchet check``, or declared."""
+
+    score: float = Field(ge=0, le=1)
+    """Mean score of the version measured."""
+    variance: float = Field(ge=0, le=1)
+    """Mean square of the differences between two runs of the same version, by cluster."""
+    discordance: float = Field(ge=0, le=1)
+    """Share of clusters on which two runs of the same version score differently. For scores of 0 and 1 it is the
+    variance."""
+    churn: float = Field(default=0.06, ge=0, le=1)
+    """Share of clusters that a change breaks besides what it mends: measured in earlier comparisons, else assumed."""
+    is_binary: bool = True
+    """Are all scores 0 or 1?"""
+    clusters: int = 0
+    """On how many it was measured; 0: declared."""
+
+
+class Hole(Record):
+    """A cheat that the grader rewards, or that the place where versions run allows."""
+
+    cheat: str
+    """One of ``harness.attack.CHEATS``."""
+    score: float
+    """Mean score that it earned."""
+    floor: float
+    """What it may earn at most, as declared."""
+    tasks: int
+    """On how many tasks it was tried."""
+    example: str
+    """An output that was rewarded, or what could be read, at most 200 characters."""
+    task: str | None = None
+    """The task of the example."""
+
+
+class Twin(Record):
+    """Two tasks of different splits that ask the same."""
+
+    task: str
+    split: Split
+    other: str
+    other_split: Split
+    similarity: float = Field(ge=0, le=1)
+    """1: the same words. Below: cosine of their rare words' weights."""
+
+
+class Leak(Record):
+    """A hidden task whose text stands in the subject."""
+
+    task: str
+    split: Split
+    path: str
+
+
+class Estimate(Record):
+    """What something will take: the expected amounts."""
+
+    trials: float
+    calls: float
+    tokens: float
+    dollars: float | None
+    hours: float
+
+
+class Check(Record):
+    """What an experiment can resolve and what a night will cost, found out before it."""
+
+    id: str
+    experiment: str
+    live: str
+    fingerprint: dict[str, str]
+    """Of the experiment when it was checked: a change of runner, grader, tasks or gate asks for a new check."""
+    noise: Noise
+    a_a: Comparison
+    """The live version against itself, through the whole path, on ``train``: ``accept`` would be false."""
+    regraded: int
+    """Outputs that were graded a second time."""
+    regraded_differently: int
+    """Those of them that got another score: the grader disagrees with itself."""
+    right_answers: int
+    """Known right answers (the targets) that were graded."""
+    right_refused: int
+    """Those that scored below 0.5."""
+    wrong_answers: int
+    """Known wrong answers (another task's target) that were graded."""
+    wrong_accepted: int
+    """Those that scored 0.5 or more."""
+    holes: tuple[Hole, ...]
+    twins: tuple[Twin, ...]
+    leaks: tuple[Leak, ...]
+    warnings: tuple[str, ...]
+    """What may make a night less than it seems, in words."""
+    alpha: float | None
+    """What the next promotion test may spend; ``None``: nothing is left."""
+    provable: float | None
+    """Smallest gain that a promotion test proves with 80 % power on this validation split; ``None``: not even 1 is."""
+    clusters_for_half: int | None
+    """Validation clusters that would prove half of it; ``None``: more than a million."""
+    round: Estimate
+    night: Estimate
+    usage: Usage
+    """What the check itself took."""
+    trials: int
+    seconds: float
+
+    @property
+    def problems(self) -> int:
+        """Errors that make a night worthless: each has to be mended, or declared to be meant."""
+        return len(self.holes) + len(self.leaks) + sum(twin.similarity == 1 for twin in self.twins)

@@ -39,6 +39,8 @@ CREATE TABLE runs (
     tasks JSON,             -- split → number of tasks: tasks->>'train'
     tried JSON,             -- version → the run and round that had tried it before
     seed BIGINT,            -- number of runs of the experiment before it
+    gate JSON,              -- name and settings of the gate
+    "check" VARCHAR,        -- checks.id that it rests on; NULL: it was started without one
     trigger VARCHAR,        -- what started it: manual, a schedule
     ratchet VARCHAR         -- Ratchet's own version
 );
@@ -115,9 +117,11 @@ CREATE TABLE trials (
     repeat BIGINT,          -- from 0
     attempt BIGINT,         -- above 1: an earlier attempt was interrupted, or met an infrastructure error
     seed BIGINT,            -- what the runner was seeded with
+    conditions VARCHAR[],   -- what it was measured with: part=value
     output VARCHAR,         -- NULL: there was none
     score DOUBLE,           -- between 0 (worst) and 1 (best); NULL: it could not be scored, which is not a 0
     reason VARCHAR,         -- the grader's: what was wrong, never the answer
+    value DOUBLE,           -- the number that was measured, where the score is not it
     error VARCHAR,          -- what went wrong; NULL: it ran through
     error_class VARCHAR,    -- one word to count by
     boundary VARCHAR,       -- whose code failed: runner, grader, proposer, model, sandbox …
@@ -303,12 +307,22 @@ CREATE TABLE comparisons (
     gain_at_stop DOUBLE,    -- mean paired difference of those
     conditional_power DOUBLE, -- chance of ending with accept for the effect still thought possible
     tasks_to_settle BIGINT, -- when undecided: about how many more tasks would settle it
-    alpha DOUBLE,           -- the level of the test
-    seed BIGINT,            -- of the shuffle of the tasks, the same for both arms
+    alpha DOUBLE,           -- the level of the test; this and what follows was declared before the first task
+    n_max BIGINT,           -- its deadline, in clusters
+    min_gain DOUBLE,        -- the smallest gain worth waiting for
+    futility DOUBLE,        -- give up below this conditional power
+    n_min BIGINT,           -- no look before so many clusters
+    batch BIGINT,           -- clusters between two looks
+    v0 DOUBLE,              -- variance expected of the differences
+    margin DOUBLE,          -- proven is a gain above minus this
+    seed BIGINT,            -- of the shuffle of the clusters, the same for both arms
     differences DOUBLE[],   -- per cluster, in the order observed
     errors BIGINT,          -- pairs lost to infrastructure errors
     incumbent_errors BIGINT, -- those of them that were lost on the incumbent's side alone
-    candidate_errors BIGINT -- and on the candidate's alone
+    candidate_errors BIGINT, -- and on the candidate's alone
+    drift VARCHAR,          -- what changed in the conditions meanwhile; '' when nothing did
+    metric VARCHAR,         -- what the scores measure where they are not in [0, 1]
+    sigma DOUBLE            -- for a metric: standard deviation of a single run
 );
 
 -- The stack of kept changes against the live version, on hidden tasks.
@@ -321,7 +335,7 @@ CREATE TABLE certifications (
     checkpoint BIGINT,      -- which one of the run
     live VARCHAR,           -- the version that it would replace
     candidate VARCHAR,      -- the version with all kept changes
-    verdict VARCHAR,        -- accept, reject, undecided, invalid or blocked (the split's error budget is spent)
+    verdict VARCHAR,        -- accept, reject, undecided, hold, blocked or invalid
     alpha DOUBLE,           -- what this test was allowed to spend
     test_number BIGINT,     -- the how-manieth test of this validation split, from 1
     validation VARCHAR,     -- comparisons.id of the test
@@ -334,6 +348,91 @@ CREATE TABLE certifications (
     confidence DOUBLE,      -- of the interval, 0.9 for 90 %
     tasks BIGINT,           -- clusters that it was measured on
     detail VARCHAR          -- more, in words
+);
+
+-- What else was looked at before a promotion, once the mean score had passed.
+CREATE TABLE guards (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    certification VARCHAR,  -- certifications.id
+    kind VARCHAR,           -- must-pass, slice, cost, latency or failures
+    name VARCHAR,           -- the task, the tag of the slice, or what cost is measured in
+    verdict VARCHAR,        -- pass, hold or block
+    n BIGINT,               -- clusters compared, or runs made
+    wins BIGINT,            -- clusters on which the candidate was better
+    losses BIGINT,          -- and worse
+    p DOUBLE,               -- chance of so many losses if it were no worse
+    ratio DOUBLE,           -- candidate over incumbent, geometric mean
+    low DOUBLE,             -- one-sided 90 % lower limit of the ratio
+    cap DOUBLE              -- the ratio allowed; NULL: it blocks nothing
+);
+
+-- Kept changes that were tested again because the stack failed its promotion test.
+CREATE TABLE removals (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    round BIGINT,           -- at whose end
+    rounds BIGINT[],        -- in which they had been kept
+    verdict VARCHAR,        -- drop, stay or stuck (later changes rest on it)
+    comparison VARCHAR      -- comparisons.id: with them against without
+);
+
+-- Times that the incumbent was measured again because its scores had gone stale.
+CREATE TABLE refreshes (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    version VARCHAR,        -- what was measured again
+    because VARCHAR,        -- age or drift
+    detail VARCHAR          -- more, in words
+);
+
+-- What was found out about an experiment before a night.
+CREATE TABLE checks (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    id VARCHAR,             -- unique
+    experiment VARCHAR,     -- its name
+    live VARCHAR,           -- the version that was checked
+    score DOUBLE,           -- its mean score on train
+    variance DOUBLE,        -- mean square of the differences between two runs of it, by cluster
+    discordance DOUBLE,     -- share of clusters on which they differ
+    churn DOUBLE,           -- share of clusters that a change breaks besides what it mends
+    is_binary BOOLEAN,      -- are all scores 0 or 1?
+    clusters BIGINT,        -- on how many this was measured
+    regraded BIGINT,        -- outputs graded twice
+    regraded_differently BIGINT, -- those that got another score
+    right_answers BIGINT,   -- known right answers that were graded
+    right_refused BIGINT,   -- those that scored below 0.5
+    wrong_answers BIGINT,   -- known wrong answers that were graded
+    wrong_accepted BIGINT,  -- those that scored 0.5 or more
+    holes VARCHAR[],        -- cheats that the grader rewards
+    twins BIGINT,           -- pairs of tasks of different splits that ask the same
+    leaks BIGINT,           -- hidden tasks whose text stands in the subject
+    warnings VARCHAR[],     -- in words
+    alpha DOUBLE,           -- what the next promotion test may spend
+    provable DOUBLE,        -- smallest gain provable with 80 % power
+    clusters_for_half BIGINT, -- validation clusters that would prove half of it
+    night_trials DOUBLE,    -- what a night is expected to take
+    night_calls DOUBLE,
+    night_tokens DOUBLE,
+    night_dollars DOUBLE,   -- NULL: a price is unknown
+    night_hours DOUBLE,
+    calls BIGINT,           -- what the check itself took
+    input_tokens BIGINT,
+    cached_tokens BIGINT,
+    cache_write_tokens BIGINT,
+    output_tokens BIGINT,
+    dollars DOUBLE,         -- NULL: unknown
+    trials BIGINT,
+    seconds DOUBLE
 );
 
 -- The live version changed.
@@ -401,4 +500,4 @@ CREATE TABLE marks (
 CREATE TABLE meta (
     version BIGINT          -- grows whenever the tables change
 );
-INSERT INTO meta VALUES (2);
+INSERT INTO meta VALUES (3);

@@ -10,12 +10,15 @@ from traces.errors import BadLine
 from traces.journal import Line
 from traces.records import (
     Certification,
+    Check,
     Comparison,
     Finding,
+    GateSpec,
     Intent,
     Promotion,
     Proposal,
     Record,
+    Refresh,
     Round,
     Run,
     Session,
@@ -42,6 +45,7 @@ PLAIN: Mapping[type[Record], str] = {
     SplitTest: "split_tests",
     SplitResult: "split_results",
     Text: "texts",
+    Refresh: "refreshes",
 }
 """Types that make one row, their fields its columns."""
 
@@ -52,6 +56,7 @@ ONCE: Mapping[str, tuple[str, ...]] = {
     "findings": ("writer", "proposal", "id"),
     "comparisons": ("writer", "id"),
     "certifications": ("writer", "id", "verdict", "measured"),
+    "guards": ("writer", "certification", "kind", "name"),
 }
 """Tables of what a journal may hold twice (a proposal on its own line and again in its round), and the columns by which
 a row is known to be there already."""
@@ -99,7 +104,8 @@ def intent_rows(record: Intent) -> Iterator[Row]:
 def trial_rows(record: Trial) -> Iterator[Row]:
     grade = record.grade
     score, reason = (grade.score, grade.reason) if grade else (None, None)
-    yield "trials", {**vars(record), **vars(record.usage), "score": score, "reason": reason}
+    value = grade.value if grade else None
+    yield "trials", {**vars(record), **vars(record.usage), "score": score, "reason": reason, "value": value}
 
 
 @rows_of.register
@@ -118,7 +124,9 @@ def proposal_rows(record: Proposal) -> Iterator[Row]:
 
 @rows_of.register
 def comparison_rows(record: Comparison) -> Iterator[Row]:
-    yield "comparisons", {**vars(record), **test_columns(record), "id": comparison_id(record)}
+    names = [*GateSpec.model_fields]
+    declared = {name: getattr(record.spec, name, None) for name in names}
+    yield "comparisons", {**vars(record), **declared, **test_columns(record), "id": comparison_id(record)}
 
 
 @rows_of.register
@@ -135,9 +143,33 @@ def certification_rows(record: Certification) -> Iterator[Row]:
             "measured": comparison_id(record.measured),
         },
     )
+    for guard in record.guards:
+        yield "guards", {**vars(guard), "certification": record.id}
     for comparison in (record.validation, record.measured):
         if comparison:
             yield from comparison_rows(comparison)
+
+
+@rows_of.register
+def check_rows(record: Check) -> Iterator[Row]:
+    night = record.night
+    yield (
+        "checks",
+        {
+            **vars(record),
+            **vars(record.noise),
+            **vars(record.usage),
+            "holes": [hole.cheat for hole in record.holes],
+            "twins": len(record.twins),
+            "leaks": len(record.leaks),
+            "night_trials": night.trials,
+            "night_calls": night.calls,
+            "night_tokens": night.tokens,
+            "night_dollars": night.dollars,
+            "night_hours": night.hours,
+        },
+    )
+    yield from comparison_rows(record.a_a)
 
 
 @rows_of.register
@@ -158,6 +190,18 @@ def round_rows(record: Round) -> Iterator[Row]:
         yield from proposal_rows(record.proposal)
     if record.certification:
         yield from certification_rows(record.certification)
+    for removal in record.removals:
+        yield (
+            "removals",
+            {
+                **vars(removal),
+                "run": record.run,
+                "round": record.number,
+                "comparison": comparison_id(removal.comparison),
+            },
+        )
+        if removal.comparison:
+            yield from comparison_rows(removal.comparison)
     if decision:
         comparison = decision.comparison
         tested = test_columns(comparison)
@@ -173,7 +217,7 @@ def round_rows(record: Round) -> Iterator[Row]:
                 "candidate": record.candidate,
                 "comparison": comparison_id(comparison),
                 "split": comparison.split if comparison else None,
-                "alpha": comparison.alpha if comparison else None,
+                "alpha": comparison.spec.alpha if comparison and comparison.spec else None,
                 "test_verdict": tested["verdict"],
             },
         )

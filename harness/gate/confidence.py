@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from harness.gate.eprocess import CAP, GateSpec, difference, hedge, shrunk_variance
+from harness.gate.eprocess import CAP, difference, hedge, shrunk_variance
+from traces.records import GateSpec
 
 RESOLUTION = 1e-4
 """Of the ends of a confidence sequence: a hundredth of a point, rounded outwards."""
@@ -22,7 +23,7 @@ def confidence_sequence(
         ValueError: a difference is not a number between -1 and 1, there are more than *n_max*, or a parameter is
             out of range.
     """
-    spec = GateSpec(tail(confidence), n_max, v0=v0)
+    spec = GateSpec(alpha=tail(confidence), n_max=n_max, v0=v0)
     values = [difference(d) for d in differences]
     if len(values) > n_max:
         raise ValueError(f"{len(values)} differences for a sequence declared to end after {n_max}")

@@ -9,12 +9,11 @@ differences, the deadline, which has nearly the power of the best test of that f
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from statistics import NormalDist
 from typing import Literal
 
-from traces.records import Verdict
+from traces.records import GateSpec, Verdict
 
 NORMAL = NormalDist()
 
@@ -157,41 +156,6 @@ class DeadlineE:
         return NORMAL.cdf(NORMAL.inv_cdf(u) + effect * math.sqrt(self.remaining / self.variance))
 
 
-@dataclass(frozen=True)
-class GateSpec:
-    """Everything about a test that is declared before its first difference is seen, and then never changes.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    alpha: float
-    """The chance of accepting a candidate that is no better."""
-    n_max: int
-    """The deadline, in clusters."""
-    min_gain: float = 0.03
-    """The smallest gain worth waiting for."""
-    futility: float = 0.10
-    """Reject when the chance of ever proving the gain still thinkable falls below this; 0 never gives up."""
-    n_min: int = 10
-    """No look before this many clusters, unless the deadline comes first."""
-    batch: int = 10
-    """Clusters between two looks."""
-    v0: float = 0.2
-    """The variance expected of the differences; a wrong guess costs power, never validity."""
-
-    def __post_init__(self) -> None:
-        DeadlineE(self.alpha, self.n_max, self.v0)
-        if not 0 <= self.min_gain <= 1:
-            raise ValueError(f"min_gain {self.min_gain!r} is not between 0 and 1: it is a gain in mean score")
-        if not 0 <= self.futility < 1:
-            raise ValueError(f"futility {self.futility!r} is not at least 0 and below 1: it is a probability")
-        if not is_count(self.n_min):
-            raise ValueError(f"n_min {self.n_min!r} is not a positive whole number: it is a number of clusters")
-        if not is_count(self.batch):
-            raise ValueError(f"batch {self.batch!r} is not a positive whole number: it is a number of clusters")
-
-
 def looks(spec: GateSpec) -> Iterator[int]:
     """The numbers of clusters at which a verdict may fall, in order; the last one is the deadline."""
     first = -(-spec.n_min // spec.batch) * spec.batch
@@ -199,13 +163,19 @@ def looks(spec: GateSpec) -> Iterator[int]:
     yield spec.n_max
 
 
+def over_margin(gain: float, margin: float) -> float:
+    """*gain* measured from minus *margin*, and scaled back into [-1, 1]: above 0 where the gain is above -*margin*."""
+    return (gain + margin) / (1 + margin) if margin else gain
+
+
 def effect_still_thinkable(mean: float | None, n: int, variance: float, spec: GateSpec) -> float:
     """The effect that futility is judged by: what the data leave possible, but no more than the test could prove
-    with decent power, and no less than ``min_gain``. *mean* is ``None`` at n = 0."""
-    detectable = max(spec.min_gain, least_detectable(variance, spec.n_max, spec.alpha))
+    with decent power, and no less than ``min_gain``; from the margin on. *mean* is ``None`` at n = 0."""
+    least = over_margin(spec.min_gain, spec.margin)
+    detectable = max(least, least_detectable(variance, spec.n_max, spec.alpha))
     if mean is None:
         return detectable
-    return max(spec.min_gain, min(detectable, mean + Z_90 * math.sqrt(variance / n)))
+    return max(least, min(detectable, over_margin(mean, spec.margin) + Z_90 * math.sqrt(variance / n)))
 
 
 def provable_gain(variance: float, n: int, alpha: float) -> float:
@@ -246,7 +216,7 @@ def decide(differences: Sequence[float], spec: GateSpec) -> Verdict:
     process = DeadlineE(spec.alpha, spec.n_max, spec.v0)
     for look in looks(spec):
         for d in values[process.n : look]:
-            process.update(d)
+            process.update(over_margin(d, spec.margin))
         if process.n < look:
             break
         verdict = at_look(process, values[:look], spec)
@@ -285,7 +255,7 @@ def state(
         gain_at_stop=mean,
         conditional_power=process.conditional_power(effect) if process.remaining else None,
         tasks_to_settle=(
-            tasks_to_settle(mean, process.n, process.variance, spec.alpha)
+            tasks_to_settle(over_margin(mean, spec.margin), process.n, process.variance, spec.alpha)
             if verdict == "undecided" and mean is not None
             else None
         ),

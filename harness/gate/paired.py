@@ -6,11 +6,12 @@ from statistics import fmean, variance
 
 from harness.errors import UserError
 from harness.gate.confidence import confidence_sequence, mean_interval, score_interval
-from harness.gate.eprocess import GateSpec, decide, provable_gain
+from harness.gate.eprocess import decide, provable_gain
+from harness.gate.guards import MUST_PASS_RUNS, cost, failures, latency, look_again, must_pass, slices, tagged
 from harness.gate.lond import alpha_for
 from harness.protocols import Trials
-from harness.trials import seed_of
-from traces.records import Comparison, Decision, Split, Task, Trial
+from harness.trials import drift, seed_of
+from traces.records import Comparison, Decision, GateSpec, Guard, Guards, Round, Split, Task, Trial
 
 LOST_AT_MOST = 0.05
 """Share of the clusters whose loss to infrastructure errors makes a comparison invalid, see ``Comparison.is_valid``."""
@@ -53,19 +54,50 @@ class PairedGate:
     """Of the intervals; those of ``test`` included."""
     min_clusters: int = 60
     """Validation clusters under which a run is refused: with fewer, hardly anything real could be proven."""
+    simpler: float | None = 0.01
+    """A change that leaves less text is kept when it is no worse by more than this on ``train``; ``None``: never."""
+    must_pass: tuple[str, ...] = ()
+    """Ids of tasks that no promoted version may fail in 2 of 3 fresh runs; of any split."""
+    max_cost: float | None = None
+    """What a trial may cost, over what it costs with the live version: 1.5 is half as much again; ``None``: any."""
+    max_latency: float | None = None
+    """The same for the time it takes."""
+    floor: float = 0.2
+    """What an answer without any work (a constant, the input itself) may score at most on average: see ``ratchet
+    check``. Where two answers are possible, a guess scores a half: declare so."""
 
     def __post_init__(self) -> None:
         GateSpec(alpha=self.alpha, n_max=1, min_gain=self.min_gain, futility=self.futility, batch=self.batch)
         GateSpec(alpha=self.keep_alpha, n_max=1)
         if self.repeats < 1 or self.checkpoints < 1 or self.horizon < 1:
             raise ValueError("repeats, checkpoints and horizon are counts: at least 1")
+        if any(cap is not None and cap < 1 for cap in (self.max_cost, self.max_latency)):
+            raise ValueError("max_cost and max_latency are ratios to the live version: at least 1")
+        if not 0 <= self.floor < 1 or (self.simpler is not None and not 0 < self.simpler < 1):
+            raise ValueError("floor and simpler are scores: between 0 and 1")
 
-    def check(self, clusters: int) -> None:
-        """Refuse a validation split of so few *clusters* that a night would be wasted on it.
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        return "train", "validation", "test"
+
+    def cost(self, sizes: Mapping[str, int]) -> int:
+        """Both arms on all of ``validation`` and ``test``, and the must-pass tasks; a slice run again comes on top."""
+        return 2 * (sizes["validation"] + sizes["test"]) + MUST_PASS_RUNS * len(self.must_pass)
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Refuse tasks on which a night would be wasted.
 
         Raises:
-            UserError: names the smallest gain that it could prove.
+            UserError: the validation split is too small (names the smallest gain that it could prove), or a must-pass
+                task is not there.
         """
+        unknown = sorted(set(self.must_pass) - {task.id for task in tasks})
+        if unknown:
+            raise UserError(
+                f"the gate names {len(unknown)} must-pass tasks that the experiment does not have, first "
+                f"{unknown[0]!r}, so they would guard nothing. Correct PairedGate(must_pass=…)"
+            )
+        clusters = len({task.cluster or task.id for task in tasks if task.split == "validation"})
         if clusters < self.min_clusters:
             first = alpha_for(self.alpha, self.horizon, 1, 0)
             gain = provable_gain(V0, max(clusters, 1), first)
@@ -75,16 +107,17 @@ class PairedGate:
                 f"likely prove nothing. Add tasks; or accept that, with PairedGate(min_clusters={max(clusters, 1)})"
             )
 
-    def keep(self, incumbent: str, candidate: str, trials: Trials) -> Decision:
-        """Decide on ``train`` from fresh candidate trials and the incumbent's scores at hand."""
-        base = trials.baseline(incumbent, self.repeats)
+    def keep(
+        self, incumbent: str, candidate: str, trials: Trials, *, is_shorter: bool, rounds: Sequence[Round]
+    ) -> Decision:
+        """Decide on ``train`` from fresh candidate trials and the incumbent's scores at hand.
 
-        def measure(tasks: Sequence[Task]) -> list[Mapping[str, list[Trial]]]:
-            return [base, *trials.attempt([candidate], tasks)]
-
-        spread = [variance(scores) for task in base.values() if len(scores := self._scores(task) or []) > 1]
-        v0 = min(max(2 * fmean(spread), 0.01), V0) if spread else V0
-        comparison = self._sequential("train", incumbent, candidate, trials, self.keep_alpha, v0, measure)
+        A candidate with less text need only be no worse, by the margin ``simpler``.
+        """
+        margin = self.simpler or 0.0 if is_shorter else 0.0
+        comparison = self._against_baseline(incumbent, candidate, trials, margin)
+        if comparison.drift:
+            return Decision(verdict="inconclusive", because="drift", detail=comparison.drift, comparison=comparison)
         if not comparison.is_valid:
             return Decision(
                 verdict="inconclusive",
@@ -95,7 +128,10 @@ class PairedGate:
         assert comparison.verdict is not None
         match comparison.verdict.verdict:
             case "accept":
-                return Decision(verdict="keep", because="improved", comparison=comparison)
+                assert comparison.spec is not None
+                for_gain = comparison.spec.model_copy(update={"margin": 0.0})
+                improved = not margin or decide(comparison.differences, for_gain).verdict == "accept"
+                return Decision(verdict="keep", because="improved" if improved else "simpler", comparison=comparison)
             case "reject":
                 return Decision(verdict="discard", because="no-improvement", comparison=comparison)
             case _:
@@ -107,15 +143,51 @@ class PairedGate:
         def measure(tasks: Sequence[Task]) -> list[dict[str, list[Trial]]]:
             return trials.attempt([live, candidate], tasks)
 
-        return self._sequential(split, live, candidate, trials, alpha, V0, measure)
+        return self._sequential(split, live, candidate, trials, alpha, V0, 0.0, measure)
+
+    def guard(self, live: str, candidate: str, trials: Trials, again: Trials, validation: Comparison) -> Guards:
+        """Slices, failures, cost and latency on the very trials that proved the gain, and the must-pass tasks afresh.
+
+        A slice that looks worse is run once more by both, and only that run decides.
+        """
+        assert validation.spec is not None
+        order = trials.clusters(validation.split, validation.spec.seed)
+        clusters = order[: validation.tasks + validation.errors]
+        before, after = trials.attempt([live, candidate], [task for cluster in clusters for task in cluster])
+        found: list[Guard] = []
+        for guard in slices(clusters, before, after, self.failure_score):
+            if guard.verdict == "hold":
+                slice_tasks = tagged(clusters, guard.name)
+                sides = again.attempt([live, candidate], [task for cluster in slice_tasks for task in cluster])
+                guard = look_again(guard, slice_tasks, sides[0], sides[1], self.failure_score)
+            found.append(guard)
+        measured = (
+            failures(clusters, before, after),
+            cost(clusters, before, after, self.max_cost),
+            latency(clusters, before, after, self.max_latency),
+        )
+        found += [guard for guard in measured if guard is not None]
+        named = [
+            task
+            for split in self.splits
+            for cluster in trials.clusters(split, 0)
+            for task in cluster
+            if task.id in self.must_pass
+        ]
+        [runs] = again.attempt([candidate], named, MUST_PASS_RUNS)
+        found += [must_pass(task.id, runs[task.id]) for task in named]
+        return Guards(found=tuple(found))
+
+    def harm(self, incumbent: str, without: str, trials: Trials) -> Comparison:
+        """Whether *without* is better than the incumbent, on ``train``, as loosely as the changes were kept."""
+        return self._against_baseline(incumbent, without, trials, 0.0)
 
     def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:
         """The gain on all of ``test``, both arms fresh; its interval is clustered and unbiased by any stopping."""
-        seed = seed_of("test", live, candidate)
-        clusters = trials.clusters("test", seed)
+        clusters = trials.clusters("test", seed_of("test", live, candidate))
         sides = trials.attempt([live, candidate], [task for cluster in clusters for task in cluster])
         pairs = [(self._mean(cluster, sides[0]), self._mean(cluster, sides[1])) for cluster in clusters]
-        comparison = self._comparison("test", live, candidate, seed, pairs)
+        comparison = self._comparison("test", live, candidate, pairs, sides)
         low, high = mean_interval(comparison.differences, self.confidence) if comparison.tasks > 1 else (None, None)
         return comparison.model_copy(update={"low": low, "high": high})
 
@@ -131,6 +203,24 @@ class PairedGate:
             return None
         return (fmean(means), *score_interval(means, self.confidence))
 
+    def _against_baseline(self, incumbent: str, candidate: str, trials: Trials, margin: float) -> Comparison:
+        """Fresh candidate trials against the incumbent's scores at hand; bought anew if those were measured under other
+        conditions."""
+        base = trials.baseline(incumbent, self.repeats)
+        spread = [variance(scores) for task in base.values() if len(scores := self._scores(task) or []) > 1]
+        v0 = min(max(2 * fmean(spread), 0.01), V0) if spread else V0
+
+        def measure(tasks: Sequence[Task]) -> list[Mapping[str, list[Trial]]]:
+            nonlocal base
+            [fresh] = trials.attempt([candidate], tasks)
+            changed = drift(trial for side in (base, fresh) for task in side.values() for trial in task)
+            if changed and not drift(trial for task in fresh.values() for trial in task):
+                trials.refresh(incumbent, "drift", changed)
+                base = trials.baseline(incumbent, self.repeats)
+            return [base, fresh]
+
+        return self._sequential("train", incumbent, candidate, trials, self.keep_alpha, v0, margin, measure)
+
     def _sequential(
         self,
         split: Split,
@@ -139,19 +229,25 @@ class PairedGate:
         trials: Trials,
         alpha: float,
         v0: float,
+        margin: float,
         measure: Callable[[Sequence[Task]], Sequence[Mapping[str, list[Trial]]]],
     ) -> Comparison:
         seed = seed_of(split, incumbent, candidate)
         clusters = trials.clusters(split, seed)
-        spec = GateSpec(
-            alpha=alpha,
-            n_max=len(clusters),
-            min_gain=self.min_gain,
-            futility=self.futility,
-            n_min=self.batch,
-            batch=self.batch,
-            v0=v0,
+        spec = trials.declare(
+            GateSpec(
+                alpha=alpha,
+                n_max=len(clusters),
+                min_gain=0.0 if margin else self.min_gain,
+                futility=self.futility,
+                n_min=self.batch,
+                batch=self.batch,
+                v0=v0,
+                margin=margin,
+                seed=seed,
+            )
         )
+        seen: list[dict[str, list[Trial]]] = [{}, {}]
         pairs: list[Pair] = []
         differences: list[float] = []
         verdict = decide(differences, spec)
@@ -159,22 +255,35 @@ class PairedGate:
             if len(pairs) - len(differences) > LOST_AT_MOST * len(clusters):
                 break  # it can mean nothing any more
             ahead = clusters[len(pairs) :][: self.batch - len(differences) % self.batch]
-            sides = measure([task for cluster in ahead for task in cluster])
-            pairs += [(self._mean(cluster, sides[0]), self._mean(cluster, sides[1])) for cluster in ahead]
+            tasks = [task for cluster in ahead for task in cluster]
+            for side, found in zip(seen, measure(tasks), strict=True):
+                known = [*side, *(task.id for task in tasks)]  # a baseline may have been bought anew
+                side |= {task: found[task] for task in known if task in found}
+            if drift(trial for side in seen for task in side.values() for trial in task):
+                break  # it would be a test of two different things
+            compared = clusters[: len(pairs) + len(ahead)]
+            pairs = [(self._mean(cluster, seen[0]), self._mean(cluster, seen[1])) for cluster in compared]
             differences = [b - a for a, b in pairs if a is not None and b is not None]
             verdict = decide(differences, spec)
-        if verdict.verdict == "continue":  # lost pairs kept it from its deadline: nothing is proven
+        if verdict.verdict == "continue":  # lost pairs or drift kept it from its deadline: nothing is proven
             verdict = verdict.model_copy(update={"verdict": "undecided"})
-        comparison = self._comparison(split, incumbent, candidate, seed, pairs)
+        comparison = self._comparison(split, incumbent, candidate, pairs, seen)
         low, high = (
-            confidence_sequence(comparison.differences, len(clusters), self.confidence, v0)
+            confidence_sequence(comparison.differences, len(clusters), self.confidence, spec.v0)
             if comparison.tasks
             else (None, None)
         )
-        return comparison.model_copy(update={"low": low, "high": high, "verdict": verdict, "alpha": alpha})
+        return comparison.model_copy(update={"low": low, "high": high, "verdict": verdict, "spec": spec})
 
-    def _comparison(self, split: Split, incumbent: str, candidate: str, seed: int, pairs: Sequence[Pair]) -> Comparison:
-        """What *pairs* say, but for an interval and a verdict."""
+    def _comparison(
+        self,
+        split: Split,
+        incumbent: str,
+        candidate: str,
+        pairs: Sequence[Pair],
+        sides: Sequence[Mapping[str, list[Trial]]],
+    ) -> Comparison:
+        """What *pairs* say, but for an interval and a verdict; *sides*: the trials they are from."""
         found = [(a, b) for a, b in pairs if a is not None and b is not None]
         differences = [b - a for a, b in found]
         return Comparison(
@@ -188,11 +297,11 @@ class PairedGate:
             low=None,
             high=None,
             confidence=self.confidence,
-            seed=seed,
             differences=tuple(differences),
             errors=len(pairs) - len(found),
             incumbent_errors=sum(a is None and b is not None for a, b in pairs),
             candidate_errors=sum(b is None and a is not None for a, b in pairs),
+            drift=drift(trial for side in sides for task in side.values() for trial in task),
         )
 
     def _mean(self, cluster: Sequence[Task], side: Mapping[str, list[Trial]]) -> float | None:

@@ -6,32 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from harness.gate.eprocess import CAP, OVERSHOOT, PRIOR_WEIGHT, U_FLOOR, Z_80, Z_90, GateSpec, looks
+from harness.gate.eprocess import CAP, OVERSHOOT, PRIOR_WEIGHT, U_FLOOR, Z_80, Z_90, looks, over_margin
+from traces.records import GateSpec
 
 Floats = NDArray[np.float64]
 
 
-def wealth_paths(differences: Floats, alpha: float, v0: float = 0.2, cap: float = CAP) -> Floats:
+def wealth_paths(differences: Floats, alpha: float | Floats, v0: float | Floats = 0.2, cap: float = CAP) -> Floats:
     """The wealth of one test a row after each of its differences; the deadline is the last column.
 
-    The same numbers as ``DeadlineE``, path by path. *cap* is for a test of another mean than 0, whose differences
-    can fall below -1.
+    The same numbers as ``DeadlineE``, path by path. *alpha* and *v0*: one for all tests, or one for each. *cap* is for
+    a test of another mean than 0, whose differences can fall below -1.
     """
     paths, n_max = differences.shape
     wealth = np.ones(paths)
-    squares = np.full(paths, PRIOR_WEIGHT * v0)
+    squares = np.broadcast_to(np.asarray(PRIOR_WEIGHT * v0, dtype=np.float64), paths)
     after = np.empty_like(differences)
     for n in range(n_max):
-        d = differences[:, n]
-        u = np.maximum(wealth * alpha / OVERSHOOT, U_FLOOR)
-        betting = u < 1
-        density = np.exp(-(ndtri(np.where(betting, u, 0.5)) ** 2) / 2) / np.sqrt(2 * np.pi)
-        variance = squares / (n + PRIOR_WEIGHT)
-        bet = np.minimum(density / (u * np.sqrt((n_max - n) * variance)), cap)
-        wealth = wealth * (1 + np.where(betting, bet, 0) * d)
-        squares = squares + d * d
+        wealth, squares = step(wealth, squares, differences[:, n], n, n_max, alpha, cap)
         after[:, n] = wealth
     return after
+
+
+def step(
+    wealth: Floats, squares: Floats, d: Floats, n: int, n_max: int, alpha: float | Floats, cap: float = CAP
+) -> tuple[Floats, Floats]:
+    """Wealth and sum of squares, ``v0`` counted in, after difference *d*, which *n* others came before."""
+    u = np.maximum(wealth * alpha / OVERSHOOT, U_FLOOR)
+    betting = u < 1
+    density = np.exp(-(ndtri(np.where(betting, u, 0.5)) ** 2) / 2) / np.sqrt(2 * np.pi)
+    variance = squares / (n + PRIOR_WEIGHT)
+    bet = np.minimum(density / (u * np.sqrt((n_max - n) * variance)), cap)
+    return wealth * (1 + np.where(betting, bet, 0) * d), squares + d * d
 
 
 @dataclass(frozen=True)
@@ -46,35 +52,50 @@ class Outcomes:
     gain_at_stop: Floats
 
 
-def decide_all(differences: Floats, spec: GateSpec) -> Outcomes:
-    """``decide`` for each row of *differences*, which holds ``n_max`` of them."""
+def decide_all(differences: Floats, spec: GateSpec, alpha: Floats | None = None, v0: Floats | None = None) -> Outcomes:
+    """``decide`` for each row of *differences*, which holds ``n_max`` of them.
+
+    *alpha*, *v0*: one for each row, instead of that of the *spec*.
+    """
     if differences.shape[1] != spec.n_max:
         raise ValueError(f"{differences.shape[1]} differences a test that is declared to end after {spec.n_max}")
     paths = len(differences)
-    wealth = wealth_paths(differences, spec.alpha, spec.v0)
-    sums = differences.cumsum(axis=1)
-    squares = (differences * differences).cumsum(axis=1)
-    z_alpha = -float(ndtri(spec.alpha / OVERSHOOT))
+    rows = np.arange(paths)  # still running
+    d = (differences + spec.margin) / (1 + spec.margin) if spec.margin else differences
+    alpha = np.full(paths, spec.alpha) if alpha is None else alpha
+    z_alpha = -ndtri(alpha / OVERSHOOT)
+    least = over_margin(spec.min_gain, spec.margin)
+    wealth, sums = np.ones(paths), np.zeros(paths)
+    squares = PRIOR_WEIGHT * (np.full(paths, spec.v0) if v0 is None else v0)
     accepted = np.zeros(paths, dtype=bool)
     rejected = np.zeros(paths, dtype=bool)
     stop = np.full(paths, spec.n_max)
+    seen = 0
     for n in looks(spec):
-        running = ~(accepted | rejected)
-        w = wealth[:, n - 1]
-        won = running & (w >= 1 / spec.alpha)
-        lost = np.zeros(paths, dtype=bool)
+        for k in range(seen, n):
+            sums = sums + d[:, k]
+            wealth, squares = step(wealth, squares, d[:, k], k, spec.n_max, alpha)
+        seen = n
+        won = wealth >= 1 / alpha
+        lost = np.zeros(len(rows), dtype=bool)
         if n < spec.n_max:
-            variance = (squares[:, n - 1] + PRIOR_WEIGHT * spec.v0) / (n + PRIOR_WEIGHT)
-            detectable = np.maximum(spec.min_gain, (Z_80 + z_alpha) * np.sqrt(variance / spec.n_max))
-            likely = sums[:, n - 1] / n + Z_90 * np.sqrt(variance / n)
-            effect = np.maximum(spec.min_gain, np.minimum(detectable, likely))
-            u = np.clip(w * spec.alpha / OVERSHOOT, U_FLOOR, 1)
+            variance = squares / (n + PRIOR_WEIGHT)
+            detectable = np.maximum(least, np.maximum(Z_80 + z_alpha, 0) * np.sqrt(variance / spec.n_max))
+            likely = sums / n + Z_90 * np.sqrt(variance / n)
+            effect = np.maximum(least, np.minimum(detectable, likely))
+            u = np.clip(wealth * alpha / OVERSHOOT, U_FLOOR, 1)
             power = ndtr(ndtri(u) + effect * np.sqrt((spec.n_max - n) / variance))
-            lost = running & ~won & (power < spec.futility)
-        accepted |= won
-        rejected |= lost
-        stop[won | lost] = n
-    return Outcomes(accepted, rejected, stop, sums[np.arange(paths), stop - 1] / stop)
+            lost = ~won & (power < spec.futility)
+        accepted[rows[won]] = True
+        rejected[rows[lost]] = True
+        stop[rows[won | lost]] = n
+        go_on = ~(won | lost)
+        if not go_on.any():
+            break
+        rows, d, alpha, z_alpha = rows[go_on], d[go_on], alpha[go_on], z_alpha[go_on]
+        wealth, sums, squares = wealth[go_on], sums[go_on], squares[go_on]
+    gains = differences.cumsum(axis=1)[np.arange(paths), stop - 1] / stop
+    return Outcomes(accepted, rejected, stop, gains)
 
 
 def binary(rng: np.random.Generator, paths: int, n: int, gain: float, discordant: float) -> Floats:

@@ -45,7 +45,7 @@ def identical_versions(paths: int) -> Iterator[Row]:
             ("graded", graded(rng, paths, n)),
         ):
             for alpha in (0.05, 0.0125):
-                at_looks = decide_all(differences, GateSpec(alpha, n)).accepted
+                at_looks = decide_all(differences, GateSpec(alpha=alpha, n_max=n)).accepted
                 ever = wealth_paths(differences, alpha).max(axis=1) >= 1 / alpha
                 yield (
                     f"A/A, {name}, n {n}, alpha {alpha}: accepted at looks; watched at every task, never giving up",
@@ -58,7 +58,7 @@ def power(paths: int) -> Iterator[Row]:
     rng = np.random.default_rng(2)
     for gain, discordant, target in ((0.10, 0.24, "≥ .75"), (0.05, 0.17, "about .40")):
         differences = binary(rng, paths, 200, gain, discordant)
-        outcomes = decide_all(differences, GateSpec(0.05, 200))
+        outcomes = decide_all(differences, GateSpec(alpha=0.05, n_max=200))
         yield (
             f"power at +{100 * gain:.0f} points, {100 * discordant:.0f} % discordant, n 200, alpha .05",
             target,
@@ -82,7 +82,7 @@ def exact_test(differences: Floats, alpha: float) -> NDArray[np.bool_]:
 def tasks_used(paths: int) -> Iterator[Row]:
     rng = np.random.default_rng(3)
     for gain, target in ((0.0, "about 95"), (-0.05, "about 51")):
-        n = decide_all(binary(rng, paths, 200, gain, 0.17), GateSpec(0.05, 200)).n
+        n = decide_all(binary(rng, paths, 200, gain, 0.17), GateSpec(alpha=0.05, n_max=200)).n
         yield (
             f"mean tasks used of 200 at {100 * gain:+.0f} points, 17 % discordant",
             target,
@@ -127,7 +127,7 @@ def fixed_size_intervals(paths: int) -> Iterator[Row]:
 
 def speed() -> Row:
     differences: list[float] = binary(np.random.default_rng(6), 1, 200, 0.05, 0.24)[0].tolist()
-    spec = GateSpec(0.05, 200, futility=0.0)
+    spec = GateSpec(alpha=0.05, n_max=200, futility=0.0)
     started = time.perf_counter()
     for _ in range(200):
         decide(differences, spec)

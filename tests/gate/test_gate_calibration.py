@@ -27,20 +27,20 @@ def test_identical_versions_are_accepted_no_oftener_than_declared(
     differences = null(np.random.default_rng(1), PATHS, n)
     for alpha in (0.05, 0.0125):
         wealth = wealth_paths(differences, alpha)
-        at_the_looks = decide_all(differences, GateSpec(alpha, n)).accepted.mean()
+        at_the_looks = decide_all(differences, GateSpec(alpha=alpha, n_max=n)).accepted.mean()
         watched_all_the_time = (wealth.max(axis=1) >= 1 / alpha).mean()
 
         assert at_the_looks <= watched_all_the_time <= at_most(alpha, PATHS)
 
 
 def test_ten_points_are_found_three_times_in_four():
-    outcomes = decide_all(binary(np.random.default_rng(2), PATHS, 200, 0.10, 0.24), GateSpec(0.05, 200))
+    outcomes = decide_all(binary(np.random.default_rng(2), PATHS, 200, 0.10, 0.24), GateSpec(alpha=0.05, n_max=200))
     assert outcomes.accepted.mean() >= 0.75
 
 
 def test_a_null_candidate_costs_about_half_of_the_tasks_and_a_harmful_one_a_quarter():
     rng = np.random.default_rng(3)
-    spec = GateSpec(0.05, 200)
+    spec = GateSpec(alpha=0.05, n_max=200)
     assert decide_all(binary(rng, PATHS, 200, 0.0, 0.17), spec).n.mean() == pytest.approx(95, abs=3)
     assert decide_all(binary(rng, PATHS, 200, -0.05, 0.17), spec).n.mean() == pytest.approx(51, abs=3)
 
@@ -57,7 +57,13 @@ def test_simulated_wealth_is_that_of_the_process_path_by_path():
                     assert math.isclose(process.wealth, wealth, rel_tol=1e-12, abs_tol=1e-12)
 
 
-@pytest.mark.parametrize("spec", [GateSpec(0.05, 95), GateSpec(0.3, 95, 0.1, 0.3, n_min=25, batch=20, v0=0.5)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        GateSpec(alpha=0.05, n_max=95),
+        GateSpec(alpha=0.3, n_max=95, min_gain=0.1, futility=0.3, n_min=25, batch=20, v0=0.5),
+    ],
+)
 def test_simulated_decisions_are_those_of_decide_path_by_path(spec: GateSpec):
     rng = np.random.default_rng(5)
     differences = np.vstack([binary(rng, 150, 95, gain, 0.3) for gain in (-0.1, 0.0, 0.1, 0.2)])

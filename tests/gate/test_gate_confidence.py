@@ -48,7 +48,9 @@ def test_the_inverted_interval_misses_exactly_when_the_true_mean_is_refuted():
     missed = 0
     for path in binary(rng, 400, 100, 0.10, 0.24).tolist():
         low, high = confidence_sequence(path, 100)
-        refuted = refutes(path, 0.10, GateSpec(0.05, 100)) or refutes([-d for d in path], -0.10, GateSpec(0.05, 100))
+        refuted = refutes(path, 0.10, GateSpec(alpha=0.05, n_max=100)) or refutes(
+            [-d for d in path], -0.10, GateSpec(alpha=0.05, n_max=100)
+        )
         if min(abs(low - 0.10), abs(high - 0.10)) > 1e-4:  # the resolution
             assert refuted == (not low <= 0.10 <= high)
         missed += not low <= 0.10 <= high
@@ -64,7 +66,7 @@ def test_refuting_a_mean_is_the_simulated_e_process_on_what_exceeds_it(n: int):
             d = rng.uniform(max(-1.0, mean - 0.3), min(1.0, mean + rise), (100, n)).round(1)
             wealth = wealth_paths(d - mean, 0.3, v0=0.05, cap=CAP / (1 + mean))
             expected = [bool(most >= 1 / 0.3) for most in wealth.max(axis=1)]
-            assert [refutes(path, mean, GateSpec(0.3, n, v0=0.05)) for path in d.tolist()] == expected
+            assert [refutes(path, mean, GateSpec(alpha=0.3, n_max=n, v0=0.05)) for path in d.tolist()] == expected
             refuted.extend(expected)
     assert 0.05 < np.mean(refuted) < 0.95
 
@@ -72,7 +74,7 @@ def test_refuting_a_mean_is_the_simulated_e_process_on_what_exceeds_it(n: int):
 @given(differences, st.integers(0, 60))
 @settings(max_examples=60, deadline=None)
 def test_a_larger_mean_is_harder_to_refute(d: list[float], later: int):
-    spec = GateSpec(0.05, max(1, len(d) + later))
+    spec = GateSpec(alpha=0.05, n_max=max(1, len(d) + later))
     refuted = [refutes(d, mean, spec) for mean in np.linspace(-0.99, 1, 60)]
     assert refuted == sorted(refuted, reverse=True)
 

@@ -42,65 +42,65 @@ def test_any_differences_and_any_spec_hold(check: Callable[[Decide, Sequence[flo
 
 
 def test_looks_come_after_each_batch_and_at_the_deadline():
-    assert list(looks(GateSpec(0.05, 45))) == [10, 20, 30, 40, 45]
-    assert list(looks(GateSpec(0.05, 40))) == [10, 20, 30, 40]
-    assert list(looks(GateSpec(0.05, 40, n_min=15))) == [20, 30, 40]
-    assert list(looks(GateSpec(0.05, 40, n_min=1, batch=16))) == [16, 32, 40]
+    assert list(looks(GateSpec(alpha=0.05, n_max=45))) == [10, 20, 30, 40, 45]
+    assert list(looks(GateSpec(alpha=0.05, n_max=40))) == [10, 20, 30, 40]
+    assert list(looks(GateSpec(alpha=0.05, n_max=40, n_min=15))) == [20, 30, 40]
+    assert list(looks(GateSpec(alpha=0.05, n_max=40, n_min=1, batch=16))) == [16, 32, 40]
 
 
 def test_a_deadline_before_the_first_look_is_the_only_look():
-    assert list(looks(GateSpec(0.05, 7))) == [7]
-    assert decide([-1.0] * 6, GateSpec(0.05, 7)).verdict == "continue"
-    assert decide([-1.0] * 7, GateSpec(0.05, 7)).verdict == "undecided"
-    assert decide([1.0] * 7, GateSpec(0.05, 7)).verdict == "accept"
+    assert list(looks(GateSpec(alpha=0.05, n_max=7))) == [7]
+    assert decide([-1.0] * 6, GateSpec(alpha=0.05, n_max=7)).verdict == "continue"
+    assert decide([-1.0] * 7, GateSpec(alpha=0.05, n_max=7)).verdict == "undecided"
+    assert decide([1.0] * 7, GateSpec(alpha=0.05, n_max=7)).verdict == "accept"
 
 
 def test_a_test_of_one_cluster_can_be_decided_where_alpha_is_large():
-    assert decide([1.0], GateSpec(0.6, 1)).verdict == "accept"
-    assert decide([-1.0], GateSpec(0.6, 1)).verdict == "undecided"
-    assert decide([1.0], GateSpec(0.05, 1)).verdict == "undecided"
-    assert decide([], GateSpec(0.6, 1)).verdict == "continue"
+    assert decide([1.0], GateSpec(alpha=0.6, n_max=1)).verdict == "accept"
+    assert decide([-1.0], GateSpec(alpha=0.6, n_max=1)).verdict == "undecided"
+    assert decide([1.0], GateSpec(alpha=0.05, n_max=1)).verdict == "undecided"
+    assert decide([], GateSpec(alpha=0.6, n_max=1)).verdict == "continue"
 
 
 def test_wealth_of_exactly_the_threshold_is_proof_and_a_millionth_less_is_not():
-    spec = GateSpec(0.6, 1)
+    spec = GateSpec(alpha=0.6, n_max=1)
     enough = (1 / 0.6 - 1) / DeadlineE(0.6, 1).bet()
     assert decide([enough * (1 + 1e-15)], spec).verdict == "accept"
     assert decide([enough * (1 - 1e-6)], spec).verdict == "undecided"
 
 
 def test_before_the_first_difference_the_power_is_for_the_least_detectable_effect():
-    verdict = decide([], GateSpec(0.05, 200))
+    verdict = decide([], GateSpec(alpha=0.05, n_max=200))
     assert (verdict.verdict, verdict.n, verdict.e_value, verdict.gain_at_stop) == ("continue", 0, 1.0, None)
     assert verdict.conditional_power == pytest.approx(0.80, abs=0.001)
 
 
 def test_losing_everything_is_rejected_at_the_first_look():
-    verdict = decide([-1.0] * 50, GateSpec(0.05, 200))
+    verdict = decide([-1.0] * 50, GateSpec(alpha=0.05, n_max=200))
     assert (verdict.verdict, verdict.n, verdict.gain_at_stop) == ("reject", 10, -1.0)
 
 
 def test_winning_everything_is_accepted_well_before_the_deadline():
-    verdict = decide([1.0] * 50, GateSpec(0.05, 200))
+    verdict = decide([1.0] * 50, GateSpec(alpha=0.05, n_max=200))
     assert (verdict.verdict, verdict.n, verdict.gain_at_stop) == ("accept", 40, 1.0)
 
 
 def test_ties_alone_decide_nothing_and_nothing_would_settle_them():
-    verdict = decide([0.0] * 100, GateSpec(0.05, 100))
+    verdict = decide([0.0] * 100, GateSpec(alpha=0.05, n_max=100))
     assert (verdict.verdict, verdict.e_value, verdict.n) == ("undecided", 1.0, 100)
     assert verdict.tasks_to_settle is None
 
 
 def test_without_futility_it_never_gives_up():
-    assert decide([-1.0] * 50, GateSpec(0.05, 51, futility=0.0)).verdict == "continue"
+    assert decide([-1.0] * 50, GateSpec(alpha=0.05, n_max=51, futility=0.0)).verdict == "continue"
 
 
 def test_a_loss_is_not_settled_by_any_number_of_tasks():
-    assert decide([-0.1] * 50, GateSpec(0.05, 50, futility=0.0)).tasks_to_settle is None
+    assert decide([-0.1] * 50, GateSpec(alpha=0.05, n_max=50, futility=0.0)).tasks_to_settle is None
 
 
 def test_a_gain_of_rounding_errors_is_not_settled_by_any_number_of_tasks():
-    verdict = decide([0.1, 0.2, -0.3, 1e-17], GateSpec(0.05, 4))
+    verdict = decide([0.1, 0.2, -0.3, 1e-17], GateSpec(alpha=0.05, n_max=4))
     assert verdict.gain_at_stop is not None
     assert 0 < verdict.gain_at_stop < 1e-15
     assert verdict.tasks_to_settle is None
@@ -108,19 +108,19 @@ def test_a_gain_of_rounding_errors_is_not_settled_by_any_number_of_tasks():
 
 def test_tasks_to_settle_is_enough_to_settle_most_tests_of_that_gain():
     wins, losses, ties = 16, 8, 76
-    verdict = decide([0.0] * ties + [-1.0] * losses + [1.0] * wins, GateSpec(0.05, 100, futility=0.0))
+    verdict = decide([0.0] * ties + [-1.0] * losses + [1.0] * wins, GateSpec(alpha=0.05, n_max=100, futility=0.0))
     assert verdict.verdict == "undecided"
     assert verdict.gain_at_stop == pytest.approx(0.08)
     assert verdict.tasks_to_settle is not None
 
     more = 100 + verdict.tasks_to_settle
     rng = np.random.default_rng(5)
-    power = decide_all(binary(rng, 4000, more, 0.08, 0.24), GateSpec(0.05, more)).accepted.mean()
+    power = decide_all(binary(rng, 4000, more, 0.08, 0.24), GateSpec(alpha=0.05, n_max=more)).accepted.mean()
     assert 0.75 < power < 0.97
 
 
 def test_where_alpha_is_as_large_as_the_power_one_more_task_settles_any_gain():
-    verdict = decide([1e-150], GateSpec(0.9, 1))
+    verdict = decide([1e-150], GateSpec(alpha=0.9, n_max=1))
     assert (verdict.verdict, verdict.tasks_to_settle) == ("undecided", 1)
 
 
@@ -133,12 +133,12 @@ def test_the_provable_gain_shrinks_with_more_clusters():
 def test_a_wrong_difference_is_refused_wherever_it_stands(wrong: float):
     for differences in ([wrong], [1.0] * 199 + [wrong]):
         with pytest.raises(ValueError, match="not between -1 and 1"):
-            decide(differences, GateSpec(0.05, 200))
+            decide(differences, GateSpec(alpha=0.05, n_max=200))
 
 
 def test_more_differences_than_were_declared_are_refused():
     with pytest.raises(ValueError, match="declared to end after 200"):
-        decide([1.0] * 201, GateSpec(0.05, 200))
+        decide([1.0] * 201, GateSpec(alpha=0.05, n_max=200))
 
 
 @pytest.mark.parametrize(
