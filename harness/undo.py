@@ -47,10 +47,12 @@ def undo(before: Mapping[str, str], after: Mapping[str, str], now: Mapping[str, 
         elif old is None or new is None or present is None:
             return None  # a file that came or went, and is not as it was then
         else:
-            pieces = _undone(_pieces(path, old), _pieces(path, new), _pieces(path, present))
+            texts = (old, new, present)
+            end = "\r\n" if all(text.count("\n") == text.count("\r\n") for text in texts) else "\n"
+            pieces = _undone(*(_pieces(path, text, end) for text in texts))
             if pieces is None:
                 return None
-            text = "\n".join(pieces)
+            text = end.join(pieces)
         if text is not None:
             result[path] = text
     return result
@@ -143,9 +145,9 @@ def _places(after: Sequence[str], now: Sequence[str]) -> list[int | None]:
     return places
 
 
-def _pieces(path: str, text: str) -> list[str]:
-    """What a change to a file is made of; joined by newlines it is *text* again."""
-    lines = text.split("\n")
+def _pieces(path: str, text: str, end: str) -> list[str]:
+    """What a change to a file is made of; joined by *end*, which ends a line, it is *text* again."""
+    lines = text.split(end)
     if not PROMPT.fullmatch(path):
         return lines
     headers = [at for at, line in enumerate(lines) if line.rstrip("\r") in ("# system", "# user", "# assistant")]
@@ -154,7 +156,7 @@ def _pieces(path: str, text: str) -> list[str]:
     at = 0
     for i in range(len(headers) - 2):
         if roles[i : i + 2] == ["# user", "# assistant"]:
-            start, end = headers[i], headers[i + 2]
-            pieces += [*lines[at:start], "\n".join(lines[start:end])]
-            at = end
+            start, stop = headers[i], headers[i + 2]
+            pieces += [*lines[at:start], end.join(lines[start:stop])]
+            at = stop
     return [*pieces, *lines[at:]]
