@@ -1,9 +1,10 @@
 """The journal: an append-only file of JSON lines, one record in its envelope each.
 
-    {"writer": "w", "seq": 7, "at": "…", "type": "Trial", "key": "round/1/…", "data": {…}}
+    {"writer": "w", "seq": 7, "at": "…", "type": "Trial", "key": "round/1/…", "data": {…}, "chain": "…"}
 
 One writer at a time, by file lock. A line is written with one call and is whole or not there: a torn last line (the
-process died, the disk was full) is dropped when the journal is opened again, and readers never see it.
+process died, the disk was full) is dropped when the journal is opened again, and readers never see it. The chain makes
+each line vouch for those before it, see ``traces.chain``; lines without it are read all the same.
 """
 
 import errno
@@ -42,6 +43,12 @@ REMEMBERED_TEXTS = 16_384
 
 DEEPEST = 64
 """Free-form values nested deeper than this are written as text: JSON parsers give up at about 200."""
+
+CHAIN = b',"chain":"'
+"""What stands before the chain value of a line: after its data, and never within them, where quotes are escaped."""
+CHAIN_LENGTH = 32
+"""Characters of a chain value: half of a SHA-256. To find a line with the value of another takes some 2¹²⁸ tries."""
+TAIL = len(CHAIN) + CHAIN_LENGTH + len(b'"}\n')
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -91,7 +98,7 @@ class Journal:
         self._lock = _lock(path)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            self._seq = _last_seq(self._file, _drop_torn_tail(self._file))
+            self._seq, self._chain = _last(self._file, _drop_torn_tail(self._file), self.writer)
         except BaseException:
             self._lock.release()
             raise
@@ -116,7 +123,7 @@ class Journal:
             self._seq += 1  # before the write: an interrupt leaves a gap, never the same number twice
             now = datetime.now(UTC).isoformat()
             head = f'{self._seq},"at":"{now}","type":"{type(record).__name__}","key":'.encode()
-            self._write(b"".join((self._start, head, name, b',"data":', data, b"}\n")), offset)
+            self._write(b"".join((self._start, head, name, b',"data":', data)), offset)
             if durable:
                 os.fsync(self._file)
         return offset
@@ -177,7 +184,9 @@ class Journal:
         if self._file < 0:
             raise ValueError(f"{self.path} is closed")
         if not self._clean:
-            return _drop_torn_tail(self._file)
+            end = _drop_torn_tail(self._file)
+            self._chain = _last(self._file, end, self.writer)[1]  # of what is there: an interrupt came in between
+            return end
         status = os.fstat(self._file)
         if status.st_nlink == 0:
             raise JournalGone(
@@ -186,8 +195,11 @@ class Journal:
             )
         return status.st_size
 
-    def _write(self, line: bytes, offset: int) -> None:
+    def _write(self, body: bytes, offset: int) -> None:
+        """Write a line, *body* with its chain value; *offset* is the end of the file."""
         self._clean = False  # until all of it is there
+        chain = link(self._chain, body)
+        line = b"".join((body, CHAIN, chain, b'"}\n'))
         try:
             written = os.write(self._file, line)
             while written < len(line):
@@ -202,6 +214,7 @@ class Journal:
                     "Make room and start again: nothing that was recorded is lost",
                 ) from e
             raise
+        self._chain = chain
         self._clean = True
 
 
@@ -241,6 +254,27 @@ def parse(raw: bytes, offset: int) -> Line:
                 raise BadLine(f"the line at byte {offset} is not an envelope: {raw[:80]!r}")
     except ValueError as e:
         raise BadLine(f"the line at byte {offset} is damaged: {e}: {raw[:80]!r}") from e
+
+
+# ── the chain ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def link(before: bytes, body: bytes) -> bytes:
+    """The chain value of a line: a hash over the value *before* it and its own bytes up to ``CHAIN``.
+
+    Before the first line stands the writer's name.
+    """
+    digest = hashlib.sha256(before)
+    digest.update(body)
+    return digest.hexdigest()[:CHAIN_LENGTH].encode()
+
+
+def body_and_chain(raw: bytes) -> tuple[bytes, bytes | None]:
+    """The body and the chain value of a whole line; ``None`` when it has none."""
+    tail = raw[-TAIL:]
+    if tail.startswith(CHAIN) and tail.endswith(b'"}\n') and len(tail) == TAIL:
+        return raw[:-TAIL], tail[len(CHAIN) : -3]
+    return raw, None
 
 
 # ── what JSON readers cannot take ──────────────────────────────────────────────────────────────────────────────
@@ -330,11 +364,15 @@ def _last_newline(file: int, end: int) -> int:
     return -1
 
 
-def _last_seq(file: int, end: int) -> int:
-    """The number of the last line that can be read, going back from *end*; 0 when there is none."""
+def _last(file: int, end: int, writer: str) -> tuple[int, bytes]:
+    """Number and chain value of the last line that can be read, going back from *end*.
+
+    0 when there is none, and the name of the *writer* when there is no chain yet.
+    """
     while end > 0:
         start = _last_newline(file, end - 1) + 1
+        raw = os.pread(file, end - start, start)
         with suppress(BadLine):
-            return parse(os.pread(file, end - start, start), start).seq
+            return parse(raw, start).seq, body_and_chain(raw)[1] or writer.encode()
         end = start
-    return 0
+    return 0, writer.encode()
