@@ -124,9 +124,9 @@ class MetricGate:
         """Decide from one run of the candidate and, where that is promising, from fresh seeds.
 
         The first run has to beat the incumbent's mean by more than half a sigma, then the mean of the fresh seeds has
-        to beat it. Sigma is pooled with what earlier rounds found. A single run decides once the median gain of the last
-        ten keeps is above three sigma. A candidate with less text is kept, too, when neither is worse by more than half
-        a sigma.
+        to beat it. Sigma is pooled with what earlier rounds found. A single run decides once the median gain of the
+        last ten keeps is above three sigma. A candidate with less text is kept, too, when neither is worse by more than
+        half a sigma.
 
         The gain is that of the fresh seeds alone: they were not chosen for being good. Its ``differences`` are all runs
         of the candidate, in order, against the incumbent's mean.
@@ -179,8 +179,8 @@ class MetricGate:
         """Welch's one-sided test on fresh runs of both, interleaved, at level *alpha*.
 
         ``accept`` when p is at most *alpha*, ``reject`` when the candidate's mean is no better or more of its runs
-        failed, else ``undecided``. As an e-value the test is all or nothing: 1/alpha when it accepts, else 0, so that its
-        mean under the null is at most 1, as it has to be. The interval is Welch's as well; at a ``confidence`` of
+        failed, else ``undecided``. As an e-value the test is all or nothing: 1/alpha when it accepts, else 0, so that
+        its mean under the null is at most 1, as it has to be. The interval is Welch's as well; at a ``confidence`` of
         1 - 2 *alpha* it lies above 0 exactly when p is below *alpha*.
 
         Buys nothing where runs cannot be repeated: ``undecided`` after 0 runs.

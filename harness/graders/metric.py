@@ -16,9 +16,9 @@ SHOWN = 120
 class MetricGrader:
     """Reads the number called *name* from the output; score 1 when there is one, 0 when the run failed.
 
-    The last line that is ``name: NUMBER`` or ``name=NUMBER``, or a JSON object with *name* in it, decides. Whatever else
-    stands on such a line makes it no number, so that prose which mentions the name is never read. NaN and infinity are
-    no numbers: a run that diverged at its end failed, also when it printed numbers before.
+    The last line that is ``name: NUMBER`` or ``name=NUMBER``, or a JSON object with *name* in it, decides. Whatever
+    else stands on such a line makes it no number, so that prose which mentions the name is never read. NaN and infinity
+    are no numbers: a run that diverged at its end failed, also when it printed numbers before.
     """
 
     name: str
