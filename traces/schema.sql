@@ -401,6 +401,7 @@ CREATE TABLE checks (
     id VARCHAR,             -- unique
     experiment VARCHAR,     -- its name
     live VARCHAR,           -- the version that was checked
+    fingerprint JSON,       -- part of the experiment → digest, as it was checked
     score DOUBLE,           -- its mean score on train
     variance DOUBLE,        -- mean square of the differences between two runs of it, by cluster
     discordance DOUBLE,     -- share of clusters on which they differ
