@@ -60,7 +60,14 @@ def undo(before: Mapping[str, str], after: Mapping[str, str], now: Mapping[str, 
 
 def _undone(before: Sequence[str], after: Sequence[str], now: Sequence[str]) -> list[str] | None:
     """The pieces of *now* without what led from *before* to *after*."""
-    places = _places(after, now)
+    early = _places(after, now)
+    found = (_patched(before, after, now, places) for places in (early, _late(early, after, now)))
+    return next((pieces for pieces in found if pieces is not None), None)
+
+
+def _patched(
+    before: Sequence[str], after: Sequence[str], now: Sequence[str], places: Sequence[int | None]
+) -> list[str] | None:
     result: list[str] = []
     at = 0
     for ways in _hunks(before, after):
@@ -138,11 +145,27 @@ def _streak(holds: Iterator[bool]) -> int:
 
 
 def _places(after: Sequence[str], now: Sequence[str]) -> list[int | None]:
-    """Of each piece of *after*, where it stands in *now*."""
+    """Of each piece of *after*, where it stands in *now*; of repeated ones as early as the neighbour before allows."""
     places: list[int | None] = [None] * len(after)
     for start, there, size in SequenceMatcher(None, after, now, autojunk=False).get_matching_blocks():
         places[start : start + size] = range(there, there + size)
+    before: int | None = -1
+    for i, place in enumerate(places):
+        if place is not None and before is not None and now[before + 1] == after[i]:
+            places[i] = before + 1
+        before = places[i]
     return places
+
+
+def _late(places: Sequence[int | None], after: Sequence[str], now: Sequence[str]) -> list[int | None]:
+    """The same places, but of repeated pieces as late as the neighbour behind allows."""
+    late = list(places)
+    behind: int | None = len(now)
+    for i in reversed(range(len(late))):
+        if late[i] is not None and behind is not None and now[behind - 1] == after[i]:
+            late[i] = behind - 1
+        behind = late[i]
+    return late
 
 
 def _pieces(path: str, text: str, end: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Taking one change out again, from under later ones."""
 
 import random
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from tests.world import PROMPT, SEED_PROMPT
 from traces.records import Task
 
 TASKS = [Task(id=f"{i}", input=f"question {i}?", targets=(f"a{i % 3}",), tags=(f"k{i % 2}",)) for i in range(40)]
+
+SENTENCES = re.compile(r"(?<=\.) |\n")
 
 texts = st.lists(st.sampled_from(("a", "b", "", "x. y.", "# user", "# assistant")), max_size=8).map("\n".join)
 files = st.dictionaries(st.sampled_from((PROMPT, "skills/count/SKILL.md")), texts)
@@ -49,14 +52,14 @@ def test_a_change_of_nothing_takes_nothing_out(before: dict[str, str], now: dict
 
 @given(before=files, after=files, now=files)
 @settings(max_examples=300)
-def test_no_line_comes_out_that_none_of_the_three_had(
+def test_no_sentence_comes_out_that_none_of_the_three_had(
     before: dict[str, str], after: dict[str, str], now: dict[str, str]
 ):
     result = undo(before, after, now)
 
     for path, text in (result or {}).items():
-        had = [version.get(path, "").split("\n") for version in (before, after, now)]
-        assert set(text.split("\n")) <= {line for lines in had for line in lines}
+        had = [SENTENCES.split(version.get(path, "")) for version in (before, after, now)]
+        assert set(SENTENCES.split(text)) <= {"", *(sentence for sentences in had for sentence in sentences)}
 
 
 # ── one of many additions ──────────────────────────────────────────────────────────────────────────────────────
