@@ -1,0 +1,168 @@
+"""Our gate beside the decision functions of others, on the same made-up nights, printed as Markdown.
+
+    uv run --group peers python -m tests.benchmarks.peers [NIGHTS]
+
+300 nights a row take about twenty minutes on two cores. Without the group it prints our rows only. Everything is
+seeded, but for agent-self-edit's permutations. The rules and the choices made for each are in ``peer_rules``.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.gate.nights import NULL, NightSpec
+from tests.benchmarks import peer_rules
+from tests.benchmarks.peer_rules import Night
+
+PACKAGES = ("gepa", "skillopt", "agent_self_edit")
+
+MOST_FALSE = 0.20
+"""Share of null nights with a promotion above which a rule's gain is not worth comparing."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    decides_from: str
+    """Which task runs, on the standard night."""
+    play: Callable[[NightSpec, int], Night]
+    """One night, by its seed."""
+
+
+RATCHET = Rule("Ratchet", "train 200, validation 200, test 100", peer_rules.ratchet)
+HIGHER = Rule("keep-if-higher", "train 200", peer_rules.keep_if_higher)
+ERROR = Rule("one standard error", "train 200", peer_rules.one_standard_error)
+PEERS = (
+    Rule("gepa, split as it recommends", "3 of 320, then 80", peer_rules.gepa_as_recommended),
+    Rule("gepa, our split", "3 of 200, then 200", peer_rules.gepa_on_our_splits),
+    Rule("skillopt", "validation 200", peer_rules.skillopt),
+    Rule("agent-self-edit, tasks as it recommends", "40, both arms", peer_rules.agent_self_edit_as_recommended),
+    Rule("agent-self-edit, our split", "200, both arms", peer_rules.agent_self_edit_on_our_splits),
+)
+
+
+def main(nights: int) -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    rules = [RATCHET, HIGHER, ERROR, *(() if missing else PEERS)]
+    with ProcessPoolExecutor() as pool:
+
+        def play(rule: Rule, spec: NightSpec, seeds: int) -> list[Night]:
+            return list(pool.map(partial(rule.play, spec), range(seeds), chunksize=10))
+
+        print(f"{nights} nights of 40 proposals a row, the same for each; ± one standard error; gains in points\n")
+        print(
+            "| rule | decides from | null night: P(any false promotion) | standard night: P(any false promotion) "
+            "| P(no better in the end) | true gain | claimed gain | calls | true gain per 1,000 calls |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
+        null: dict[Rule, list[Night]] = {}
+        standard: dict[Rule, list[Night]] = {}
+        for rule in rules:
+            null[rule] = play(rule, NightSpec(mix=NULL), nights)
+            standard[rule] = play(rule, NightSpec(), nights)
+            print(row(rule, null[rule], standard[rule]), flush=True)
+        print()
+        for line in targets(null, standard):
+            print(f"- {line}")
+
+        print(f"\nProposals that change nothing, 20 binary tasks a split, {10 * nights} campaigns\n")
+        print("| rule | promotes a single proposal | promotes any of ten |\n|---|---|---|")
+        for rule in rules:
+            one, ten = (play(rule, small(proposals), 10 * nights) for proposals in (1, 10))
+            print(f"| {rule.name} | {share(n.promoted for n in one)} | {share(n.promoted for n in ten)} |", flush=True)
+        if not missing:
+            pools = list(pool.map(partial(peer_rules.gepa_pool, small(10)), range(nights), chunksize=10))
+            print(f"\nGEPA takes {share(x for pool in pools for x in pool)} of these proposals into its pool.")
+    if missing:
+        print(f"\nNot installed: {', '.join(missing)}. For the rows of the peers, type:")
+        print("\n    uv run --group peers python -m tests.benchmarks.peers")
+
+
+def small(proposals: int) -> NightSpec:
+    """A campaign on 20 tasks a split. Our gate would refuse to begin: it wants 60 validation clusters."""
+    return NightSpec(train=20, validation=20, test=20, proposals=proposals, mix=NULL)
+
+
+def row(rule: Rule, null: Sequence[Night], standard: Sequence[Night]) -> str:
+    cells = (
+        rule.name,
+        rule.decides_from,
+        share(n.false for n in null),
+        share(n.false for n in standard),
+        share(n.promoted and n.gain <= 0 for n in standard),
+        points(gains(standard)),
+        points(np.array([n.claimed for n in standard])),
+        f"{calls(standard).mean():,.0f}",
+        "{:.2f} ± {:.2f}".format(*per_thousand(standard)),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def targets(null: dict[Rule, list[Night]], standard: dict[Rule, list[Night]]) -> list[str]:
+    """What Ratchet has to show, and whether it does."""
+    false = np.mean([n.false for n in null[RATCHET]])
+    ours, _ = per_thousand(standard[RATCHET])
+    rivals = {
+        rule.name: per_thousand(standard[rule])[0]
+        for rule in null
+        if rule is not RATCHET and np.mean([n.false for n in null[rule]]) < MOST_FALSE
+    }
+    above = [f"{name} {value:.2f}" for name, value in rivals.items() if value > ours]
+    kept, error = ratio(gains(standard[RATCHET]), gains(standard[HIGHER]))
+    return [
+        f"P(any false promotion) on null proposals at or under .10: {answer(bool(false <= 0.10))} ({false:.3f})",
+        f"true gain per 1,000 calls ({ours:.2f}) at least that of every rule that keeps it under {MOST_FALSE:.2f} "
+        f"({', '.join(rivals) or 'none does'}): {answer(not above)}{': ' if above else ''}{', '.join(above)}",
+        f"true gain at least 0.85 of keep-if-higher's: {answer(kept >= 0.85)} ({kept:.2f} ± {error:.2f})",
+    ]
+
+
+def answer(holds: bool) -> str:
+    return "holds" if holds else "does not hold"
+
+
+# ── numbers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gains(nights: Sequence[Night]) -> NDArray[np.float64]:
+    return np.array([n.gain for n in nights])
+
+
+def calls(nights: Sequence[Night]) -> NDArray[np.float64]:
+    return np.array([n.calls for n in nights], dtype=np.float64)
+
+
+def per_thousand(nights: Sequence[Night]) -> tuple[float, float]:
+    """Points of true gain for 1,000 calls, and its standard error."""
+    value, error = ratio(gains(nights), calls(nights))
+    return 1e5 * value, 1e5 * error
+
+
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> tuple[float, float]:
+    """Of two means over the same nights, with its standard error (delta method)."""
+    value = above.mean() / below.mean()
+    error = (above - value * below).std(ddof=1) / (below.mean() * math.sqrt(len(above)))
+    return float(value), float(error)
+
+
+def points(values: NDArray[np.float64]) -> str:
+    return f"{100 * values.mean():+.1f} ± {100 * values.std(ddof=1) / math.sqrt(len(values)):.1f}"
+
+
+def share(of: Iterable[bool]) -> str:
+    """With the standard error of the add-one estimate, so that no error is 0."""
+    values = np.fromiter(of, dtype=bool)
+    n = len(values)
+    p = (values.sum() + 1) / (n + 2)
+    return f"{values.mean():.3f} ± {math.sqrt(p * (1 - p) / n):.3f}"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
