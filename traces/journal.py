@@ -98,7 +98,8 @@ class Journal:
         self._lock = _lock(path)
         try:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            self._seq, self._chain = _last(self._file, _drop_torn_tail(self._file), self.writer)
+            _drop_torn_tail(self._file)
+            self._seq, self._chain = last_line(self._file)
         except BaseException:
             self._lock.release()
             raise
@@ -185,7 +186,7 @@ class Journal:
             raise ValueError(f"{self.path} is closed")
         if not self._clean:
             end = _drop_torn_tail(self._file)
-            self._chain = _last(self._file, end, self.writer)[1]  # of what is there: an interrupt came in between
+            self._chain = last_line(self._file)[1]  # of what is there: an interrupt came in between
             return end
         status = os.fstat(self._file)
         if status.st_nlink == 0:
@@ -198,7 +199,7 @@ class Journal:
     def _write(self, body: bytes, offset: int) -> None:
         """Write a line, *body* with its chain value; *offset* is the end of the file."""
         self._clean = False  # until all of it is there
-        chain = link(self._chain, body)
+        chain = link(self._chain or self.writer.encode(), body)
         line = b"".join((body, CHAIN, chain, b'"}\n'))
         try:
             written = os.write(self._file, line)
@@ -364,15 +365,13 @@ def _last_newline(file: int, end: int) -> int:
     return -1
 
 
-def _last(file: int, end: int, writer: str) -> tuple[int, bytes]:
-    """Number and chain value of the last line that can be read, going back from *end*.
-
-    0 when there is none, and the name of the *writer* when there is no chain yet.
-    """
+def last_line(file: int) -> tuple[int, bytes]:
+    """Number and chain value of the last whole line that can be read; 0 and empty where there is none."""
+    end = _last_newline(file, os.fstat(file).st_size) + 1
     while end > 0:
         start = _last_newline(file, end - 1) + 1
         raw = os.pread(file, end - start, start)
         with suppress(BadLine):
-            return parse(raw, start).seq, body_and_chain(raw)[1] or writer.encode()
+            return parse(raw, start).seq, body_and_chain(raw)[1] or b""
         end = start
-    return 0, writer.encode()
+    return 0, b""
