@@ -54,7 +54,7 @@ class PairedGate:
     """Of the intervals; those of ``test`` included."""
     min_clusters: int = 60
     """Validation clusters under which a run is refused: with fewer, hardly anything real could be proven."""
-    simpler: float | None = 0.01
+    simpler: float | None = 0.02
     """A change that leaves less text is kept when it is no worse by more than this on ``train``; ``None``: never."""
     must_pass: tuple[str, ...] = ()
     """Ids of tasks that no promoted version may fail in 2 of 3 fresh runs; of any split."""
