@@ -1,5 +1,6 @@
 """Proposers: who decides what to try next."""
 
 from analysis.proposers.examples import BlindProposer, ExampleProposer
+from analysis.proposers.pruning import Pruning
 
-__all__ = ["BlindProposer", "ExampleProposer"]
+__all__ = ["BlindProposer", "ExampleProposer", "Pruning"]
