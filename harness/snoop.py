@@ -5,9 +5,9 @@
 FINGERPRINTS is a JSON file from ``fingerprints``. It holds keyed hashes and no text, so that neither the file nor this
 program is a leak, and it cannot find itself. Looked at are this process's environment, the files from its working
 directory upwards, the processes that it can see (environment, command line, open files, what lies in their working
-directory), and the files at home, of other users and in temporary folders; for so many seconds, files and bytes at
-most. Prints a line of JSON for each way by which something was found, and a last one with how much was looked at. Texts are
-never printed, nor the values of variables.
+directory), then the files at home, in temporary folders and from the root down; for so many seconds, files and bytes
+at most. Prints a line of JSON for each way by which something was found, and a last one with how much was looked at;
+never a text or the value of a variable.
 
 The memory of other processes is not looked at: whether it can be read is for the sandbox to settle, by another user or
 its own process namespace.
@@ -31,11 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[nrtbfv\"'/])")
-TOKEN = re.compile(
-    r"[\u2e80-\u9fff\uf900-\ufaff]"  # an ideograph is a word
-    r"|[^\W_\u2e80-\u9fff\uf900-\ufaff]+"
-    r"|[+*/%^<>=&|~@#$\\]|-(?=\s?\d)"  # 2 + 2 is not 2 - 2
-)
+MINUS = re.compile(r"-(?=\s?\d)")
 PRINTABLE = re.compile(rb"[\t\n\r\x20-\x7e]{12,}")
 PHRASE = 12
 """Words of a text that are looked for: all, or so many around its rarest word."""
@@ -63,6 +59,22 @@ NEVER = frozenset(
 )
 
 
+class Plain(dict[int, str]):
+    """For ``str.translate``: letters, digits and marks stay, symbols and ideographs become words, the rest blanks."""
+
+    def __missing__(self, code: int) -> str:
+        char, kind = chr(code), unicodedata.category(chr(code))
+        if (kind[0] == "S" and char != "`") or char in "*/%&@#\\" or "\u2e80" <= char <= "\u9fff":
+            plain = f" {char} "
+        else:
+            plain = char if kind[0] in "LNM" else " "
+        self[code] = plain
+        return plain
+
+
+PLAIN = Plain()
+
+
 def folded(text: str) -> str:
     """*text* without differences of case and of compatible characters."""
     if text.isascii():
@@ -72,12 +84,17 @@ def folded(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words and operators of *text*, folded; punctuation, blanks and JSON's escapes are between them."""
+    """The words and operators of *text*, folded; punctuation, blanks and JSON's escapes are between them.
+
+    2 + 2 is not 2 - 2, nor is 3 the same as -3; a hyphen before a letter is punctuation.
+    """
 
     def plain(escape: re.Match[str]) -> str:
         return chr(int(escape[1], 16)) if escape[1] else " "
 
-    return TOKEN.findall(folded(ESCAPE.sub(plain, text) if "\\" in text else text))
+    if "\\" in text:
+        text = ESCAPE.sub(plain, text)
+    return MINUS.sub("\u2212", folded(text)).translate(PLAIN).split()
 
 
 def is_strong(phrase: list[str]) -> bool:
@@ -399,20 +416,18 @@ def main(path: str) -> None:
         search.share = number / len(steps)
         step()
     for way in ("disk", "environment", "parent"):
-        places = sorted((p for p in search.places if p.way == way), key=lambda p: (-len(p.tasks), p.name))
+        places = sorted((p for p in search.places if p.way == way), key=lambda p: (-len(p.tasks), len(p.name)))
         if places:
-            print(
-                json.dumps(
-                    {
-                        "way": way,
-                        "place": places[0].name,
-                        "there": len(places[0].tasks),
-                        "places": len(places),
-                        "tasks": sorted(set[int]().union(*(p.tasks for p in places))),
-                        "answered": len(set[int]().union(*(p.answered for p in places))),
-                    }
-                )
-            )
+            found = {
+                "way": way,
+                "place": places[0].name,
+                "task": min(places[0].tasks),
+                "tasks": len(places[0].tasks),
+                "answered": len(places[0].answered),
+                "places": len(places),
+                "all": len(set[int]().union(*(p.tasks for p in places))),
+            }
+            print(json.dumps(found))
     print(json.dumps({"files": search.files, "bytes": search.bytes, "over": search.is_over()}))
 
 
