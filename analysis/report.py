@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.findings import score_by_tag
 from analysis.night import Night
-from traces.records import Certification, Comparison, Finding, Round, Trial, Usage
+from traces.records import Certification, Comparison, Finding, Guard, Round, Trial, Usage
 
 ENDINGS = {
     "rounds": "the declared number of rounds was played",
@@ -56,6 +56,7 @@ def report(
         + "\n\n".join(certification(c, quote=c == night.certified) for c in night.certifications)
         if night.certifications
         else "",
+        "## Taken apart\n\n" + removals_table(night) if any(r.removals for r in night.rounds) else "",
         "## Score on train by kind of task\n\n" + tags_table(before, after) if before and after else "",
         "## What still fails\n\n" + findings_table(now) if now else "",
         "## Spend\n\n" + spend(night),
@@ -67,6 +68,15 @@ def report(
 def headline(night: Night, standing: Standing) -> list[str]:
     """What a person wants to know first."""
     lines = [proven(night), what_next(night, standing)]
+    if night.certified is not None and night.certified.alpha is not None:
+        lines.insert(1, how_sure(night, night.certified))
+    if disagreement := divergence(night):
+        lines.append(disagreement)
+    if night.run.check is None:
+        lines.append(
+            f"**It was started unchecked**: whether its grader can be cheated, and what it can resolve, nobody has "
+            f"looked at. To do so: `ratchet check {night.run.experiment}`."
+        )
     if night.certified is None and standing.waiting is not None:
         c = standing.waiting
         lines.append(
@@ -91,20 +101,12 @@ def proven(night: Night) -> str:
     best = night.certified
     if best is not None:
         sentence = f"**Proven better**: version `{best.candidate[:12]}` against live `{best.live[:12]}`"
-        if best.measured is not None and best.measured.gain is not None:
-            return f"{sentence}, {gain(best.measured)} on tasks that nothing had seen."
-        return f"{sentence}; its gain on the test split has not been measured."
+        if best.measured is None or best.measured.gain is None:
+            return f"{sentence}; its gain has not been measured."
+        where = "in fresh runs" if best.measured.metric else "on tasks that nothing had seen"
+        return f"{sentence}, {gain(best.measured)} {where}."
     if night.certifications:
-        last = night.certifications[-1]
-        if last.validation is None:
-            return f"**Nothing is proven**: the promotion test was not carried through. {last.detail}"
-        words = {
-            "reject": "the kept changes did not pass the promotion test: the test gave up on them as futile or harmful",
-            "undecided": "the promotion test ended without proof, which is not evidence of no effect",
-            "blocked": "no promotion test was allowed",
-            "invalid": "the promotion test met too many infrastructure errors to mean anything",
-        }
-        return f"**Nothing is proven**: {words[last.verdict]}. {last.detail}".strip()
+        return f"**Nothing is proven**: {not_proven(night.certifications[-1])}."
     if night.kept and night.ended is None:
         return "**Nothing is proven yet**: kept changes looked better on train; the promotion test is still to come."
     if night.kept:
@@ -112,6 +114,52 @@ def proven(night: Night) -> str:
     if night.ended is None:
         return "**Nothing is proven yet**: nothing is kept so far."
     return "**Nothing is proven**: no change was kept."
+
+
+def not_proven(c: Certification) -> str:
+    """Why a promotion test ended without a promotion, with its numbers."""
+    v = c.validation
+    if v is None:
+        return f"the promotion test was not carried through: {c.detail}"
+    if c.verdict == "invalid":
+        return f"the promotion test means nothing, {c.detail}"
+    if c.verdict in ("blocked", "hold"):
+        objections = "; ".join(guard_line(guard) for guard in c.guards if guard.verdict != "pass")
+        return f"{c.detail}" + (f" ({objections})" if objections else "")
+    seen = f"the kept changes as one stack stood at {gain(v)}"
+    if c.detail:
+        return f"{c.detail}; {seen}"
+    if c.verdict == "reject":
+        return f"{seen}, and the promotion test gave up: they do harm, or a proof was out of reach"
+    return f"{seen} when the promotion test ended, which is neither proof of a gain nor of none"
+
+
+def how_sure(night: Night, c: Certification) -> str:
+    """What the proof is worth, and what it leaves open."""
+    assert c.alpha is not None
+    odds = f"a stack that is no better passes such a test at most once in {1 / c.alpha:,.0f}"
+    horizon = night.run.gate.get("horizon")
+    if c.test_number is not None:
+        whole = f", test {c.test_number} of the {horizon} declared for these hidden tasks" if horizon else ""
+        odds += f" (alpha {c.alpha:.4g}{whole})"
+    return f"How sure: {odds}. Not known: what each change contributes alone, and what holds on other kinds of task."
+
+
+def divergence(night: Night) -> str | None:
+    """Says so when hidden tasks deny what the score on ``train`` claims: a sign of overfitting, or of a weak check."""
+    tested = [(r, r.certification) for r in night.rounds if r.certification is not None]
+    if not tested or not night.rounds or tested[-1][1].validation is None:
+        return None
+    round, c = tested[-1]
+    hidden, before, after = c.measured or c.validation, night.rounds[0].score, round.score
+    if hidden is None or hidden.metric or hidden.high is None or before is None or after is None:
+        return None
+    if after - before <= hidden.high:
+        return None
+    return (
+        f"**Train and hidden tasks disagree**: on train the score rose by {100 * (after - before):+.1f} points, on "
+        f"{hidden.split} by {gain(hidden)}. Part of what was kept fits the train tasks only."
+    )
 
 
 def what_next(night: Night, standing: Standing) -> str:
@@ -134,9 +182,14 @@ def what_next(night: Night, standing: Standing) -> str:
 
 
 def gain(c: Comparison) -> str:
-    """``+41.7 points (90 % interval +33.1 to +50.2, n = 96)``."""
+    """``+41.7 points (90 % interval +33.1 to +50.2, n = 96)``; of a metric, in its unit."""
     if c.gain is None:
         return "no gain measured"
+    if c.metric:
+        known = "unconfirmed" if c.sigma is None else f"no interval, n = {c.tasks}"
+        if c.low is not None and c.high is not None:
+            known = f"{c.confidence:.0%} interval {c.low:+.4g} to {c.high:+.4g}, n = {c.tasks} runs each"
+        return f"{c.metric} better by {c.gain:+.4g} ({known})"
     points = f"{100 * c.gain:+.1f} points"
     if c.low is None or c.high is None:
         return f"{points} (no interval, n = {c.tasks})"
@@ -146,6 +199,13 @@ def gain(c: Comparison) -> str:
 def certification(c: Certification, *, quote: bool) -> str:
     """One promotion test in full: what was tested, at what level, what came out, what is not known."""
     lines = [f"**Checkpoint {c.checkpoint}: {c.verdict}.** `{c.candidate[:12]}` against live `{c.live[:12]}`."]
+    if c.validation is not None and c.validation.metric:
+        lines.append(f"Both were run afresh: {gain(c.validation)}, at alpha = {c.alpha:.4g} (Welch, one-sided).")
+        if c.measured is not None:
+            lines.append(
+                f"Measured once more: {gain(c.measured)}." + (" This is the number to quote." if quote else "")
+            )
+        return " ".join([*lines, f"({c.detail})"] if c.detail else lines)
     if c.test_number is not None and c.alpha is not None:
         lines.append(
             f"It was test {c.test_number} of this validation split and could spend alpha = {c.alpha:.4g} of it."
@@ -169,7 +229,42 @@ def certification(c: Certification, *, quote: bool) -> str:
         )
     if c.detail:
         lines.append(f"({c.detail})")
-    return " ".join(lines)
+    return " ".join(lines) + (f"\n\n{guards_table(c)}" if c.guards else "")
+
+
+def guards_table(c: Certification) -> str:
+    """What else the promotion test looked at; so an improvement that ruins something is seen."""
+    rows = ["| guard | verdict | found |", "|---|---|---|"]
+    rows += [f"| {cell(f'{g.kind} {g.name}'.strip())} | {g.verdict} | {cell(guard_line(g))} |" for g in c.guards]
+    return "\n".join(rows)
+
+
+def guard_line(g: Guard) -> str:
+    """The numbers of a guard, in words."""
+    match g.kind:
+        case "slice":
+            p = "" if g.p is None else f", p = {g.p:.2f}"
+            return f"{g.wins} of {g.n} clusters better, {g.losses} worse{p}"
+        case "failures":
+            return f"{g.losses} of {g.n} clusters fail that did not, {g.wins} no longer"
+        case "must-pass":
+            return f"passed {g.wins} of {g.n} fresh runs"
+        case _:
+            what = f"{g.name} a trial" if g.name else "seconds a trial"
+            cap = "no cap" if g.cap is None else f"cap ×{g.cap:g}"
+            return f"{what} ×{g.ratio or 0:.2f} (90 % sure: at least ×{g.low or 0:.2f}; n = {g.n}), {cap}"
+
+
+def removals_table(night: Night) -> str:
+    """What became of the changes of stacks that lost their promotion test."""
+    rationale = {r.number: change(r) for r in night.rounds}
+    rows = ["| after round | change kept in round | verdict | without it |", "|---:|---|---|---|"]
+    for r in night.rounds:
+        for removal in r.removals:
+            what = "; ".join(f"{n}: {short(rationale[n], 80)}" for n in removal.rounds)
+            found = gain(removal.comparison) if removal.comparison else ""
+            rows.append(f"| {r.number} | {cell(what)} | {removal.verdict} | {found} |")
+    return "\n".join(rows)
 
 
 def rounds_table(night: Night) -> str:
@@ -182,11 +277,17 @@ def rounds_table(night: Night) -> str:
             continue
         c = r.decision.comparison if r.decision else None
         rows.append(
-            f"| {r.number} | {cell(change(r))} | {cell(decision(r))} | "
-            f"{f'{100 * c.gain:+.1f}' if c and c.gain is not None else ''} | {c.tasks if c else ''} | "
-            f"{'' if r.score is None else f'{r.score:.3f}'} | {interval(r)} |"
+            f"| {r.number} | {cell(change(r))} | {cell(decision(r))} | {bare_gain(c)} | {c.tasks if c else ''} | "
+            f"{'' if r.score is None else f'{r.score:.4g}' if c and c.metric else f'{r.score:.3f}'} | {interval(r)} |"
         )
     return "\n".join(rows) + "\n\nGains on train decide what the run builds on; they are not claims."
+
+
+def bare_gain(c: Comparison | None) -> str:
+    """In points, or in the unit of the metric."""
+    if c is None or c.gain is None:
+        return ""
+    return f"{c.gain:+.4g}" if c.metric else f"{100 * c.gain:+.1f}"
 
 
 def change(r: Round) -> str:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from datetime import time as clock_time
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -30,16 +31,20 @@ from experiments import scaffold
 from experiments.display import display, round_line
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment
+from harness.gate import PairedGate
 from harness.ledger import Ledger, is_finished, is_held, journal_file, open_comparison, open_run, runs, stop_run
 from harness.loop import climb, history_for
 from harness.text import InvalidText
 from harness.trials import DurableTrials
 from harness.versions import Repo, Subject
 from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
-from traces.journal import Journal
+from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Promotion, Trial
+from traces.records import Certification, Check, Promotion, Round, Trial
+
+if TYPE_CHECKING:
+    from harness.gate.nights import NightSpec
 
 WORKERS = 4
 """Trials under way at once."""
@@ -186,12 +191,19 @@ def run(
     for_: Annotated[str | None, typer.Option("--for", help="At most so long: 90s, 20m, 8h")] = None,
     until: Annotated[str | None, typer.Option(help="Until a time of day: 07:00")] = None,
     dollars: Annotated[float | None, typer.Option(help="At most so many dollars")] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Start without a check; the report will say so")
+    ] = False,
 ) -> None:
     """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
     place = Place.of(name)
     limits = [hours for hours in (hours_in(for_), hours_until(until)) if hours is not None]
     budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
+    checked = latest_check(place)
+    if not unchecked and not taken_up(place):
+        hours = [h for h in (*limits, place.experiment.budget.hours) if h is not None]
+        refuse_unchecked(name, checked, min(hours, default=None))
     try:
         ledger = open_run(
             place.directory,
@@ -200,6 +212,7 @@ def run(
             budget=budget,
             session_hours=min(limits, default=None),
             tried=tried_before(place),
+            check=checked.id if checked else None,
         )
     except JournalLocked as e:
         pid = last_night(place.directory, name).pid
@@ -217,6 +230,158 @@ def run(
     say(f"Report: {os.path.relpath(path)}")
     if night.state in STOPPED_BY_LIMIT:
         raise typer.Exit(3)
+
+
+def taken_up(place: Place) -> bool:
+    """Is there an unfinished run that the same command would go on with?"""
+    known = runs(place.directory, place.name)
+    return bool(known) and not is_finished(journal_file(place.directory, known[-1]))
+
+
+def latest_check(place: Place) -> Check | None:
+    """The last check of this very experiment; ``None`` where runner, grader, tasks or gate have changed since."""
+    found: list[tuple[datetime, Check]] = []
+    for path in spool(place.directory).glob(f"{place.name}-check-*.jsonl"):
+        with suppress(BadLine):
+            found += [(line.at, cast(Check, line.record())) for line in read(path) if line.type == "Check"]
+    mine = meaning(place.experiment.fingerprint())
+    return next((c for _, c in sorted(found, key=itemgetter(0), reverse=True) if c.fingerprint == mine), None)
+
+
+def refuse_unchecked(name: str, checked: Check | None, hours: float | None) -> None:
+    """Raise when a run that may take over an hour would start on sand."""
+    if checked is not None and checked.problems:
+        raise UserError(
+            f"the last check of {name!r} found {checked.problems} problems that would make a night worthless. To see "
+            f"them: ratchet check {name}. To start all the same, which the report will not hide: "
+            f"ratchet run {name} --unchecked"
+        )
+    if checked is None and (hours is None or hours > 1):
+        allowed = "without a limit of time" if hours is None else f"for up to {hours:g} h"
+        raise UserError(
+            f"{name!r} may run {allowed} and has not been checked as it is now: what a night can prove and cost, and "
+            f"whether its grader can be cheated, is not known. It takes minutes: ratchet check {name}. To start all "
+            f"the same: ratchet run {name} --unchecked"
+        )
+
+
+@app.command()
+def check(
+    name: Name,
+    clusters: Annotated[int, typer.Option(help="Train clusters that are run twice to measure the noise")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Load it, measure its noise, attack its grader; say what a night can prove and what it will cost."""
+    from analysis import checking
+    from harness.check import check as examine
+    from harness.check import open_check
+
+    place = Place.of(name)
+    place.experiment.gate.check(place.experiment.tasks)
+    live = place.subject.live().id
+    try:
+        ledger = open_check(place.directory, place.experiment, live)
+    except JournalLocked as e:
+        raise UserError(f"{name} is being checked already: {e}") from e
+    earlier = [r.decision.comparison for r in rounds_so_far(place) if r.decision and r.decision.comparison]
+    with closing_run(place, ledger) as executor, limited():
+        found = examine(place.experiment, ledger, place.subject, executor, clusters=clusters, earlier=earlier)
+    if as_json:
+        say_json({**found.model_dump(), "problems": found.problems})
+    elif out.is_terminal:
+        out.print(Markdown(checking.render(found)))
+    else:
+        sys.stdout.write(checking.render(found))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def rounds_so_far(place: Place) -> list[Round]:
+    """Of the last run of this very experiment; none where it means something else by now."""
+    known = runs(place.directory, place.name)
+    night = read_journal(journal_file(place.directory, known[-1])) if known else None
+    if night is None or meaning(night.run.fingerprint) != meaning(place.experiment.fingerprint()):
+        return []
+    return list(night.rounds)
+
+
+@app.command()
+def simulate(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Its sizes, its gate, and the noise that its check measured")
+    ] = None,
+    nights: Annotated[int, typer.Option(help="Simulated nights a row", min=10)] = 1000,
+    proposals: Annotated[
+        int | None, typer.Option(help="Proposals a night; default: its rounds, else 40", min=1)
+    ] = None,
+    better: Annotated[float, typer.Option(help="Share of the proposals that are better", min=0, max=1)] = 0.1,
+    worse: Annotated[float, typer.Option(help="Share that are worse", min=0, max=1)] = 0.2,
+    gain: Annotated[float, typer.Option(help="By how much, in mean score", min=0, max=1)] = 0.05,
+    score: Annotated[float | None, typer.Option(help="Declared mean score of the live version", min=0, max=1)] = None,
+    discordance: Annotated[
+        float | None, typer.Option(help="Declared share of tasks on which two of its runs differ", min=0, max=1)
+    ] = None,
+    validation: Annotated[
+        int | None, typer.Option(help="Validation clusters, to see what others would do", min=2)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Thousands of nights in seconds, on measured noise or on a declared one: false promotions, true gain, trials."""
+    from analysis import calibration
+    from harness.gate.nights import STANDARD, Mix, NightSpec
+
+    spec = NightSpec(gate=PairedGate())
+    if name is not None:
+        place = Place.of(name)
+        spec = night_spec(place, has_noise=score is not None and discordance is not None)
+    noise = spec.noise if name is not None else STANDARD
+    declared = {"score": score, "discordance": discordance, "variance": discordance}
+    declared = {field: value for field, value in declared.items() if value is not None}
+    if declared:
+        noise = noise.model_copy(update={**declared, "clusters": 0})
+    if better + worse > 1:
+        raise UserError(f"{better:g} better and {worse:g} worse are more than all proposals. Give shares that sum to 1")
+    spec = replace(
+        spec,
+        noise=noise,
+        mix=Mix(better=better, worse=worse, gain=gain, loss=gain),
+        proposals=proposals or spec.proposals,
+        validation=validation or spec.validation,
+    )
+    found = calibration.outlooks(spec, nights)
+    if as_json:
+        say_json([{"night": kind, **calibration.fields(o)} for kind, o in found])
+    else:
+        sys.stdout.write(calibration.render(found))
+
+
+def night_spec(place: Place, *, has_noise: bool) -> "NightSpec":
+    """A night of this experiment as far as it can be simulated; its noise is what the last check measured."""
+    from harness.gate.nights import STANDARD, NightSpec
+
+    gate = place.experiment.gate
+    if not isinstance(gate, PairedGate):
+        raise UserError(
+            f"{place.name!r} has a {type(gate).__name__}, and only nights of a PairedGate can be simulated. What it "
+            f"can resolve: ratchet check {place.name}"
+        )
+    checked = latest_check(place)
+    if checked is None and not has_noise:
+        raise UserError(
+            f"{place.name!r} has not been checked as it is now, so its noise is not known. Measure it: "
+            f"ratchet check {place.name}. Or declare it: --score 0.6 --discordance 0.17"
+        )
+    sizes = {split: len({task.cluster or task.id for task in place.experiment.split(split)}) for split in gate.splits}
+    noise = checked.noise if checked else STANDARD
+    rounds = place.experiment.budget.rounds or 40
+    return NightSpec(
+        train=sizes["train"],
+        validation=sizes["validation"],
+        test=sizes["test"],
+        proposals=rounds,
+        noise=noise,
+        gate=gate,
+    )
 
 
 @contextmanager

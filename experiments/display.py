@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.report import change, duration, gain, money, short
+from analysis.report import bare_gain, change, duration, gain, money, short
 from harness.experiment import Experiment
 from harness.ledger import Ledger
 from harness.loop import share_used
@@ -62,13 +62,18 @@ def round_line(r: Round) -> str:
         line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
     else:
         c = r.decision.comparison
-        found = f"{100 * (c.gain or 0):+.1f} points on {c.tasks} tasks" if c is not None else short(r.decision.detail)
+        points = "" if c is None or c.metric else " points"
+        found = f"{bare_gain(c)}{points} on {c.tasks} tasks" if c is not None else short(r.decision.detail)
         tried = short(change(r).partition(":")[0], 72)  # the rest is in the report
         line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
     if r.certification is not None:
         c = r.certification
         proof = gain(c.measured) + " on test" if c.measured is not None else c.detail
         line += f"\npromotion test of {c.candidate[:12]}: {c.verdict}" + (f", {proof}" if proof else "")
+    if r.removals:
+        gone = [n for removal in r.removals if removal.verdict == "drop" for n in removal.rounds]
+        what = f"taken out: round {', '.join(map(str, gone))}" if gone else "nothing in it does harm on train"
+        line += f"\nthe stack lost and was taken apart; {what}"
     return line
 
 
@@ -91,7 +96,7 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
         table.add_row(
             str(r.number),
             verdict,
-            f"{100 * c.gain:+.1f}" if c and c.gain is not None else "",
+            bare_gain(c),
             str(c.tasks) if c else "",
             score_of(r),
             change(r),
@@ -113,7 +118,7 @@ def status_line(ledger: Ledger, rounds: list[Round]) -> str:
         f", about {duration(ledger.seconds * (1 - used) / used)} left, and the promotion test" if 0 < used < 1 else ""
     )
     u = ledger.usage
-    kept = sum(r.working != r.incumbent for r in rounds)
+    kept = sum(r.decision is not None and r.decision.verdict == "keep" for r in rounds)
     phase = f"round {len(rounds)}" if rounds else "baseline"
     if rounds and ledger.recall("stop") is not None:
         phase, left = "promotion test", ""

@@ -501,6 +501,11 @@ def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
 
 def read_verdict(validation: Comparison) -> tuple[str, str]:
     """What a comparison on ``validation`` means for promotion, and why where that needs saying."""
+    if validation.metric and not validation.tasks:
+        return (
+            "undecided",
+            f"unconfirmed: runs cannot be repeated, so nothing is known of the noise of {validation.metric}",
+        )
     if validation.drift:
         return "invalid", f"the conditions changed during the test: {validation.drift}"
     if not validation.is_valid:

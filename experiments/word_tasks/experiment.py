@@ -19,5 +19,5 @@ experiment = Experiment(
     grader=ExactGrader(),
     proposer=ExampleProposer(),
     gate=PairedGate(repeats=1, min_gain=0.05),  # 1: the embedded model always answers the same
-    budget=Budget(rounds=8, hours=8, dollars=25),
+    budget=Budget(rounds=8, hours=1, dollars=25),
 )
