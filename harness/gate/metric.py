@@ -25,6 +25,8 @@ RESOLUTION = 1e-9
 """Of a metric, relative to its size: what is below is rounding. It stands in for the noise of runs that always give the
 same number."""
 
+LARGEST = 1e60
+"""A number beyond it is of a run that diverged; its square could not be computed with."""
 
 Sides = Sequence[Mapping[str, Sequence[Trial]]]
 """Trials by task, of the incumbent and of the candidate."""
@@ -358,10 +360,11 @@ def outcome(trials: Sequence[Trial]) -> Outcome:
     found: list[float] = []
     failure = ""
     for trial in trials:
-        if trial.grade is not None and trial.grade.value is not None:
-            found.append(trial.grade.value)
+        value = trial.grade.value if trial.grade is not None else None
+        if value is not None and abs(value) <= LARGEST:
+            found.append(value)
         elif not trial.is_lost and not failure:
-            failure = trial.error or (trial.grade.reason if trial.grade else "") or "no number was graded"
+            failure = trial.error or (trial.grade.reason if trial.grade else "") or f"the grade has value {value}"
     is_whole = len(found) == len(trials)
     return Outcome(fmean(found) if is_whole else None, is_lost=not is_whole and not failure, failure=failure)
 
@@ -434,12 +437,9 @@ def welch(before: Sequence[float], after: Sequence[float], confidence: float) ->
 
     a, b = variance(before) / len(before), variance(after) / len(after)
     gain = fmean(after) - fmean(before)
-    error = math.sqrt(a + b)
-    freedom = float(min(len(before), len(after)) - 1)
-    if error > resolution([*before, *after]):
-        freedom = (a + b) ** 2 / (a**2 / (len(before) - 1) + b**2 / (len(after) - 1))
-    else:
-        error = resolution([*before, *after])
+    error = max(math.sqrt(a + b), resolution([*before, *after]))
+    squares = a**2 / (len(before) - 1) + b**2 / (len(after) - 1)
+    freedom = (a + b) ** 2 / squares if squares else min(len(before), len(after)) - 1
     half = student(freedom, confidence) * error
     p = float(stdtr(freedom, -gain / error)) if error else 0.5
     return Welch(gain=gain, low=gain - half, high=gain + half, p=p)
@@ -458,5 +458,6 @@ def runs_to_settle(comparison: Comparison, alpha: float) -> int | None:
     if gain is None or sigma is None or gain <= 0:
         return None
     z = -NormalDist().inv_cdf(alpha)
-    needed = 2 * ((z + Z_80) * sigma / gain) ** 2
+    effect = gain / sigma if sigma else math.inf
+    needed = 2 * (z + Z_80) ** 2 / (effect * effect) if effect * effect else math.inf
     return max(1, math.ceil(needed) - comparison.tasks) if needed < TOO_MANY else None

@@ -1,6 +1,9 @@
 import dataclasses
 import math
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, variance
 
 import numpy as np
@@ -11,8 +14,10 @@ from scipy.stats import ttest_ind
 
 from harness.errors import UserError
 from harness.gate.metric import MetricGate, pooled
+from harness.graders import MetricGrader
 from tests.gate.checks import at_most
 from tests.gate.metric_world import MetricTrials, Reader, a_round, noisy, prescribed
+from tests.world import PROMPT, ListProposer, an_experiment, play
 from traces.records import Comparison, Decision, Round, Task
 
 LOWER = MetricGate("val_bpb", better="lower")
@@ -184,6 +189,7 @@ def test_a_failed_run_of_the_incumbent_is_left_out():
         (("crash",) * 5, (0.5, 0.5, 0.51, 0.49, 0.5), "undecided"),
         (("crash",) * 5, ("crash",) * 5, "undecided"),
         ((1.0,) * 5, ("no number",) * 5, "reject"),
+        ((1.0,) * 5, (0.5, 0.5, 0.5, 0.5, -1e61), "reject"),
     ],
 )
 def test_a_version_that_fails_more_often_is_not_promoted(before, after, verdict):
@@ -250,6 +256,8 @@ def test_deterministic_runs_are_compared_as_they_are(same):
 
 def test_what_rounding_makes_of_equal_runs_is_no_gain():
     for x in (0.1, 0.7, 1.1, 0.9979):
+        lucky = (0.01, math.nextafter(x, 0), math.nextafter(x, 0))
+        assert kept(prescribed(a=(x, x, x), b=lucky)).because == "no-improvement"
         nearly = (x, math.nextafter(x, 2), math.nextafter(x, 0), x, x)
         for a, b in ((nearly, (math.nextafter(x, 0),) * 5), ((x,) * 5, nearly[2:] + nearly[:2])):
             assert kept(prescribed(a=a, b=b)).because == "no-improvement"
@@ -364,8 +372,9 @@ def test_nothing_but_the_metric_guards_a_promotion():
 # ── what must not matter ───────────────────────────────────────────────────────────────────────────────────────
 
 NUMBERS = st.integers(-40, 40).map(lambda i: i / 16)
-OUTCOMES = st.one_of(NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["crash", "no number", "lost"]))
-RUNS = st.lists(OUTCOMES, min_size=10, max_size=10)
+TROUBLES = st.sampled_from(["crash", "no number", "lost"])
+RUNS = st.lists(st.one_of(NUMBERS, NUMBERS, NUMBERS, NUMBERS, TROUBLES), min_size=10, max_size=10)
+WILD = st.lists(st.floats(allow_nan=False, allow_infinity=False) | TROUBLES, min_size=10, max_size=10)
 
 
 def everything(gate: MetricGate, reader: Reader, *, is_shorter: bool) -> list[object]:
@@ -419,7 +428,7 @@ def test_the_unit_of_the_metric_changes_nothing(seed, gain, scale, shift, is_sho
             assert one == other
 
 
-@given(RUNS, RUNS, st.booleans(), st.integers(1, 4))
+@given(RUNS | WILD, RUNS | WILD, st.booleans(), st.integers(1, 4))
 def test_whatever_the_runs_give_there_is_a_decision_and_it_replays(a, b, is_shorter, repeats):
     gate = dataclasses.replace(LOWER, repeats=repeats)
     trials = MetricTrials(prescribed(a=a, b=b))
@@ -498,6 +507,62 @@ def test_the_gain_measured_after_a_promotion_is_not_biased_as_the_one_before_is(
     error = math.sqrt(2 / 5 / len(measured))
     assert fmean(measured) == pytest.approx(1.0, abs=3 * error)
     assert fmean(seen) > 1.0 + 6 * error
+
+
+# ── whole nights ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Training:
+    """Prints a loss of about 1, and of 0.1 less for each useful line in the prompt; one line makes it crash."""
+
+    sigma: float = 0.01
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        if "Diverge." in text[PROMPT]:
+            raise FloatingPointError("loss is nan")
+        loss = 1 - 0.1 * text[PROMPT].count("Useful")
+        return f"step 100\nval_bpb: {random.Random(seed).gauss(loss, self.sigma)}\n"
+
+
+def a_night(gate: MetricGate, checkout: Path, directory: Path) -> list[Round]:
+    experiment = an_experiment(
+        tasks=[Task(id="pretrain", input="five minutes", split="train")],
+        runner=Training(),
+        grader=MetricGrader("val_bpb"),
+        proposer=ListProposer(("Useful once.", "Diverge.", "Useful twice.", "Worse than nothing.")),
+        gate=gate,
+    )
+    return play(experiment, checkout, directory)
+
+
+def test_a_night_on_a_metric_keeps_what_helps_and_promotes_it_with_a_gain_in_its_unit(checkout, tmp_path):
+    rounds = a_night(LOWER, checkout, tmp_path / "data")
+
+    assert [str(r.decision and r.decision.because) for r in rounds[1:-1]] == [
+        "improved",
+        "no-improvement",
+        "improved",
+        "no-improvement",
+    ]
+    found = rounds[-1].certification
+    assert found is not None
+    assert (found.verdict, found.alpha, found.test_number) == ("accept", 0.05, None)
+    assert found.measured is not None
+    assert found.measured.gain == pytest.approx(0.2, abs=0.03)
+    assert rounds[-1].trials == 3 * (1 + 2) + 3 + 1 + 3 + 1 + LOWER.cost({"train": 1})
+
+
+def test_a_night_of_single_runs_promotes_nothing_and_calls_every_keep_unconfirmed(checkout, tmp_path):
+    rounds = a_night(ONCE, checkout, tmp_path / "data")
+
+    keeps = [r.decision for r in rounds if r.decision is not None and r.decision.verdict == "keep"]
+    assert len(keeps) >= 2
+    assert {(d.because, d.comparison and d.comparison.sigma) for d in keeps} == {("unconfirmed", None)}
+    found = rounds[-1].certification
+    assert found is not None
+    assert (found.verdict, found.measured) == ("undecided", None)
+    assert "unconfirmed" in found.detail
 
 
 # ── what is declared ───────────────────────────────────────────────────────────────────────────────────────────
