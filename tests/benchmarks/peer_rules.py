@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.gate.nights import Nights, NightSpec, Version, World, simulate
-from harness.gate.nights import keep_if_higher as keep_nights
+from harness.gate import nights
+from harness.gate.nights import Nights, NightSpec, Version, World
 from traces.records import Split
 
 
@@ -62,27 +62,27 @@ class Promotions:
 
 def ratchet(spec: NightSpec, seed: int) -> Night:
     """Our gate with its defaults."""
-    return only(simulate(spec, 1, seed))
+    return only(nights.simulate(spec, 1, seed))
 
 
 def keep_if_higher(spec: NightSpec, seed: int) -> Night:
     """Keep what scores higher on all of ``train`` than the version at hand scored when it was measured."""
-    return only(keep_nights(spec, 1, seed))
+    return only(nights.keep_if_higher(spec, 1, seed))
 
 
 def one_standard_error(spec: NightSpec, seed: int) -> Night:
-    """The same, but it must be higher by more than one standard error of the difference."""
-    return only(keep_nights(spec, 1, seed, errors=1.0))
+    """The same, but it must be higher by more than one standard error of the mean paired difference."""
+    return only(nights.one_standard_error(spec, 1, seed))
 
 
-def only(nights: Nights) -> Night:
-    """The one night of *nights*."""
+def only(found: Nights) -> Night:
+    """The one night of *found*."""
     return Night(
-        promoted=bool(nights.promoted[0]),
-        false=bool(nights.false[0]),
-        gain=float(nights.gain[0]),
-        claimed=float(nights.claimed[0]),
-        calls=int(nights.calls[0]),
+        promoted=bool(found.promoted[0]),
+        false=bool(found.false[0]),
+        gain=float(found.gain[0]),
+        claimed=float(found.claimed[0]),
+        calls=int(found.calls[0]),
     )
 
 
