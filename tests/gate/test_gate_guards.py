@@ -117,8 +117,10 @@ def test_within_a_cluster_only_the_tasks_of_the_slice_count():
 
 
 def test_means_that_differ_by_rounding_are_a_tie():
-    tasks = [[Task(id=name, input="x", tags=("hard",)) for name in "abc"]]
-    (guard,) = slices(tasks, side({"a": 0.3, "b": 0.1, "c": 0.1}), side({"a": 0.1, "b": 0.2, "c": 0.2}), 0.0)
+    tasks = [[Task(id=name, input="x", tags=("hard",)) for name in "ab"]]
+    (guard,) = slices(tasks, side({"a": 0.3, "b": 0.0}), side({"a": 0.1, "b": 0.2}), 0.0)
+    assert (guard.wins, guard.losses) == (0, 0)
+    (guard,) = slices(tasks, side({"a": 0.1, "b": 0.2}), side({"a": 0.3, "b": 0.0}), 0.0)
     assert (guard.wins, guard.losses) == (0, 0)
 
 
