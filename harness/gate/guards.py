@@ -15,8 +15,8 @@ from traces.records import Guard, Task, Trial
 SLICE_P = 0.10
 """A slice is held when chance alone brings so many losses less often than this …"""
 SLICE_NET_LOSSES = 3
-"""… and it has at least so many more losses than wins (at .10 they are always four). That no slice may drop at all would
-block most good changes."""
+"""… and it has at least so many more losses than wins (at .10 always four). That no slice may drop at all would block
+most good changes."""
 FAILURES_P = 0.05
 WINSOR = math.log(4)
 """A task counts as at most four times dearer or cheaper: single ones have no say over the mean. So a cap of 4 or above
