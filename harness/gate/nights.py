@@ -4,6 +4,7 @@ The tasks scatter as a ``Noise`` says, the proposals are a declared mix of bette
 about each version is known. Thousands of nights take seconds: every step is one array operation over all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,8 +30,9 @@ discordance fixes it."""
 TESTS = 4000
 """Simulated to find a power."""
 SIMULATED = 1000
-"""Clusters up to which tests are simulated as they are; longer ones are scaled from shorter ones."""
+"""Clusters up to which tests are simulated as they are."""
 SCALED_FROM = 250
+"""Clusters of the tests that stand for longer ones."""
 
 DEPTH = 0.5
 """How far an edit moves a graded task that it touches: half-way to 1 or to 0. A binary one goes all the way."""
@@ -398,7 +400,8 @@ class Climb:
         gate, worlds = self.worlds.spec.gate, self.worlds
         candidate = worlds.candidate(self.working, number)
         differences = worlds.shuffled(worlds.scores(candidate, "train") - self.base)
-        found = decide_all(differences, declared(gate, gate.keep_alpha, worlds.spec.train), v0=self.v0)
+        spec = declared(worlds.spec.train, gate.keep_alpha, gate.min_gain, gate.futility, gate.batch)
+        found = decide_all(differences, spec, v0=self.v0)
         self.calls += found.n
         self.kept += found.accepted
         self.new += found.accepted
@@ -413,7 +416,8 @@ class Climb:
         gate, worlds = self.worlds.spec.gate, self.worlds
         before, after = (worlds.scores(v, "validation", rows) for v in (worlds.live, self.working))
         level = gate.alpha * (self.promotions[rows] + 1) / gate.horizon
-        found = decide_all(after - before, declared(gate, gate.alpha, worlds.spec.validation), alpha=level)
+        spec = declared(worlds.spec.validation, gate.alpha, gate.min_gain, gate.futility, gate.batch)
+        found = decide_all(after - before, spec, alpha=level)
         self.calls[rows] += 2 * found.n
         self.new[rows] = 0
         self.done[rows] = checkpoint
@@ -429,19 +433,6 @@ class Climb:
 
     def nights(self) -> Nights:
         return Nights(self.promotions > 0, self.false, self.gain, self.claimed, self.calls, self.kept)
-
-
-def declared(gate: PairedGate, alpha: float, clusters: int) -> GateSpec:
-    """What a test of *gate* on so many *clusters* declares."""
-    return GateSpec(
-        alpha=alpha,
-        n_max=clusters,
-        min_gain=gate.min_gain,
-        futility=gate.futility,
-        n_min=gate.batch,
-        batch=gate.batch,
-        v0=V0,
-    )
 
 
 def keep_if_higher(spec: NightSpec, nights: int, seed: int = 0) -> Nights:
@@ -512,9 +503,64 @@ class Draws:
         return q + depth * ((after < q) - q) - p - depth * ((before < p) - p)
 
 
-def power_of(draws: Draws, noise: Noise, gain: float, spec: GateSpec) -> float:
-    """The share of promotion tests that accept a candidate which is truly better by *gain*."""
-    return float(decide_all(draws.differences(Effect.of(noise, gain), spec.n_max), spec).accepted.mean())
+@dataclass(frozen=True)
+class Plan:
+    """A promotion test that is still to be made, of any size: ``spec.n_max`` does not count."""
+
+    noise: Noise
+    spec: GateSpec
+    draws: Draws
+
+    @classmethod
+    def of(cls, noise: Noise, spec: GateSpec, tests: int, seed: int) -> "Plan":
+        return cls(noise, spec, Draws.of(noise, tests, min(spec.n_max, SIMULATED), seed))
+
+    def power(self, gain: float, clusters: int) -> float:
+        """The chance that *clusters* prove a candidate which is truly better by *gain*.
+
+        A test of more than ``SIMULATED`` is judged by one of ``SCALED_FROM`` that has the same mean difference in units
+        of its standard error, and the same ``min_gain`` in those units.
+        """
+        if clusters <= SIMULATED:
+            return self._simulated(gain, self.spec.model_copy(update={"n_max": clusters}))
+        ratio = clusters / SCALED_FROM
+        stronger = self._stronger(gain, ratio)
+        if stronger is None:
+            return 1.0
+        scaled = {
+            "n_max": SCALED_FROM,
+            "min_gain": min(self.spec.min_gain * stronger / gain, 1.0),
+            "n_min": 1,
+            "batch": max(round(self.spec.batch / ratio), 1),
+            "v0": max(self._variance(stronger), 1e-9),  # ten differences more or less are nothing among so many
+        }
+        return self._simulated(stronger, self.spec.model_copy(update=scaled))
+
+    def _simulated(self, gain: float, spec: GateSpec) -> float:
+        differences = self.draws.differences(Effect.of(self.noise, gain), spec.n_max)
+        return float(decide_all(differences, spec).accepted.mean())
+
+    def _variance(self, gain: float) -> float:
+        """Mean square of the differences."""
+        return float((self.draws.differences(Effect.of(self.noise, gain), 100) ** 2).mean())
+
+    def _stronger(self, gain: float, ratio: float) -> float | None:
+        """The gain that is as many standard errors of 1/ratio of the clusters; ``None`` if none is."""
+        wanted = ratio * gain**2 / max(self._variance(gain), 1e-9)
+        return least(lambda g: g**2 >= wanted * self._variance(g), gain, 1 - self.noise.score)
+
+
+def least(holds: Callable[[float], bool], low: float, high: float) -> float | None:
+    """The smallest number from *low* to *high* from which on *holds* is true, to 0.3 %; ``None`` if there is none."""
+    if high <= 0 or not holds(high):
+        return None
+    while high - low > 0.003 * high:
+        middle = (low + high) / 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def provable(
@@ -523,9 +569,9 @@ def provable(
     alpha: float,
     *,
     power: float = 0.8,
-    min_gain: float = 0.03,
-    futility: float = 0.10,
-    batch: int = 10,
+    min_gain: float = PairedGate.min_gain,
+    futility: float = PairedGate.futility,
+    batch: int = PairedGate.batch,
     seed: int = 0,
 ) -> float | None:
     """The smallest true gain that a promotion test at *alpha* proves with that *power*, by simulation; ``None`` if not
@@ -536,26 +582,10 @@ def provable(
     ``noise.churn`` of them and mends as many more, all drawn at random (``Effect``); on the others it scatters as the
     live version does. So binary differences of a gain g are +1 in g + churn + r·discordance/2 of the clusters and -1
     in churn + r·discordance/2, r being the share that it leaves alone: 1 - (g + churn)/(1 - score) - churn/score.
-
-    From 4,000 simulated tests; within about 2 % of the truth of this model.
     """
-    draws = Draws.of(noise, TESTS, clusters, seed)
-    spec = GateSpec(alpha=alpha, n_max=clusters, min_gain=min_gain, futility=futility, n_min=batch, batch=batch, v0=V0)
-    return smallest_gain(draws, noise, spec, power)
-
-
-def smallest_gain(draws: Draws, noise: Noise, spec: GateSpec, power: float) -> float | None:
-    """By halving, to a five-hundredth of itself."""
-    low, high = 0.0, 1 - noise.score
-    if high == 0 or power_of(draws, noise, high, spec) < power:
-        return None
-    while high - low > high / 500:
-        middle = (low + high) / 2
-        if power_of(draws, noise, middle, spec) >= power:
-            high = middle
-        else:
-            low = middle
-    return high
+    spec = declared(clusters, alpha, min_gain, futility, batch)
+    plan = Plan.of(noise, spec, TESTS, seed)
+    return least(lambda gain: plan.power(gain, clusters) >= power, 0.0, 1 - noise.score)
 
 
 def clusters_for(
@@ -564,53 +594,30 @@ def clusters_for(
     alpha: float,
     *,
     power: float = 0.8,
-    min_gain: float = 0.03,
-    futility: float = 0.10,
-    batch: int = 10,
+    min_gain: float = PairedGate.min_gain,
+    futility: float = PairedGate.futility,
+    batch: int = PairedGate.batch,
     seed: int = 0,
 ) -> int | None:
-    """How many validation clusters prove a true *gain* with that *power*; ``None``: more than a million, or the gain is
-    more than the live version leaves to gain.
+    """How many validation clusters prove a true *gain* with that *power*, in the model of ``provable``.
 
-    The model is that of ``provable``. Up to a thousand clusters are simulated. Beyond that the gain that is provable
-    shrinks with the root of their number, so the answer is scaled from tests of ``SCALED_FROM`` clusters.
+    ``None``: more than a million, or the gain is more than the live version leaves to gain.
     """
     if not 0 < gain <= 1 - noise.score:
         return None
+    plan = Plan.of(noise, declared(SIMULATED, alpha, min_gain, futility, batch), TESTS // 2, seed)
+    few, enough = (0, SIMULATED) if plan.power(gain, SIMULATED) >= power else (SIMULATED, TOO_MANY)
+    if enough == TOO_MANY and plan.power(gain, TOO_MANY) < power:
+        return None
+    while enough - few > max(enough // 200, 1):
+        n = (few + enough) // 2 if enough < 2 * SIMULATED else round((few * enough) ** 0.5)
+        if plan.power(gain, n) >= power:
+            enough = n
+        else:
+            few = n
+    return enough
 
-    def declare(n: int) -> GateSpec:
-        return GateSpec(alpha=alpha, n_max=n, min_gain=min_gain, futility=futility, n_min=batch, batch=batch, v0=V0)
 
-    draws = Draws.of(noise, TESTS // 2, SIMULATED, seed)
-    if power_of(draws, noise, gain, declare(SIMULATED)) >= power:
-        few, enough = 0, SIMULATED
-        while enough - few > max(enough // 200, 1):
-            n = (few + enough) // 2
-            if power_of(draws, noise, gain, declare(n)) >= power:
-                enough = n
-            else:
-                few = n
-        return enough
-
-    def variance(g: float) -> float:
-        return float((draws.differences(Effect.of(noise, g), SIMULATED) ** 2).mean())
-
-    wanted, n = variance(gain) / gain**2, SIMULATED
-    for _ in range(2):  # what is worth waiting for counts for more the longer the test: so the answer enters itself
-        stretch = (n / SCALED_FROM) ** 0.5
-        spec = GateSpec(
-            alpha=alpha,
-            n_max=SCALED_FROM,
-            min_gain=min(min_gain * stretch, 1.0),
-            futility=futility,
-            v0=max(variance(gain), 1e-9),
-            n_min=1,
-            batch=max(round(batch * SCALED_FROM / n), 1),
-        )
-        g = smallest_gain(draws, noise, spec, power)
-        if g is None:
-            return None
-        n = max(round(SCALED_FROM * g**2 / variance(g) * wanted), SIMULATED + 1)
-        if n > TOO_MANY:
-            return None
-    return n
+def declared(clusters: int, alpha: float, min_gain: float, futility: float, batch: int) -> GateSpec:
+    """What ``PairedGate`` declares of a test where nothing is known of the variance."""
+    return GateSpec(alpha=alpha, n_max=clusters, min_gain=min_gain, futility=futility, n_min=batch, batch=batch, v0=V0)
