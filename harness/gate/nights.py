@@ -67,6 +67,8 @@ class Mix:
             raise ValueError("gains and losses are sizes: at least 0")
 
 
+DEFAULT = PairedGate()
+
 NULL = Mix(better=0.0, worse=0.0)
 """Proposals that change nothing."""
 OVERFIT = Mix(better=0.0, worse=0.20, train_only=0.20)
@@ -84,7 +86,7 @@ class NightSpec:
     proposals: int = 40
     noise: Noise = STANDARD
     mix: Mix = field(default_factory=Mix)
-    gate: PairedGate = field(default_factory=PairedGate)
+    gate: PairedGate = DEFAULT
     drift: float = 0.0
     """By how much the incumbent's scores at hand are too low: the grader became milder after they were bought."""
 
@@ -376,7 +378,6 @@ class Climb:
         """Changes kept since the last promotion test."""
         self.done = np.zeros(n, dtype=np.int64)
         """The last checkpoint that was held."""
-        self.tests = np.zeros(n, dtype=np.int64)
         self.promotions = np.zeros(n, dtype=np.int64)
         self.false = np.zeros(n, dtype=bool)
         self.gain: Floats = np.zeros(n)
@@ -400,7 +401,7 @@ class Climb:
         gate, worlds = self.worlds.spec.gate, self.worlds
         candidate = worlds.candidate(self.working, number)
         differences = worlds.shuffled(worlds.scores(candidate, "train") - self.base)
-        spec = declared(worlds.spec.train, gate.keep_alpha, gate.min_gain, gate.futility, gate.batch)
+        spec = declared(worlds.spec.train, gate.keep_alpha, gate)
         found = decide_all(differences, spec, v0=self.v0)
         self.calls += found.n
         self.kept += found.accepted
@@ -416,7 +417,7 @@ class Climb:
         gate, worlds = self.worlds.spec.gate, self.worlds
         before, after = (worlds.scores(v, "validation", rows) for v in (worlds.live, self.working))
         level = gate.alpha * (self.promotions[rows] + 1) / gate.horizon
-        spec = declared(worlds.spec.validation, gate.alpha, gate.min_gain, gate.futility, gate.batch)
+        spec = declared(worlds.spec.validation, gate.alpha, gate)
         found = decide_all(after - before, spec, alpha=level)
         self.calls[rows] += 2 * found.n
         self.new[rows] = 0
@@ -569,9 +570,7 @@ def provable(
     alpha: float,
     *,
     power: float = 0.8,
-    min_gain: float = PairedGate.min_gain,
-    futility: float = PairedGate.futility,
-    batch: int = PairedGate.batch,
+    gate: PairedGate = DEFAULT,
     seed: int = 0,
 ) -> float | None:
     """The smallest true gain that a promotion test at *alpha* proves with that *power*, by simulation; ``None`` if not
@@ -583,7 +582,7 @@ def provable(
     live version does. So binary differences of a gain g are +1 in g + churn + r·discordance/2 of the clusters and -1
     in churn + r·discordance/2, r being the share that it leaves alone: 1 - (g + churn)/(1 - score) - churn/score.
     """
-    spec = declared(clusters, alpha, min_gain, futility, batch)
+    spec = declared(clusters, alpha, gate)
     plan = Plan.of(noise, spec, TESTS, seed)
     return least(lambda gain: plan.power(gain, clusters) >= power, 0.0, 1 - noise.score)
 
@@ -594,9 +593,7 @@ def clusters_for(
     alpha: float,
     *,
     power: float = 0.8,
-    min_gain: float = PairedGate.min_gain,
-    futility: float = PairedGate.futility,
-    batch: int = PairedGate.batch,
+    gate: PairedGate = DEFAULT,
     seed: int = 0,
 ) -> int | None:
     """How many validation clusters prove a true *gain* with that *power*, in the model of ``provable``.
@@ -605,7 +602,7 @@ def clusters_for(
     """
     if not 0 < gain <= 1 - noise.score:
         return None
-    plan = Plan.of(noise, declared(SIMULATED, alpha, min_gain, futility, batch), TESTS // 2, seed)
+    plan = Plan.of(noise, declared(SIMULATED, alpha, gate), TESTS // 2, seed)
     few, enough = (0, SIMULATED) if plan.power(gain, SIMULATED) >= power else (SIMULATED, TOO_MANY)
     if enough == TOO_MANY and plan.power(gain, TOO_MANY) < power:
         return None
@@ -618,6 +615,14 @@ def clusters_for(
     return enough
 
 
-def declared(clusters: int, alpha: float, min_gain: float, futility: float, batch: int) -> GateSpec:
-    """What ``PairedGate`` declares of a test where nothing is known of the variance."""
-    return GateSpec(alpha=alpha, n_max=clusters, min_gain=min_gain, futility=futility, n_min=batch, batch=batch, v0=V0)
+def declared(clusters: int, alpha: float, gate: PairedGate) -> GateSpec:
+    """What a test of *gate* on so many *clusters* declares, where nothing is known of the variance."""
+    return GateSpec(
+        alpha=alpha,
+        n_max=clusters,
+        min_gain=gate.min_gain,
+        futility=gate.futility,
+        n_min=gate.batch,
+        batch=gate.batch,
+        v0=V0,
+    )
