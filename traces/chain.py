@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from traces.errors import BadLine
-from traces.journal import body_and_chain, last_line, link, parse
+from traces.journal import body_and_chain, last_line, link, parse, raw_lines
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,8 @@ def chain_breaks(path: Path) -> list[Break]:
 
 def bodies(path: Path) -> Iterator[tuple[int, bytes, bytes | None]]:
     """Offset, body and chain value of each whole line."""
-    offset = 0
-    with path.open("rb") as file:
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                return
-            yield offset, *body_and_chain(raw)
-            offset += len(raw)
+    for offset, raw in raw_lines(path):
+        yield offset, *body_and_chain(raw)
 
 
 def is_unbroken(path: Path) -> bool:

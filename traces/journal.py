@@ -225,12 +225,18 @@ def read(path: Path) -> Iterator[Line]:
     Raises:
         BadLine: a whole line is not a record in an envelope.
     """
+    for offset, raw in raw_lines(path):
+        yield parse(raw, offset)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each whole line, whatever it holds."""
     offset = 0
     with path.open("rb") as file:
         for raw in file:
             if not raw.endswith(b"\n"):
                 return
-            yield parse(raw, offset)
+            yield offset, raw
             offset += len(raw)
 
 
