@@ -17,6 +17,7 @@ from harness.gate import GateSpec, PairedGate, decide
 from harness.gate.eprocess import provable_gain
 from harness.gate.guards import look_again, slices
 from harness.gate.lond import alpha_for
+from harness.gate.nights import NULL, OVERFIT, NightSpec, keep_if_higher, one_standard_error, simulate
 from harness.gate.simulate import Floats, binary, decide_all
 from tests.gate.checks import at_most
 from tests.gate.worlds import CANDIDATE, LIVE, Score, World, some_tasks
@@ -245,7 +246,7 @@ def test_a_change_of_conditions_during_a_promotion_test_makes_it_mean_nothing():
 
 def test_scores_at_hand_that_were_measured_under_other_conditions_are_bought_again():
     """Else four of five identical versions would be kept; at the level of a keep, three in ten may be."""
-    few = NIGHTS // 3
+    few = NIGHTS // 4
 
     def kept(*, says_so: bool, gain: Callable[[float], float] = float) -> float:
         gate = PairedGate(repeats=1)
@@ -320,3 +321,48 @@ def test_that_no_slice_may_drop_blocks_seven_good_changes_in_ten():
         blocked += any(look_again(g, clusters, *sides(tasks, fresh), 0.0).verdict == "block" for g in suspects)
     assert held <= NIGHTS * at_most(0.04, NIGHTS)
     assert blocked == 0
+
+
+# ── whole nights ───────────────────────────────────────────────────────────────────────────────────────────────
+
+SOME = 300
+
+
+def test_keeping_what_scored_higher_promotes_something_false_on_a_night_without_a_better_proposal():
+    """With ten proposals in seven nights of eight, and asked for a standard error more still in three of five."""
+    ten = NightSpec(proposals=10, mix=NULL)
+    assert keep_if_higher(ten, SOME).false.mean() == pytest.approx(0.87, abs=0.05)
+    assert one_standard_error(ten, SOME).false.mean() == pytest.approx(0.60, abs=0.08)
+
+    forty = NightSpec(proposals=40, mix=NULL)
+    assert keep_if_higher(forty, SOME).false.mean() > 0.95
+    assert simulate(forty, SOME).promoted.mean() <= at_most(0.05, SOME)
+
+
+def test_on_an_ordinary_night_keeping_what_scored_higher_keeps_something_false_and_claims_too_much():
+    naive, ours = keep_if_higher(NightSpec(), SOME), simulate(NightSpec(), SOME)
+
+    assert naive.false.mean() > 0.97
+    assert naive.claimed.mean() - naive.gain.mean() > 0.02
+    assert ours.false.mean() <= at_most(0.015, SOME)
+    assert ours.claimed.mean() == pytest.approx(ours.gain.mean(), abs=0.01)  # measured on test
+
+
+def test_proposals_that_learn_the_train_tasks_by_heart_are_kept_and_not_promoted():
+    """A fifth of the proposals gain five points on train and nothing elsewhere: twenty points of nothing in a night."""
+    naive, ours = keep_if_higher(NightSpec(mix=OVERFIT), SOME), simulate(NightSpec(mix=OVERFIT), SOME)
+
+    assert naive.false.mean() > 0.99
+    assert naive.claimed.mean() == pytest.approx(0.21, abs=0.03)
+    assert naive.gain.mean() < 0.005
+    assert ours.kept.mean() > 3  # they do look good
+    assert ours.promoted.mean() <= at_most(0.05, SOME)
+
+
+def test_a_grader_that_became_kinder_over_night_promotes_nothing():
+    night = NightSpec(mix=NULL, drift=0.05)
+    ours = simulate(night, SOME)
+
+    assert keep_if_higher(night, SOME).false.mean() > 0.99
+    assert ours.kept.mean() > 3
+    assert ours.promoted.mean() <= at_most(0.05, SOME)
