@@ -1,0 +1,677 @@
+"""``ratchet check``: what an experiment can resolve and what a night will cost, found out before it.
+
+The live version is measured against itself through the whole path of a promotion test, on ``train``; so are the grader
+and what it rewards. No promotion test is opened, and of the hidden tasks only those are run that the gate names as
+must-pass. All that is paid for is a step of a journal of its own, so a check that was cut off goes on where it stood.
+"""
+
+import dataclasses
+import functools
+import inspect
+import itertools
+import math
+import random
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from harness import attack, hygiene
+from harness.errors import TrialError, UserError
+from harness.experiment import SPLITS, Budget, Experiment, digest
+from harness.gate import PairedGate
+from harness.gate.guards import MUST_PASS_RUNS, must_pass
+from harness.gate.ledger import SplitLedger
+from harness.gate.metric import MetricGate
+from harness.ledger import Ledger, open_aside
+from harness.loop import check_baseline
+from harness.protocols import Checks, Gate, Sandbox, Trials
+from harness.runners import AgentRunner
+from harness.trials import DurableTrials
+from harness.versions import Subject
+from traces.records import Check, Comparison, Estimate, GateSpec, Hole, Noise, Split, Task, Trial, Usage
+
+ALPHA = 0.05
+"""Of the live version against itself: the chance that a sound set-up is taken for an unsound one."""
+CLUSTERS = 100
+"""Train clusters on which the noise is measured, if there are so many."""
+FEWEST = 20
+"""With fewer clusters a measured noise says next to nothing."""
+LIMIT = 30
+"""Outputs that are graded again, known answers of each kind, tasks that a cheat is tried on: at most."""
+NOISY = 0.02
+"""Discordance from which on the live version had better be measured more than once."""
+ENOUGH = 100
+"""Binary validation clusters below which no valid rule certifies a gain of 5 points."""
+DEEPEST = 8
+"""Levels of fields that models are looked for in."""
+HALF = 0.5
+"""Score from which on an answer is accepted."""
+ROUNDING = 1e-9
+"""Differences of mean scores below it are none."""
+POWER = 0.8
+"""Chance at which a gain is called provable."""
+CHANCE_FIRST = 0.33
+"""That the first run of a change that does nothing is half a sigma better than the mean of three: P(z > 0.5/√(4/3))."""
+CHANCE_KEPT = 0.2
+"""That fresh seeds then confirm it: both lean on the same mean of the incumbent."""
+NIGHTS = 300
+"""Nights that are simulated to tell what one costs."""
+ROUNDS = 40
+"""Of a simulated night where the budget does not limit them."""
+
+
+def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
+    """The journal of the check of *live* under this very experiment; the same call takes it up again.
+
+    Raises:
+        JournalLocked: another process is checking it.
+    """
+    meaning = {part: value for part, value in experiment.fingerprint().items() if part != "proposer"}
+    return open_aside(directory, experiment, live, "check", f"{live[:10]}-{digest(meaning)[:8]}")
+
+
+# ── the live version twice ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Trials of one version, shown to a gate as those of two: odd and even repeats of the same run.
+
+    Whichever two versions a gate names, every trial is one of ``version``; the second name only has to differ.
+    """
+
+    trials: Trials
+    version: str
+    chosen: Sequence[Sequence[Task]]
+    """The clusters there are, of whatever split is asked for."""
+
+    def clusters(self, split: Split, seed: int) -> list[list[Task]]:
+        found = [list(cluster) for cluster in self.chosen]
+        random.Random(seed).shuffle(found)
+        return found
+
+    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
+        return self.trials.baseline(self.version, repeats)
+
+    def declare(self, spec: GateSpec) -> GateSpec:
+        return self.trials.declare(spec)
+
+    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+        self.trials.refresh(self.version, because, detail)
+
+    def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
+        """The arms take turns within each task, as those of two versions do."""
+        [found] = self.trials.attempt([self.version], tasks, len(versions) * repeats)
+        return [
+            {
+                task: [
+                    trial.model_copy(update={"version": version, "repeat": repeat})
+                    for repeat, trial in enumerate(trials[arm :: len(versions)])
+                ]
+                for task, trials in found.items()
+            }
+            for arm, version in enumerate(versions)
+        ]
+
+
+def mirrored(version: str) -> str:
+    """The name that *version* goes by where it is its own opponent; no version has it."""
+    return f"{version}'"
+
+
+# ── noise ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def noise_of(clusters: Sequence[Sequence[Task]], twice: Mapping[str, Sequence[Trial]], failure_score: float) -> Noise:
+    """How the first two runs of one version differ. *twice*: task → its trials; a version's own failure scores
+    *failure_score*, and a cluster with a lost trial counts for nothing.
+
+    Raises:
+        UserError: not one cluster was measured twice.
+    """
+
+    def score(trial: Trial) -> float:
+        return trial.grade.score if trial.grade is not None else failure_score
+
+    measured = [
+        cluster for cluster in clusters if not any(trial.is_lost for task in cluster for trial in twice[task.id][:2])
+    ]
+    if not measured:
+        raise UserError(
+            f"of {len(clusters)} clusters every one lost a trial to infrastructure errors, so nothing was measured. "
+            "Mend that, and type the same again"
+        )
+    pairs = [tuple(fmean(score(twice[task.id][run]) for task in cluster) for run in (0, 1)) for cluster in measured]
+    scores = [score(trial) for cluster in measured for task in cluster for trial in twice[task.id][:2]]
+    return Noise(
+        score=fmean(fmean(pair) for pair in pairs),
+        variance=fmean((b - a) ** 2 for a, b in pairs),
+        discordance=fmean(abs(b - a) > ROUNDING for a, b in pairs),
+        is_binary=all(score in (0, 1) for score in scores),
+        clusters=len(pairs),
+    )
+
+
+def churn_of(noise: Noise, earlier: Iterable[Comparison]) -> tuple[float, int] | None:
+    """What a change breaks besides what it mends, as a share of the clusters, and on how many clusters that was seen.
+
+    From *earlier* comparisons of one run against one, with scores of 0 and 1: wins or losses, whichever are fewer, less
+    those that two runs of one version show. ``None`` where there are no such comparisons.
+    """
+    fewer = clusters = 0
+    for comparison in earlier:
+        found = comparison.differences
+        if found and noise.is_binary and comparison.is_valid and set(found) <= {-1.0, 0.0, 1.0}:
+            fewer += min(found.count(1.0), found.count(-1.0))
+            clusters += len(found)
+    return (max(fewer / clusters - noise.discordance / 2, 0.0), clusters) if clusters else None
+
+
+# ── what it costs ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def busy(trials: Iterable[Trial]) -> float:
+    """Seconds in which at least one of *trials* was under way: what they took together, however many ran at once."""
+    total = 0.0
+    until: datetime | None = None
+    for trial in sorted(trials, key=lambda trial: trial.started):
+        end = trial.started + timedelta(seconds=trial.seconds)
+        since = trial.started if until is None else max(trial.started, until)
+        total += max((end - since).total_seconds(), 0.0)
+        until = end if until is None else max(until, end)
+    return total
+
+
+def cost_of_one(trials: Sequence[Trial]) -> Estimate:
+    """A trial, as those of *trials* were on average; its hours are its share of the time that they took together."""
+    usage, n = Usage.sum(trial.usage for trial in trials), len(trials)
+    return Estimate(
+        trials=1,
+        calls=usage.calls / n,
+        tokens=usage.tokens / n,
+        dollars=None if usage.dollars is None else usage.dollars / n,
+        hours=busy(trials) / 3600 / n,
+    )
+
+
+def times(one: Estimate, trials: float) -> Estimate:
+    return Estimate(
+        trials=trials,
+        calls=one.calls * trials,
+        tokens=one.tokens * trials,
+        dollars=None if one.dollars is None else one.dollars * trials,
+        hours=one.hours * trials,
+    )
+
+
+def affordable(budget: Budget, one: Estimate) -> float:
+    """How many trials the *budget* allows; infinite where only rounds are limited."""
+    limits = (
+        (budget.trials, 1.0),
+        (budget.tokens, one.tokens),
+        (budget.dollars, one.dollars or 0.0),
+        (budget.hours, one.hours),
+    )
+    return min((limit / each for limit, each in limits if limit is not None and each), default=math.inf)
+
+
+@dataclass(frozen=True)
+class Course:
+    """The expected course of a night, in trials."""
+
+    round: float
+    """One proposal: its test on ``train``, and a share of the measurements after the keeps."""
+    rest: float
+    """The baseline, the promotion tests and what they lead to."""
+
+    def rounds(self, budget: Budget, one: Estimate) -> float:
+        """How many the *budget* allows; where only patience ends the night, as many as that."""
+        most = max(affordable(budget, one) - self.rest, 0.0) / self.round if self.round else math.inf
+        most = min(most, budget.rounds or math.inf)
+        return most if most < math.inf else float(budget.patience or 0)
+
+    def night(self, budget: Budget, one: Estimate) -> float:
+        """All trials of a night of so many rounds."""
+        return min(self.rest + self.round * self.rounds(budget, one), affordable(budget, one))
+
+
+def course_of(experiment: Experiment, noise: Noise) -> Course:
+    """From simulated nights on this *noise*, with one proposal in ten better and two worse; for a gate that cannot be
+    simulated, by the sizes alone: each round all of ``train``."""
+    gate, sizes = experiment.gate, experiment.sizes()
+    if isinstance(gate, MetricGate):
+        confirmed, kept = (CHANCE_FIRST, CHANCE_KEPT) if gate.repeats > 1 else (0.0, 0.5)
+        runs = 1 + confirmed * gate.confirm + kept * gate.repeats
+        return Course(round=runs * sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
+    if not isinstance(gate, PairedGate):
+        return Course(round=sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
+    from harness.gate.nights import NightSpec, simulate  # here: numpy and scipy, half a second
+
+    train, validation, test = (clusters_in(experiment.split(split)) for split in SPLITS)
+    rounds = min(experiment.budget.rounds or ROUNDS, ROUNDS)
+    spec = NightSpec(train, validation, test, proposals=rounds, noise=noise, gate=gate)
+    whole = float(simulate(spec, NIGHTS).calls.mean())
+    search = float(simulate(dataclasses.replace(spec, validation=1, test=1), NIGHTS).calls.mean())
+    baseline = gate.repeats * train
+    hidden = (sizes["validation"] + sizes["test"]) / (validation + test)
+    per_cluster = sizes["train"] / train
+    return Course(
+        round=max(search - baseline, 0.0) / rounds * per_cluster,
+        rest=baseline * per_cluster + max(whole - search, 0.0) * hidden,
+    )
+
+
+def clusters_in(tasks: Iterable[Task]) -> int:
+    return len({task.cluster or task.id for task in tasks})
+
+
+# ── the whole ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check(
+    experiment: Experiment,
+    ledger: Ledger,
+    subject: Subject,
+    executor: Executor,
+    *,
+    clusters: int = CLUSTERS,
+    limit: int = LIMIT,
+    earlier: Sequence[Comparison] = (),
+    seconds: float = attack.SECONDS,
+) -> Check:
+    """What the *experiment* can resolve from here, and what a night will cost. *ledger*: see ``open_check``.
+
+    *clusters*: of ``train``, on which the live version is measured twice. *limit*: outputs graded again, known answers
+    of each kind, and tasks a cheat. *earlier*: comparisons that nights of this experiment have made. *seconds*: for
+    looking around where versions run, unless that is nowhere.
+
+    Raises:
+        BudgetSpent: a limit of the experiment was reached; what was bought is kept.
+        UserError: most trials fail, so nothing can be measured.
+        InvalidText: the live version does not render.
+    """
+    if clusters < FEWEST:
+        raise UserError(f"{clusters} clusters tell next to nothing about noise: give at least {FEWEST}")
+    alpha = next_alpha(experiment, ledger.directory)
+    examination = Examination(experiment, ledger, subject, executor, clusters, limit, tuple(earlier), seconds)
+    key = f"check/{digest([clusters, limit, alpha, [comparison.model_dump() for comparison in earlier]])}"
+    return ledger.step(key, partial(examination.make, f"{ledger.run.id}/{key}", alpha), durable=True)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the parts of a check have in common. It has no state: that is in the journal."""
+
+    experiment: Experiment
+    ledger: Ledger
+    subject: Subject
+    executor: Executor
+    clusters: int
+    limit: int
+    earlier: tuple[Comparison, ...]
+    seconds: float
+
+    def make(self, id: str, alpha: float | None) -> Check:
+        experiment, gate, live = self.experiment, self.experiment.gate, self.ledger.run.live
+        text = self.subject.text(live)
+        if isinstance(experiment.runner, Checks):
+            experiment.runner.check(text)
+        chosen = self.trials("check").clusters("train", 0)[: self.clusters]
+        sample = [task for cluster in chosen for task in cluster][: self.limit]
+        a_a, twice = self.against_itself(chosen)
+        noise, about_churn = with_churn(noise_of(chosen, twice, failure_score(gate)), self.earlier)
+        again = self.regraded(sample, twice)
+        answers = attack.right_and_wrong(sample, seed=0)
+        right, wrong = self.scores("right", sample, answers[0]), self.scores("wrong", sample, answers[1])
+        one = cost_of_one([trial for trials in twice.values() for trial in trials])
+        course = course_of(experiment, noise)
+        provable, for_half = resolution(experiment, noise, a_a, alpha)
+        rewarded = self.rewarded(sample)
+        readable, about_reach = self.in_reach()
+        found = Check(
+            id=id,
+            experiment=experiment.name,
+            live=live,
+            fingerprint=self.ledger.run.fingerprint,
+            noise=noise,
+            a_a=a_a,
+            regraded=len(again),
+            regraded_differently=sum(before != after for before, after in again),
+            right_answers=len(right),
+            right_refused=sum(score < HALF for score in right),
+            wrong_answers=len(wrong),
+            wrong_accepted=sum(score >= HALF for score in wrong),
+            holes=(*rewarded, *readable),
+            twins=tuple(hygiene.twins(experiment.tasks)),
+            leaks=tuple(hygiene.leaks(experiment.tasks, text)),
+            warnings=(),
+            alpha=alpha,
+            provable=provable,
+            clusters_for_half=for_half,
+            round=times(one, course.round),
+            night=times(one, course.night(experiment.budget, one)),
+            usage=self.ledger.usage,
+            trials=self.ledger.trials,
+            seconds=self.ledger.seconds,
+        )
+        warnings = [
+            *about_the_path(found),
+            *about_the_grader(experiment, found),
+            *about_reach,
+            *about_the_size(experiment, found),
+            *self.about_what_must_pass(),
+            *about_the_cost(experiment, found, course.rounds(experiment.budget, one)),
+            about_churn,
+        ]
+        return found.model_copy(update={"warnings": tuple(warnings)})
+
+    def against_itself(self, chosen: Sequence[Sequence[Task]]) -> tuple[Comparison, dict[str, list[Trial]]]:
+        """The gate's verdict on the live version as its own opponent; and task → its two runs, of all that were
+        *chosen*, also where the test had stopped earlier.
+
+        Raises:
+            UserError: most trials failed.
+        """
+        gate, live = self.experiment.gate, self.ledger.run.live
+        if isinstance(gate, MetricGate):  # its runs are long: enough for a first sigma, as at the start of a night
+            gate = dataclasses.replace(gate, final=max(gate.repeats, 2))
+        mirror = Mirror(self.trials(f"check/a-a-{len(chosen)}"), live, chosen)
+        comparison = gate.prove(live, mirrored(live), mirror, ALPHA, "train")
+        [twice] = mirror.trials.attempt([live], [task for cluster in chosen for task in cluster], 2)
+        check_baseline(self.experiment, twice)
+        return comparison, twice
+
+    def regraded(self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]]) -> list[tuple[float, float]]:
+        """Scores of the same outputs: when they were made, and again."""
+        before = {
+            task.id: trial.grade.score
+            for task in sample
+            if (trial := twice[task.id][0]).grade is not None and trial.output is not None
+        }
+        outputs = {task: twice[task][0].output or "" for task in before}
+        after = self.said("again", sample, outputs)
+        return [(before[task], trial.grade.score) for task, trial in after.items() if trial.grade is not None]
+
+    def scores(self, name: str, sample: Sequence[Task], outputs: Mapping[str, str]) -> list[float]:
+        trials = self.said(name, sample, outputs).values()
+        return [trial.grade.score for trial in trials if trial.grade is not None]
+
+    def said(self, name: str, sample: Sequence[Task], outputs: Mapping[str, str]) -> dict[str, Trial]:
+        """Task → how the grader takes the output prepared for it; as trials of a version called *name*."""
+        speaking = dataclasses.replace(self.experiment, runner=attack.Saying(outputs))
+        trials = DurableTrials(speaking, self.ledger, lambda _: {}, self.executor, f"check/{name}")
+        [found] = trials.attempt([name], [task for task in sample if task.id in outputs])
+        return {task: trial for task, [trial] in found.items()}
+
+    def rewarded(self, sample: Sequence[Task]) -> list[Hole]:
+        """The cheats that the grader rewards; of several wordings of one the worst."""
+        worst: dict[str, Hole] = {}
+        for name, outputs in attack.answers(self.experiment.split("train")).items():
+            trials = [*self.said(f"attack/{name}", sample, outputs).values()]
+            hole = attack.holes(name, trials, self.experiment.gate.floor)
+            if hole is not None and (hole.cheat not in worst or worst[hole.cheat].score < hole.score):
+                worst[hole.cheat] = hole
+        return [*worst.values()]
+
+    def in_reach(self) -> tuple[list[Hole], list[str]]:
+        """What the place where versions run lets them read of hidden tasks; and what is not known of it, in words."""
+        runner, floor = self.experiment.runner, self.experiment.gate.floor
+        secrets = [*self.experiment.split("validation"), *self.experiment.split("test")]
+        sandbox = getattr(runner, "sandbox", None)
+        if isinstance(runner, AgentRunner):
+            return [], []  # its versions are sent to a model, and nothing of them is run
+        if isinstance(sandbox, Sandbox):
+            try:
+                return attack.snoop(sandbox, secrets, floor, seconds=self.seconds), []
+            except TrialError as e:
+                return [], [f"Whether a version could read the hidden tasks in its sandbox is not known: {e}."]
+        return [], [
+            f"If {type(runner).__name__} runs code that a version wrote, that code can read hidden tasks ({place}). "
+            "Run it in a sandbox, and give the runner that as its `sandbox`."
+            for place in attack.reachable(secrets, seconds=self.seconds)
+        ]
+
+    def trials(self, scope: str) -> DurableTrials:
+        return DurableTrials(self.experiment, self.ledger, self.subject.text, self.executor, scope)
+
+    def about_what_must_pass(self) -> list[str]:
+        """The tasks that the gate calls must-pass and the live version does not solve."""
+        named = set(self.experiment.gate.must_pass) if isinstance(self.experiment.gate, PairedGate) else set()
+        tasks = [task for task in self.experiment.tasks if task.id in named]
+        [runs] = self.trials("check/must-pass").attempt([self.ledger.run.live], tasks, MUST_PASS_RUNS)
+        guards = [must_pass(task, trials) for task, trials in runs.items()]
+        return [
+            f"The live version fails the must-pass task {guard.name!r} in {guard.losses} of {guard.n} runs, so nothing "
+            "that fails it too will ever be promoted. Mend it first, or take it out of PairedGate(must_pass=…)."
+            for guard in guards
+            if guard.verdict == "block"
+        ]
+
+
+def next_alpha(experiment: Experiment, directory: Path) -> float | None:
+    """What the next promotion test may spend; ``None`` when nothing is left."""
+    gate, hidden = experiment.gate, experiment.split("validation")
+    return SplitLedger(directory, hidden, gate.alpha, gate.horizon).next_alpha() if hidden else gate.alpha
+
+
+def failure_score(gate: Gate) -> float:
+    """What a version is given where it fails."""
+    return gate.failure_score if isinstance(gate, PairedGate) else 0.0
+
+
+def with_churn(noise: Noise, earlier: Sequence[Comparison]) -> tuple[Noise, str]:
+    """*noise* with the churn that *earlier* comparisons showed, if they did; and what it rests on, in words."""
+    found = churn_of(noise, earlier)
+    if found is None:
+        return noise, (
+            f"That a change breaks {noise.churn:.0%} of the clusters besides what it mends is assumed: there are no "
+            "earlier comparisons of one run against one to tell. More makes gains harder to prove."
+        )
+    churn, clusters = found
+    return noise.model_copy(update={"churn": churn}), (
+        f"Earlier changes broke {churn:.1%} of the clusters besides what they mended (n = {clusters:,} in "
+        f"{len(earlier):,} comparisons); a bolder change breaks more, and its gain is harder to prove."
+    )
+
+
+# ── what a night can prove ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resolution(
+    experiment: Experiment, noise: Noise, a_a: Comparison, alpha: float | None
+) -> tuple[float | None, int | None]:
+    """The smallest gain that the next promotion test proves with 80 % power, and what size would prove half of it: in
+    validation clusters, for ``MetricGate`` in runs of each side. ``None``: there is none, or it is not known."""
+    gate = experiment.gate
+    if isinstance(gate, MetricGate):
+        if a_a.sigma is None:
+            return None, None
+        gain = provable_metric(a_a.sigma, gate.final, gate.alpha)
+        return gain, gate.final if not gain else runs_for(gain / 2, a_a.sigma, gate.alpha)
+    if not isinstance(gate, PairedGate) or alpha is None:
+        return None, None
+    from harness.gate.nights import clusters_for, provable  # here: numpy and scipy, half a second
+
+    gain = provable(noise, clusters_in(experiment.split("validation")), alpha, gate=gate)
+    return gain, None if gain is None else clusters_for(noise, gain / 2, alpha, gate=gate)
+
+
+def power_of_welch(effect: float, runs: int, alpha: float) -> float:
+    """Of the one-sided test of so many *runs* against as many, for an *effect* in sigmas. Both sides scatter alike, so
+    it is that of Student's test: the noncentral t distribution."""
+    from scipy.stats import nct, t  # here: half a second
+
+    freedom = 2 * runs - 2
+    return float(nct.sf(t.ppf(1 - alpha, freedom), freedom, effect * math.sqrt(runs / 2)))
+
+
+def provable_metric(sigma: float, runs: int, alpha: float) -> float:
+    """The gain, in the metric's unit, that so many *runs* of each side prove with 80 % power."""
+    low, high = 0.0, 1.0
+    while power_of_welch(high, runs, alpha) < POWER:
+        high *= 2
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power_of_welch(middle, runs, alpha) >= POWER else (middle, high)
+    return sigma * high
+
+
+def runs_for(gain: float, sigma: float, alpha: float) -> int:
+    """Runs of each side that prove *gain* with 80 % power."""
+    return next(n for n in itertools.count(2) if power_of_welch(gain / sigma, n, alpha) >= POWER)
+
+
+# ── what may make a night less than it seems ───────────────────────────────────────────────────────────────────────
+
+
+def about_the_path(found: Check) -> Iterator[str]:
+    a_a, noise = found.a_a, found.noise
+    if a_a.verdict is not None and a_a.verdict.verdict == "accept":
+        yield (
+            f"The live version was found better than itself (A/A on {a_a.tasks} clusters). In a sound set-up that "
+            f"happens once in {1 / ALPHA:.0f} checks; else something favours whatever runs second, such as a cache."
+        )
+    if a_a.drift:
+        yield f"The conditions changed during the check: {a_a.drift}. What was measured belongs to no one set of them."
+    elif not a_a.is_valid:
+        yield (
+            f"{a_a.errors} of {a_a.tasks + a_a.errors} clusters were lost to infrastructure errors. A promotion test "
+            "that loses so many is invalid: mend that before a night."
+        )
+    if noise.clusters < FEWEST and not a_a.metric:
+        yield f"The noise was measured on {noise.clusters} clusters only, so what follows from it is a guess."
+
+
+def about_the_grader(experiment: Experiment, found: Check) -> Iterator[str]:
+    for name in sorted(models_in(experiment.grader) & models_in(experiment.runner)):
+        yield (
+            f"The grader asks {name}, the model that it judges. A model grading its own work is not a verifier: give "
+            "the grader another model, or compare with targets."
+        )
+    if found.regraded_differently:
+        yield (
+            f"The grader disagreed with itself on {found.regraded_differently} of {found.regraded} outputs that it saw "
+            "twice. That is noise which no better version can remove: let it answer at temperature 0, or by a "
+            "narrower rubric."
+        )
+    if found.right_refused:
+        yield (
+            f"The grader refused {found.right_refused} of {found.right_answers} known right answers (the tasks' own "
+            "targets), so a version that learns to be right may not be rewarded for it."
+        )
+    if found.wrong_accepted:
+        yield (
+            f"The grader accepted {found.wrong_accepted} of {found.wrong_answers} known wrong answers (another task's "
+            "target), so a night may learn to be wrong."
+        )
+
+
+def about_the_size(experiment: Experiment, found: Check) -> Iterator[str]:
+    gate, noise = experiment.gate, found.noise
+    try:
+        gate.check(experiment.tasks)
+    except UserError as e:
+        yield f"`ratchet run` will refuse this: {e}."
+    if isinstance(gate, MetricGate):
+        yield from about_the_metric(gate, found)
+        return
+    clusters = clusters_in(experiment.split("validation"))
+    if found.alpha is None:
+        yield f"The validation split has seen its {gate.horizon} promotion tests and proves no more. Add new tasks."
+    elif found.provable is None and isinstance(gate, PairedGate):
+        yield (
+            f"The live version scores {noise.score:.2f} on train. Of the {100 * (1 - noise.score):.1f} points left to "
+            f"gain, not even all could be proven on {clusters} validation clusters. Add tasks, and harder ones."
+        )
+    if noise.is_binary and clusters < ENOUGH:
+        yield (
+            f"With {clusters} validation clusters, no valid rule certifies a gain of 5 points on scores of 0 and 1; "
+            f"that takes at least {ENOUGH}."
+        )
+    if not noise.discordance and gate.repeats > 1 and noise.clusters >= FEWEST:
+        yield (
+            f"Two runs of the live version never differed (n = {noise.clusters} clusters), and the gate measures it "
+            f"{gate.repeats} times: PairedGate(repeats=1) saves {gate.repeats - 1} of each {gate.repeats} trials."
+        )
+    if noise.discordance > NOISY and gate.repeats == 1:
+        yield (
+            f"Two runs of the live version differ on {noise.discordance:.1%} of the clusters (n = {noise.clusters}), "
+            "and the gate measures it once: chance keeps more than it need. PairedGate(repeats=3) costs "
+            "2 more measurements of train after each keep."
+        )
+
+
+def about_the_metric(gate: MetricGate, found: Check) -> Iterator[str]:
+    if gate.repeats == 1:
+        yield (
+            "Runs are declared not to be repeatable, so nothing is known of their noise: every gain that a night finds "
+            "is unconfirmed, and nothing is promoted."
+        )
+    elif not found.a_a.sigma:
+        yield (
+            f"All runs gave the same {gate.metric}: either nothing in them is left to chance, or the seed does not "
+            "reach it. Then fresh seeds confirm nothing."
+        )
+    yield (
+        f"{gate.metric} is tested by fresh runs: there are no hidden tasks, so a change that fits the tasks themselves "
+        "is not found out. What hidden tasks could prove is left out here."
+    )
+
+
+def about_the_cost(experiment: Experiment, found: Check, rounds: float) -> Iterator[str]:
+    budget, night = experiment.budget, found.night
+    if night.dollars is None:
+        yield (
+            "What a trial costs in dollars is not known: no price is known for a model that it asks. "
+            + ("A run with a limit in dollars will refuse to start. " if budget.dollars else "")
+            + "Limit tokens or trials."
+        )
+    for name in sorted(models_in(experiment.proposer)):
+        yield f"The proposer asks {name}; what that costs is not in the figures."
+    if budget.rounds is not None and rounds < 0.95 * budget.rounds:
+        yield f"The budget ends the night after about {rounds:.0f} of its {budget.rounds} rounds."
+
+
+def models_in(part: object) -> set[str]:
+    """The names of the models that *part* holds, in its fields and theirs."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    todo = [(part, DEEPEST)]
+    while todo:
+        value, depth = todo.pop()
+        if id(value) in seen or not depth:
+            continue
+        seen.add(id(value))
+        if callable(getattr(type(value), "complete", None)) and isinstance(name := getattr(value, "name", None), str):
+            names.add(name)
+        todo += [(inner, depth - 1) for inner in held_by(value)]
+    return names
+
+
+def held_by(value: object) -> list[object]:
+    """What *value* consists of: the items of a container, the fields of an object, what a function has closed over."""
+    if isinstance(value, str | bytes | int | float | type | types.ModuleType) or value is None:
+        return []
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if inspect.ismethod(value):
+        return [value.__self__]
+    if inspect.isfunction(value):
+        return list(inspect.getclosurevars(value).nonlocals.values())
+    slots = [
+        getattr(value, name)
+        for kind in type(value).__mro__
+        for name in getattr(kind, "__slots__", ())
+        if hasattr(value, name)
+    ]
+    return [*getattr(value, "__dict__", {}).values(), *slots]
