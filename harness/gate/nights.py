@@ -335,6 +335,8 @@ class Nights:
     """The gain that the rule reports; 0 where it promoted nothing."""
     calls: NDArray[np.int64]
     """Scores bought."""
+    train_calls: NDArray[np.int64]
+    """The part of them that the search took."""
     kept: NDArray[np.int64]
     """Proposals that the search built on."""
 
@@ -372,7 +374,8 @@ class Climb:
         self.base: Floats = np.zeros((n, worlds.spec.train))
         """The working version's scores at hand, the mean of its repeats."""
         self.v0: Floats = np.zeros(n)
-        self.calls = np.zeros(n, dtype=np.int64)
+        self.hidden_calls = np.zeros(n, dtype=np.int64)
+        self.train_calls = np.zeros(n, dtype=np.int64)
         self.kept = np.zeros(n, dtype=np.int64)
         self.new = np.zeros(n, dtype=np.int64)
         """Changes kept since the last promotion test."""
@@ -394,7 +397,7 @@ class Climb:
         self.v0[rows] = V0
         if spec.gate.repeats > 1:
             self.v0[rows] = np.clip(2 * runs.var(axis=0, ddof=1).mean(axis=1), 0.01, V0)
-        self.calls[rows] += spec.gate.repeats * spec.train
+        self.train_calls[rows] += spec.gate.repeats * spec.train
 
     def try_a_change(self, number: int) -> None:
         """Keep proposal *number* where it looks good on ``train``."""
@@ -403,7 +406,7 @@ class Climb:
         differences = worlds.shuffled(worlds.scores(candidate, "train") - self.base)
         spec = declared(worlds.spec.train, gate.keep_alpha, gate)
         found = decide_all(differences, spec, v0=self.v0)
-        self.calls += found.n
+        self.train_calls += found.n
         self.kept += found.accepted
         self.new += found.accepted
         self.working = self.working.where(found.accepted, candidate)
@@ -419,21 +422,22 @@ class Climb:
         level = gate.alpha * (self.promotions[rows] + 1) / gate.horizon
         spec = declared(worlds.spec.validation, gate.alpha, gate)
         found = decide_all(after - before, spec, alpha=level)
-        self.calls[rows] += 2 * found.n
+        self.hidden_calls[rows] += 2 * found.n
         self.new[rows] = 0
         self.done[rows] = checkpoint
         won = rows.copy()
         won[rows] = found.accepted
         if won.any():
             measured = worlds.scores(self.working, "test", won) - worlds.scores(worlds.live, "test", won)
-            self.calls[won] += 2 * worlds.spec.test
+            self.hidden_calls[won] += 2 * worlds.spec.test
             self.gain[won] = worlds.gain(self.working, worlds.live)[won]
             self.claimed[won] = measured.mean(axis=1)
             self.false |= won & (self.gain <= 0)
             self.promotions += won
 
     def nights(self) -> Nights:
-        return Nights(self.promotions > 0, self.false, self.gain, self.claimed, self.calls, self.kept)
+        calls = self.train_calls + self.hidden_calls
+        return Nights(self.promotions > 0, self.false, self.gain, self.claimed, calls, self.train_calls, self.kept)
 
 
 def keep_if_higher(spec: NightSpec, nights: int, seed: int = 0) -> Nights:
@@ -468,7 +472,7 @@ def keep_if_above(spec: NightSpec, nights: int, seed: int, errors: float) -> Nig
         base = np.where(above[:, None], scores, base)
         live = live.where(above, candidate)
     calls = np.full(nights, spec.train * (spec.proposals + 1), dtype=np.int64)
-    return Nights(kept > 0, false, worlds.gain(live, worlds.live), claimed, calls, kept)
+    return Nights(kept > 0, false, worlds.gain(live, worlds.live), claimed, calls, calls, kept)
 
 
 # ── before the night ───────────────────────────────────────────────────────────────────────────────────────────
