@@ -139,7 +139,8 @@ def right_and_wrong(tasks: Sequence[Task], seed: int) -> tuple[dict[str, str], d
             continue
         right[task.id] = task.targets[0]
         start = rng.randrange(len(every))
-        for other in (*every[start:], *every[:start]):
+        for at in range(start, start + len(every)):
+            other = every[at % len(every)]
             if not any(overlap(other, target) for target in task.targets):
                 wrong[task.id] = other
                 break

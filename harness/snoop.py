@@ -252,7 +252,7 @@ class Search:
             or self.bytes >= self.share * ALL_BYTES
         )
 
-    def look(self, way: str, place: str, text: str, is_small: bool = False) -> None:
+    def look(self, way: str, place: str, text: str, is_small: bool) -> None:
         tasks, answered = self.sought.find(text, is_small)
         if tasks:
             self.places.append(Place(way, place, tasks, answered))
@@ -269,7 +269,7 @@ class Search:
             return
         self.files += 1
         self.bytes += len(data)
-        self.look(way, place, "\n".join(readable(content) for content in unpacked(data)))
+        self.look(way, place, "\n".join(readable(content) for content in unpacked(data)), False)
 
     def folders(self, way: str, roots: Iterable[tuple[str, str]]) -> None:
         """All files below *roots* (the folder, and how to call it), breadth first."""
@@ -295,30 +295,32 @@ class Search:
 
     def environment(self) -> None:
         for name, value in os.environ.items():
-            self.look("environment", name, value, is_small=True)
-
-    def process(self, pid: int) -> None:
-        """What another process shows: nothing, where it belongs to somebody else."""
-        root = f"/proc/{pid}/"
-        name = read(root + "comm").strip() or "?"
-        place = f"process {pid} ({name}): "
-        self.look("parent", place + "its command line", read(root + "cmdline").replace("\0", "\n"), is_small=True)
-        for variable in read(root + "environ").split("\0"):
-            key, _, value = variable.partition("=")
-            if os.environ.get(key) != value:
-                self.look("parent", place + "its variable " + key, value, is_small=True)
-        for number in listed(root + "fd"):
-            self.file("parent", root + "fd/" + number, place + "its open file " + link(root + "fd/" + number))
+            self.look("environment", name, value, True)
 
     def processes(self) -> None:
-        """Those that this one descends from first."""
-        pids = [*ancestors(), *(int(p) for p in listed("/proc") if p.isdigit())]
-        others = [pid for pid in dict.fromkeys(pids) if pid != os.getpid()]
+        """What others show, those that this one descends from first; nothing, where they belong to somebody else."""
+        others = [pid for pid in dict.fromkeys((*ancestors(), *pids())) if pid != os.getpid()]
         for pid in others:
+            self.told(pid)
+        for pid in others:
+            self.opened(pid)
+        homes = [(f"/proc/{pid}/cwd/", link(f"/proc/{pid}/cwd")) for pid in others]
+        self.folders("parent", [(folder, name) for folder, name in homes if name != os.sep])
+
+    def told(self, pid: int) -> None:
+        """What a process was started with."""
+        self.look("parent", f"{called(pid)}: its command line", read(f"/proc/{pid}/cmdline").replace("\0", "\n"), True)
+        for variable in read(f"/proc/{pid}/environ").split("\0"):
+            key, _, value = variable.partition("=")
+            if os.environ.get(key) != value:
+                self.look("parent", f"{called(pid)}: its variable {key}", value, True)
+
+    def opened(self, pid: int) -> None:
+        """The files that a process has open, those included that have no name any more."""
+        for number in listed(f"/proc/{pid}/fd"):
             if not self.is_over():
-                self.process(pid)
-        homes = [(f"/proc/{pid}/cwd", link(f"/proc/{pid}/cwd")) for pid in others]
-        self.folders("parent", [(folder + "/", name) for folder, name in homes if name != os.sep])
+                path = f"/proc/{pid}/fd/{number}"
+                self.file("parent", path, f"{called(pid)}: its open file {link(path)}")
 
 
 def readable(data: bytes) -> str:
@@ -354,8 +356,9 @@ def packed(data: bytes) -> Iterator[bytes]:
                 at = after_number(data, at)
             stream, content = zlib.decompressobj(), b""
             while not stream.eof and at < len(data):
-                content += stream.decompress(data[at : at + (1 << 12)])
-                at += (1 << 12) - len(stream.unused_data)
+                piece = data[at : at + (1 << 12)]
+                content += stream.decompress(piece)
+                at += len(piece) - len(stream.unused_data)
             room -= len(content)
             if kind == 3:
                 yield content
@@ -390,6 +393,14 @@ def listed(folder: str) -> list[str]:
         return sorted(entry.name for entry in Path(folder).iterdir())
     except OSError:
         return []
+
+
+def called(pid: int) -> str:
+    return f"process {pid} ({read(f'/proc/{pid}/comm').strip() or '?'})"
+
+
+def pids() -> list[int]:
+    return [int(name) for name in listed("/proc") if name.isdigit()]
 
 
 def ancestors() -> Iterator[int]:
