@@ -62,7 +62,7 @@ def test_numbers_that_no_ledger_has_are_refused(alpha: float, horizon: int, numb
 
 # ── what the budget buys ───────────────────────────────────────────────────────────────────────────────────────
 
-LIVES = 400
+LIVES = 250
 
 
 @dataclass(frozen=True)

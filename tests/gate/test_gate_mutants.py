@@ -278,7 +278,7 @@ def test_what_accepts_too_easily_accepts_too_many_identical_versions(wrong: Deci
 
 @pytest.mark.parametrize("wrong", [counts_the_margin_twice, is_content_with_a_mean_above_minus_the_margin])
 def test_what_is_too_easily_content_accepts_too_many_versions_that_are_worse_by_the_margin(wrong: Decide):
-    null = binary(np.random.default_rng(13), 600, 100, -0.1, 0.3)
+    null = binary(np.random.default_rng(13), 400, 100, -0.1, 0.3)
 
     checks.false_accepts_stay_below_alpha(decide, null, NOT_WORSE)
     assert fails(lambda: checks.false_accepts_stay_below_alpha(wrong, null, NOT_WORSE))
@@ -336,7 +336,7 @@ def test_what_is_bet_on_stays_in_the_range_of_differences_and_keeps_the_sign_of_
 @pytest.mark.parametrize("margin", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("alpha", [0.05, 0.3])
 def test_versions_worse_by_exactly_the_margin_are_accepted_no_oftener_than_declared(margin: float, alpha: float):
-    rng, paths = np.random.default_rng(14), 5000
+    rng, paths = np.random.default_rng(14), 3000
     catastrophe = rare_catastrophe(rng, paths, 100) * (1 - margin) - margin
     for null in (binary(rng, paths, 100, -margin, 0.3), catastrophe):
         outcomes = decide_all(null, GateSpec(alpha=alpha, n_max=100, min_gain=0.0, margin=margin))

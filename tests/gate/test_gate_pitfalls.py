@@ -25,8 +25,8 @@ from traces.records import Comparison, Grade, Split, Task, Trial
 
 ARMS = (LIVE, CANDIDATE)
 ALPHA = 0.05
-PATHS = 4000
-NIGHTS = 60
+PATHS = 2500
+NIGHTS = 40
 """Promotion tests through the gate itself, trial by trial."""
 
 
@@ -246,7 +246,7 @@ def test_a_change_of_conditions_during_a_promotion_test_makes_it_mean_nothing():
 
 def test_scores_at_hand_that_were_measured_under_other_conditions_are_bought_again():
     """Else four of five identical versions would be kept; at the level of a keep, three in ten may be."""
-    few = NIGHTS // 4
+    few = NIGHTS // 3
 
     def kept(*, says_so: bool, gain: Callable[[float], float] = float) -> float:
         gate = PairedGate(repeats=1)
@@ -325,14 +325,14 @@ def test_that_no_slice_may_drop_blocks_seven_good_changes_in_ten():
 
 # ── whole nights ───────────────────────────────────────────────────────────────────────────────────────────────
 
-SOME = 300
+SOME = 200
 
 
 def test_keeping_what_scored_higher_promotes_something_false_on_a_night_without_a_better_proposal():
     """With ten proposals in seven nights of eight, and asked for a standard error more still in three of five."""
     ten = NightSpec(proposals=10, mix=NULL)
-    assert keep_if_higher(ten, SOME).false.mean() == pytest.approx(0.87, abs=0.05)
-    assert one_standard_error(ten, SOME).false.mean() == pytest.approx(0.60, abs=0.08)
+    assert keep_if_higher(ten, 4 * SOME).false.mean() == pytest.approx(0.87, abs=0.05)
+    assert one_standard_error(ten, 4 * SOME).false.mean() == pytest.approx(0.60, abs=0.08)
 
     forty = NightSpec(proposals=40, mix=NULL)
     assert keep_if_higher(forty, SOME).false.mean() > 0.95
