@@ -17,6 +17,7 @@ its own process namespace.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import sys
 import time
 import unicodedata
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,7 @@ WEAK_BYTES = 4
 
 FILE_BYTES = 1 << 24
 """Of each file only the beginning is read."""
-CHUNK, OVERLAP = 1 << 20, 1 << 12
+CHUNK, OVERLAP = 1 << 18, 1 << 12
 """Characters that are looked at together, and again with the next ones."""
 MEMORY = 200_000
 """Words whose hashes are remembered."""
@@ -168,16 +169,16 @@ class Sought:
                 self.anchors.setdefault(phrase.anchor, []).append(phrase)
         self.short: dict[str, int] = {}
 
-    def find(self, text: str, is_small: bool = False) -> tuple[set[int], set[int]]:
-        """The tasks that *text* holds, and those of them whose answer stands near.
+    def find(self, parts: Iterable[str], is_small: bool = False) -> tuple[set[int], set[int]]:
+        """The tasks that the *parts* of a text hold, and those of them whose answer stands near.
 
         One task alone in a large text is taken for chance; in a *small* one, such as a variable, it counts.
         """
         strong: set[int] = set()
         weak: set[int] = set()
         answered: set[int] = set()
-        for start in range(0, len(text), CHUNK):
-            self._find(text[start : start + CHUNK + OVERLAP], strong, weak, answered)
+        for part in parts:
+            self._find(part, strong, weak, answered)
         if len(weak) >= max(3, self.total / 5):
             strong |= weak
         if len(strong) < min(2, self.total) and not is_small:
@@ -252,10 +253,8 @@ class Search:
             or self.bytes >= self.share * ALL_BYTES
         )
 
-    def look(self, way: str, place: str, text: str, is_small: bool) -> None:
-        tasks, answered = self.sought.find(text, is_small)
-        if tasks:
-            self.places.append(Place(way, place, tasks, answered))
+    def small(self, way: str, place: str, text: str) -> None:
+        self._keep(way, place, self.sought.find([text], is_small=True))
 
     def file(self, way: str, path: str, place: str) -> None:
         try:
@@ -268,15 +267,29 @@ class Search:
         except OSError:
             return
         self.files += 1
-        self.bytes += len(data)
-        self.look(way, place, "\n".join(readable(content) for content in unpacked(data)), False)
+        self._keep(way, place, self.sought.find(self._parts(data)))
+
+    def _parts(self, data: bytes) -> Iterator[str]:
+        for content in unpacked(data):
+            text = readable(content)
+            self.bytes += len(content)
+            for start in range(0, len(text), CHUNK):
+                yield text[start : start + CHUNK + OVERLAP]
+                if self.is_over():
+                    return
+
+    def _keep(self, way: str, place: str, found: tuple[set[int], set[int]]) -> None:
+        if found[0]:
+            self.places.append(Place(way, place, *found))
 
     def folders(self, way: str, roots: Iterable[tuple[str, str]]) -> None:
-        """All files below *roots* (the folder, and how to call it), breadth first."""
-        now, later = deque(roots), deque[tuple[str, str]]()
+        """All files below *roots* (the folder, and how to call it): the nearest first, counted in steps from the first
+        root, where the next root is a step as a folder in a folder is."""
+        todo = [(False, number, number, *root) for number, root in enumerate(dict.fromkeys(roots))]
         entered: set[tuple[int, int]] = set()
-        while (now or later) and not self.is_over():
-            folder, name = (now or later).popleft()
+        count = len(todo)
+        while todo and not self.is_over():
+            is_late, steps, _, folder, name = heapq.heappop(todo)
             try:
                 about = Path(folder).stat()
                 if (about.st_dev, about.st_ino) in entered or folder in NEVER:
@@ -289,13 +302,14 @@ class Search:
             for entry in entries:
                 place = f"{name}/{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    (later if entry.name in LATER else now).append((entry.path, place))
+                    count += 1
+                    heapq.heappush(todo, (is_late or entry.name in LATER, steps + 1, count, entry.path, place))
                 elif not self.is_over():
                     self.file(way, entry.path, place)
 
     def environment(self) -> None:
         for name, value in os.environ.items():
-            self.look("environment", name, value, True)
+            self.small("environment", name, value)
 
     def processes(self) -> None:
         """What others show, those that this one descends from first; nothing, where they belong to somebody else."""
@@ -304,16 +318,18 @@ class Search:
             self.told(pid)
         for pid in others:
             self.opened(pid)
-        homes = [(f"/proc/{pid}/cwd/", link(f"/proc/{pid}/cwd")) for pid in others]
-        self.folders("parent", [(folder, name) for folder, name in homes if name != os.sep])
+        homes: dict[str, str] = {}
+        for pid in others:
+            homes.setdefault(link(f"/proc/{pid}/cwd"), f"/proc/{pid}/cwd/")
+        self.folders("parent", [(folder, name) for name, folder in homes.items() if name not in (os.sep, "?")])
 
     def told(self, pid: int) -> None:
         """What a process was started with."""
-        self.look("parent", f"{called(pid)}: its command line", read(f"/proc/{pid}/cmdline").replace("\0", "\n"), True)
+        self.small("parent", f"{called(pid)}: its command line", read(f"/proc/{pid}/cmdline").replace("\0", "\n"))
         for variable in read(f"/proc/{pid}/environ").split("\0"):
             key, _, value = variable.partition("=")
             if os.environ.get(key) != value:
-                self.look("parent", f"{called(pid)}: its variable {key}", value, True)
+                self.small("parent", f"{called(pid)}: its variable {key}", value)
 
     def opened(self, pid: int) -> None:
         """The files that a process has open, those included that have no name any more."""

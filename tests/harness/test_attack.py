@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -208,7 +209,7 @@ def closed(tmp_path: Path) -> SubprocessSandbox:
 def test_a_sandbox_in_the_repository_is_a_hole(hidden, tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "tasks.jsonl").write_text(as_lines(hidden))
-    [found] = snoop(in_the_repository(tmp_path), hidden, FLOOR, seconds=0.6)
+    [found] = snoop(in_the_repository(tmp_path), hidden, FLOOR, seconds=1.5)
     assert (found.cheat, found.score, found.tasks) == ("disk", 1.0, 4)
     assert "4 of 4 hidden tasks (4 with their answers)" in found.example
     assert "tasks.jsonl" in found.example
@@ -270,7 +271,7 @@ def test_a_hidden_task_that_another_process_shows_is_a_hole(hidden, tmp_path, st
     assert (found.cheat, found.score, found.task) == ("parent", 0.25, hidden[2].id)
 
 
-def test_folders_are_looked_through_breadth_first_and_those_of_other_peoples_code_last(hidden, tmp_path):
+def test_the_nearest_folders_are_looked_through_first_and_those_of_other_peoples_code_last(hidden, tmp_path):
     for name in ("a/b/c/deep.txt", "z.txt", "node_modules/x.txt", "a/link"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(as_lines(hidden) + name)
@@ -294,13 +295,10 @@ def test_the_search_ends_when_its_time_is_over(hidden, tmp_path):
 
 
 def test_what_nothing_keeps_a_program_from_reading_is_said(hidden, tmp_path):
-    path = Path.cwd() / f".{uuid4().hex}"
-    path.write_text(as_lines(hidden))
-    try:
-        said = reachable(hidden, seconds=0.6)
-    finally:
-        path.unlink()
-    assert any("4 of 4 hidden tasks" in line and path.name in line for line in said)
+    (tmp_path / "tasks.jsonl").write_text(as_lines(hidden))
+    with chdir(tmp_path):
+        [said] = reachable(hidden, seconds=0.6)
+    assert said == f"disk: 4 of 4 hidden tasks (4 with their answers) in {tmp_path.resolve()}/tasks.jsonl"
 
 
 def test_a_sandbox_in_which_nothing_can_look_around_is_not_called_tight(hidden):
@@ -328,7 +326,7 @@ def test_what_the_program_is_given_in_a_fake_sandbox_holds_no_text_of_a_task(hid
     assert set(given) == {"snoop.py", "snoop.json"}
     for text in given.values():
         assert not any(word in text for task in hidden for word in (task.id[5:], *task.input.split()[2:5:2]))
-        assert Sought(given["snoop.json"]).find(text) == (set(), set())  # so it cannot find itself
+        assert Sought(given["snoop.json"]).find([text]) == (set(), set())  # so it cannot find itself
 
 
 def a_search(tasks: list[Task]) -> Search:
@@ -336,7 +334,7 @@ def a_search(tasks: list[Task]) -> Search:
 
 
 def look(text: str, tasks: list[Task]) -> tuple[set[int], set[int]]:
-    return Sought(fingerprints([(t.id, t.input, t.targets) for t in tasks], uuid4().hex, 1.0)).find(text)
+    return Sought(fingerprints([(t.id, t.input, t.targets) for t in tasks], uuid4().hex, 1.0)).find([text])
 
 
 @pytest.mark.parametrize(
