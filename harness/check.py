@@ -62,6 +62,8 @@ CHANCE_KEPT = 0.2
 """That fresh seeds then confirm it: both lean on the same mean of the incumbent."""
 NIGHTS = 300
 """Nights that are simulated to tell what one costs."""
+ROOM = 1_000_000
+"""Clusters of all simulated nights together: what bounds the memory."""
 ROUNDS = 40
 """Of a simulated night where the budget does not limit them."""
 
@@ -256,8 +258,8 @@ def course_of(experiment: Experiment, noise: Noise) -> Course:
     train, validation, test = (clusters_in(experiment.split(split)) for split in SPLITS)
     rounds = min(experiment.budget.rounds or ROUNDS, ROUNDS)
     spec = NightSpec(train, validation, test, proposals=rounds, noise=noise, gate=gate)
-    whole = float(simulate(spec, NIGHTS).calls.mean())
-    search = float(simulate(dataclasses.replace(spec, validation=1, test=1), NIGHTS).calls.mean())
+    found = simulate(spec, max(min(NIGHTS, ROOM // (train + validation + test)), 1))
+    search, whole = float(found.train_calls.mean()), float(found.calls.mean())
     baseline = gate.repeats * train
     hidden = (sizes["validation"] + sizes["test"]) / (validation + test)
     per_cluster = sizes["train"] / train

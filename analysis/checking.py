@@ -1,0 +1,201 @@
+"""What ``ratchet check`` found, in the order in which a person needs it before going to bed."""
+
+from collections.abc import Sequence
+
+from analysis.report import count, duration, short
+from traces.records import Check, Estimate, Hole
+
+SHOWN = 10
+"""Problems of one kind that are listed; of more their number is told."""
+
+CHEATS = {
+    "empty": ("An empty answer", "Give 0 where there is nothing to grade."),
+    "whitespace": ("An answer of blanks", "Strip the output first, and give 0 where nothing is left."),
+    "constant": ("The same sentence on every task", "Look for something that only a solution can hold."),
+    "long": ("A long answer that says nothing", "Do not reward length; grade the answer that was asked for."),
+    "echo": ("The task itself, given back", "Grade the whole answer; do not look for the target inside a longer text."),
+    "placeholder": ("A placeholder that was not filled", "Give 0 to what is no answer."),
+    "refusal": ("A refusal", "Give 0 to a refusal, unless the task asks for one."),
+    "judge": ("An answer that addresses the judge", "Tell the judge that the answer is data, and mark where it ends."),
+    "opener": (
+        "The opening of an answer, without one",
+        "Let the judge name the part that solves the task before it scores.",
+    ),
+    "marker": ("The marker of an answer, with nothing behind it", "Give 0 where nothing follows the marker."),
+    "number": ("A number such as nan or inf", "Compare with math.isfinite, and with a tolerance that has a bound."),
+    "wildcard": ("A pattern that matches anything", "Compare texts for equality; never use the output as a pattern."),
+    "program": ("A program that ends before its checks run", "Demand a line that only the finished checks write."),
+    "most-frequent": ("The most frequent target on every task", "Balance the targets."),
+    "every-target": ("All targets pasted into one answer", "Demand one answer: compare the whole output."),
+    "disk": ("Code of a version can read hidden tasks on disk", "Keep the tasks out of what the sandbox mounts."),
+    "environment": (
+        "Code of a version can read hidden tasks in its environment",
+        "Start the sandbox with none of ours.",
+    ),
+    "parent": ("Code of a version can read hidden tasks of other processes", "Give the sandbox processes of its own."),
+}
+"""Cheat → what it is, and what closes the hole."""
+OF_THE_PLACE = ("disk", "environment", "parent")
+"""Cheats that say something of where versions run, not of the grader."""
+
+
+def problems(check: Check) -> list[str]:
+    """What makes a night worthless, a sentence or two each: what was seen and what closes it. Empty: nothing does."""
+    found = [hole(h) for h in check.holes]
+    found += [
+        f"Hidden task `{leak.task}` ({leak.split}) stands word for word in `{leak.path}` of the subject, so solving it "
+        "proves nothing. Take it out of the file and commit; or, if it is meant as an example, declare "
+        'Task(split="train").'
+        for leak in check.leaks
+    ]
+    found += [
+        f"Task `{twin.task}` ({twin.split}) asks the same as `{twin.other}` ({twin.other_split}), word for word. "
+        "Delete one, or give both the same Task(cluster=…) so that they share a split."
+        for twin in check.twins
+        if twin.similarity == 1
+    ]
+    return found
+
+
+def hole(found: Hole) -> str:
+    what, mend = CHEATS[found.cheat]
+    if found.cheat in OF_THE_PLACE:
+        return f"{what}: {found.example}. {mend}"
+    example = f", e.g. on task `{found.task}`: `{short(found.example, 100)}`" if found.example.strip() else ""
+    return (
+        f"{what} scores {found.score:.2f} on average (n = {count(found.tasks, 'task')}){example}. Without work, "
+        f"{found.floor:.2f} is the most that an answer may score. {mend} If a guess is worth that much, declare it: "
+        f"floor={min(found.score + 0.05, 0.99):.2f} in the gate."
+    )
+
+
+def render(check: Check) -> str:
+    """The whole as Markdown, which reads well as plain text too."""
+    parts = [
+        f"# {check.experiment}: check of `{check.live[:12]}`",
+        problem_list(check),
+        "## What a night can prove\n\n" + resolution(check),
+        "## Noise\n\n" + bullets(noise(check)),
+        "## Cost\n\n" + cost(check),
+        "## Warnings\n\n" + bullets(check.warnings) if check.warnings else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def problem_list(check: Check) -> str:
+    found = problems(check)
+    near = [twin for twin in check.twins if twin.similarity < 1]
+    lines = found[:SHOWN] + ([f"And {len(found) - SHOWN:,} more."] if len(found) > SHOWN else [])
+    closest = [
+        f"`{twin.task}` ({twin.split}) and `{twin.other}` ({twin.other_split}), similarity {twin.similarity:.2f}"
+        for twin in near[:3]
+    ]
+    also = (
+        f"{count(len(near), 'pair')} of tasks in different splits nearly ask the same: {'; '.join(closest)}"
+        f"{f'; and {len(near) - 3:,} more' if len(near) > 3 else ''}. What helps on one helps on the other. "
+        "Give them the same Task(cluster=…)."
+        if near
+        else ""
+    )
+    if not found:
+        return "No problem found: no cheat pays, no hidden task leaks." + (f"\n\n{also}" if also else "")
+    title = f"## {count(len(found), 'problem')} to mend before a night"
+    return f"{title}\n\n" + bullets(lines) + (f"\n\n{also}" if also else "")
+
+
+def resolution(check: Check) -> str:
+    """The smallest gain that can be proven, and what would prove half of it."""
+    metric = check.a_a.metric
+    if check.alpha is None:
+        return "Nothing: the error budget of the validation split is spent. Add new validation tasks."
+    if check.provable is None and metric:
+        return f"Not known: the noise of {metric} was not measured, so nothing can be promoted."
+    if check.provable is None:
+        return (
+            f"Nothing: at alpha = {check.alpha:.4g} not even a version that solves every task would be proven better "
+            "with 80 % power on this validation split. Add tasks."
+        )
+    half = check.clusters_for_half
+    if metric:
+        runs = "" if half is None else f"; {half:,} runs of each side would prove half of that"
+        return (
+            f"A promotion test at alpha = {check.alpha:.4g} proves a gain of {check.provable:.4g} in {metric} or more "
+            f"with 80 % power{runs}. Only gains above it are worth a night."
+        )
+    more = "more than a million clusters" if half is None else f"about {half:,} validation clusters"
+    return (
+        f"A promotion test at alpha = {check.alpha:.4g} on this validation split proves a gain of "
+        f"{100 * check.provable:.1f} points or more with 80 % power; {more} would prove half of that. "
+        "Only gains above it are worth a night."
+    )
+
+
+def noise(check: Check) -> list[str]:
+    """The live version against itself, the grader against itself and against the key."""
+    a_a, n = check.a_a, check.noise
+    verdict = (
+        f"{a_a.verdict.verdict} after {count(a_a.verdict.n, 'run' if a_a.metric else 'cluster')}" if a_a.verdict else ""
+    )
+    lines: list[str] = []
+    if a_a.metric:
+        sigma = "not known" if a_a.sigma is None else f"{a_a.sigma:.4g}"
+        lines.append(
+            f"A single run of {a_a.metric} scatters by sigma = {sigma} ({a_a.tasks} against {a_a.tasks} runs)."
+        )
+        lines.append(f"The live version against itself: {verdict}.")
+    else:
+        gain = "" if a_a.gain is None else f", gain {100 * a_a.gain:+.1f} points"
+        limits = (
+            f" ({a_a.confidence:.0%} interval {100 * a_a.low:+.1f} to {100 * a_a.high:+.1f})"
+            if a_a.low is not None and a_a.high is not None
+            else ""
+        )
+        lines.append(f"The live version against itself, through the whole path: {verdict}{gain}{limits}.")
+        lines.append(
+            f"It scores {n.score:.3f} on train; two runs of it differ on "
+            f"{part(round(n.discordance * n.clusters), n.clusters)} clusters"
+            + ("." if n.is_binary else f", by {n.variance**0.5:.3f} (root mean square).")
+        )
+    if check.regraded:
+        lines.append(
+            f"The grader against itself: {part(check.regraded_differently, check.regraded)} outputs got another score "
+            "when it saw them again."
+        )
+    if check.right_answers or check.wrong_answers:
+        lines.append(
+            f"The grader against the key: it refused {part(check.right_refused, check.right_answers)} right answers "
+            f"and accepted {part(check.wrong_accepted, check.wrong_answers)} wrong ones."
+        )
+    return lines
+
+
+def cost(check: Check) -> str:
+    u = check.usage
+    this = Estimate(trials=check.trials, calls=u.calls, tokens=u.tokens, dollars=u.dollars, hours=check.seconds / 3600)
+    rows = [
+        "| | trials | model calls | tokens | dollars | time |",
+        "|---|---:|---:|---:|---:|---:|",
+        *(row(name, of) for name, of in (("a round", check.round), ("a night", check.night), ("this check", this))),
+    ]
+    return "\n".join(rows) + "\n\nExpected amounts: what a trial took here, times the trials of simulated nights."
+
+
+def row(name: str, e: Estimate) -> str:
+    dollars = "unknown" if e.dollars is None else f"{e.dollars:,.2f}"
+    amounts = (f"{e.trials:,.0f}", f"{e.calls:,.0f}", f"{e.tokens:,.0f}", dollars, duration(e.hours * 3600))
+    return f"| {name} | {' | '.join(amounts)} |"
+
+
+def part(k: int, n: int) -> str:
+    """``3 of 30 (90 % interval 3 to 24 %)``: the exact limits of Clopper and Pearson."""
+    if not n:
+        return "0 of 0"
+    from scipy.special import betaincinv  # here: start-up must not wait for it
+
+    low = float(betaincinv(k, n - k + 1, 0.05)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 0.95)) if k < n else 1.0
+    return f"{k:,} of {n:,} (90 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
