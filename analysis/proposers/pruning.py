@@ -4,7 +4,7 @@ Changes are kept on loose evidence, and text that earns nothing costs tokens and
 with less text need only be no worse (``simpler``), so what was kept by luck goes, and what pays stays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.proposers.examples import is_new, proposal_id
@@ -16,12 +16,12 @@ from traces.records import Edit, Proposal, Round
 
 @dataclass(frozen=True)
 class Pruning:
-    """Asks *proposer*, but in every ``every``-th round proposes a removal if two kept changes or more are still there.
+    """Asks *proposer*, but in every ``every``-th round proposes a removal if there is one.
 
     The change that was proposed for removal least often goes first, of several the oldest. It has to come out by
     itself, make the text shorter, and lead to a version that was not tried. (Without the latest change the version is
-    the one that it was compared with: that comparison is not made twice.) When *proposer* is out of ideas, the
-    removals that are left are proposed one by one.
+    the one that it was compared with, and without the only one it is the live version: these comparisons are not made
+    twice.) When *proposer* is out of ideas, the removals that are left are proposed one by one.
     """
 
     proposer: Proposer
@@ -45,11 +45,10 @@ class Pruning:
 
 def next_removal(incumbent: str, text: Mapping[str, str], history: History) -> Proposal | None:
     """The kept change to take out next; ``None`` when there is none."""
-    standing = list(still_there(text, history))
-    if len(standing) < 2:
-        return None
     asked = [r.proposal.rationale for r in history.rounds if r.proposal is not None]
-    for change, rest in sorted(standing, key=lambda found: asked.count(take_out(found[0]))):
+    kept = [r for r in history.rounds if r.decision is not None and r.decision.verdict == "keep"]
+    for change in sorted(kept, key=lambda change: asked.count(take_out(change))):
+        rest = without(change, text, history)
         if rest is not None and length(rest) < length(text):
             edits = edits_between(text, rest)
             if is_new(edits, history):
@@ -63,18 +62,10 @@ def next_removal(incumbent: str, text: Mapping[str, str], history: History) -> P
     return None
 
 
-def still_there(text: Mapping[str, str], history: History) -> Iterator[tuple[Round, dict[str, str] | None]]:
-    """The kept rounds of whose changes something is left in *text*, oldest first, and *text* without each.
-
-    ``None`` for one that later changes rest on.
-    """
-    if history.text_of is None:
-        return
-    for round in history.rounds:
-        if round.decision is not None and round.decision.verdict == "keep" and round.candidate is not None:
-            rest = undo(history.text_of(round.incumbent), history.text_of(round.candidate), text)
-            if rest != text:
-                yield round, rest
+def without(change: Round, text: Mapping[str, str], history: History) -> dict[str, str] | None:
+    if history.text_of is None or change.candidate is None:
+        return None
+    return undo(history.text_of(change.incumbent), history.text_of(change.candidate), text)
 
 
 def take_out(change: Round) -> str:

@@ -144,6 +144,7 @@ def test_whatever_examples_and_instructions_a_night_keeps_any_one_comes_out(seed
 # ── what rests on it ───────────────────────────────────────────────────────────────────────────────────────────
 
 ADDED = "# system\nAnswer.\n\n# user\nq1\n\n# assistant\na1\n\n# user\n{{ task }}\n"
+TOLD = ADDED.replace("q1", "q1.").replace("a1", "a1.")
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,12 @@ ADDED = "# system\nAnswer.\n\n# user\nq1\n\n# assistant\na1\n\n# user\n{{ task }
             "a\nc",
         ),  # what it put there went: for good, or to make room?
         ("Be brief.", "Be very brief.", "Be very, very brief."),
+        ("a\nb\nc\nc", "c\nb\nc\nc", "c\nc\nc"),  # reworded, and then its neighbour went: which lines are left?
+        ("b\nc\nb\na", "c\na", "b"),
         (SEED_PROMPT, ADDED, ADDED.replace("a1", "a2")),  # the example was given another answer
         (SEED_PROMPT, ADDED, ADDED.replace("q1", "q2")),
         (ADDED, ADDED.replace("q1", "q2"), ADDED.replace("q1", "q2").replace("a1", "a2")),
+        (TOLD, TOLD.replace("q1.", "q1. Why?"), TOLD.replace("q1.", "q1. Why?").replace("a1.", "a1. Because.")),
     ],
 )
 def test_a_change_that_later_ones_rest_on_does_not_come_out(before: str, after: str, now: str):
@@ -176,6 +180,8 @@ def test_a_change_that_later_ones_rest_on_does_not_come_out(before: str, after: 
         ("a\nb\nc", "a\nc", "z\nc", "z\nb\nc"),
         ("a\nb\nc\nd", "a\nd", "a\nb\nc\nd\ne", "a\nb\nc\nd\ne"),  # what it took out was put back since
         ("a\nb\n", "a\nb\nx\n", "a\nb\n", "a\nb\n"),  # what it added was cut since
+        ("p\n\nq\n", "p\n\nr\n\nq\n", "r\n\nq\n", "q\n"),  # the paragraph before it went; whose is the empty line?
+        ("{\np\n}", "{\np\n}\n{\nq\n}", "{\np\n}\n{\nr\n}\n{\nq\n}", "{\np\n}\n{\nr\n}"),
         ("a", "a\nx", "a\nx\ny", "a\ny"),  # no newline at the end
         ("", "x", "x\ny", "\ny"),
         ("One. Two.", "One. Two and a half.", "Zero. One. Two and a half. Three.", "Zero. One. Two. Three."),
