@@ -14,7 +14,7 @@ ENDINGS = {
     "tokens": "the budget of tokens was spent",
     "dollars": "the budget of dollars was spent",
     "out-of-ideas": "the proposer had nothing left to try",
-    "no-progress": "nothing was kept for too long",
+    "no-progress": "the score on train did not clearly rise for too long",
     "failing": "what it ran on kept breaking",
     "stopped": "a person stopped it",
 }

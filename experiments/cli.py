@@ -181,7 +181,7 @@ def new(name: Name) -> None:
     for path in scaffold.write(top, name):
         say(f"wrote {os.path.relpath(path)}")
     folder = os.path.relpath(top / "experiments" / name)
-    say(f"Next: git add {folder} && git commit -m 'Add {name}' && ratchet run {name}")
+    say(f"Next: git add {folder} && git commit -m 'Add {name}' && ratchet check {name} && ratchet run {name}")
 
 
 @app.command()

@@ -36,7 +36,7 @@ class Budget:
     tokens: int | None = None
     dollars: float | None = None
     patience: int | None = None
-    """Rounds without a keep after which the run ends as ``no-progress``."""
+    """Rounds without a clear gain in the score on ``train`` after which the run ends as ``no-progress``."""
 
     def __post_init__(self) -> None:
         limits = dataclasses.asdict(self)

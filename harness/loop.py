@@ -229,9 +229,9 @@ class Night:
             raise BudgetSpent("failing", f"{PATIENCE_WITH_ERRORS} rounds in a row came to nothing, last: {last}")
         if streak(tries, lambda d: d.comparison is None) >= PATIENCE_WITH_REPEATS:
             raise BudgetSpent("no-progress", f"the last {PATIENCE_WITH_REPEATS} proposals were not worth a trial")
-        idle = streak(tries, lambda d: d.verdict != "keep")
+        idle = rounds_without_progress(rounds)
         if budget.patience is not None and idle >= budget.patience:
-            raise BudgetSpent("no-progress", f"nothing was kept in the last {idle} rounds")
+            raise BudgetSpent("no-progress", f"no clear gain in the score on train in the last {idle} rounds")
 
     def stop(self, end: BaseException) -> Stop:
         reason = end.reason if isinstance(end, BudgetSpent) else "out-of-ideas"
@@ -448,6 +448,22 @@ def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:
     """How many of the last rounds in a row ended with a decision of which *holds* is true."""
     ended = (r.decision is not None and holds(r.decision) for r in reversed(rounds))
     return next((i for i, held in enumerate(ended) if not held), len(rounds))
+
+
+def rounds_without_progress(rounds: Sequence[Round]) -> int:
+    """Rounds since the score on ``train`` clearly rose: since its interval came to lie above the score of
+    the last such round. One lucky keep after the other is no progress. A metric makes progress with each keep, which
+    fresh runs have confirmed."""
+    since, reached = 0, rounds[0].score if rounds else None
+    for round in rounds[1:]:
+        since += 1
+        kept = round.decision is not None and round.decision.verdict == "keep"
+        comparison = round.decision.comparison if round.decision else None
+        has_metric = comparison is not None and bool(comparison.metric)
+        rose = reached is not None and round.score_low is not None and round.score_low > reached
+        if kept if has_metric else rose:
+            since, reached = 0, round.score
+    return since
 
 
 def proves(certification: Certification | None) -> TypeGuard[Certification]:

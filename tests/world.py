@@ -104,7 +104,7 @@ def an_experiment(
         grader=grader or ExactGrader(),
         proposer=proposer or ListProposer(("Mind the plural.", "Say nothing.", "Name the colour.", "Know the animal.")),
         gate=gate or PairedGate(repeats=1, min_clusters=20),
-        budget=budget or Budget(rounds=4),
+        budget=budget or Budget(rounds=4, hours=1),
     )
 
 

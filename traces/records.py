@@ -22,7 +22,7 @@ StopReason = Literal[
     "out-of-ideas", "rounds", "hours", "trials", "tokens", "dollars", "no-progress", "stopped", "failing"
 ]
 """Why a run ended, one a run: the proposer has nothing left; a limit of the budget (its name); ``patience`` rounds
-without a keep; a person (``ratchet stop``); or the runner, grader or model kept breaking."""
+without a clear gain; a person (``ratchet stop``); or the runner, grader or model kept breaking."""
 
 INFRASTRUCTURE = frozenset({"rate_limit", "overloaded", "server_error", "unavailable", "connection"})
 """Classes of error that say nothing about the version that met them."""

@@ -144,7 +144,7 @@ class TalkativeRunner:
         return ScriptedModel(answer).complete([Message("user", text[PROMPT])], seed=seed).text
 
 
-@pytest.mark.parametrize(("cap", "verdict"), [(1.5, "blocked"), (20.0, "accept"), (None, "accept")])
+@pytest.mark.parametrize(("cap", "verdict"), [(1.5, "blocked"), (3.9, "accept"), (None, "accept")])
 def test_a_change_that_costs_more_than_the_cap_is_blocked_and_without_a_cap_it_is_only_measured(
     checkout, directory, cap, verdict
 ):

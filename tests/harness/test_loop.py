@@ -357,3 +357,17 @@ def test_killed_with_signal_9_at_20_random_moments_it_ends_as_if_it_never_was(ch
 def written(directory: Path) -> int:
     """Lines in the journal of the only run there is."""
     return sum(journal_file(directory, run).read_bytes().count(b"\n") for run in runs(directory, "example"))
+
+
+def test_a_busy_loop_whose_score_stays_flat_is_stopped_although_it_goes_on_keeping(checkout, directory):
+    lines = tuple(f"Say nothing, part {i}." for i in range(40))
+    experiment = an_experiment(
+        tasks=some_tasks(60), proposer=ListProposer(lines), budget=Budget(rounds=40, patience=12), gate=PairedGate()
+    )
+    rounds = play(experiment, checkout, directory)
+
+    kept = [r for r in rounds[-10:] if r.decision and r.decision.verdict == "keep"]
+    assert rounds[-1].stop == "no-progress"
+    assert "no clear gain" in rounds[-1].detail
+    assert len(rounds) - 2 < 40
+    assert kept
