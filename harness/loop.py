@@ -16,13 +16,12 @@ from harness.meter import metered
 from harness.protocols import Checks, History
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
-from harness.undo import undo
+from harness.undo import edits_between, length, undo
 from harness.versions import InvalidEdit, Repo, Subject
 from traces.records import (
     Certification,
     Comparison,
     Decision,
-    Edit,
     Guards,
     Proposal,
     Removal,
@@ -359,7 +358,8 @@ class Night:
         changes. Each test is of the working version against that without the half. A budget that ends it leaves the
         working version as it is.
         """
-        stack = kept_changes([*rounds, round])
+        working = self.subject.text(round.working)
+        stack = [c for c in kept_changes([*rounds, round]) if self.text_without(working, [c]) != working]
         found: list[Removal] = []
         try:
             for half in halves(stack):
@@ -389,22 +389,26 @@ class Night:
 
     def without(self, version: str, changes: Sequence[Round]) -> str | None:
         """*version* without *changes*, the latest taken out first; ``None`` if that is no version that could work."""
-        text: Mapping[str, str] | None = self.subject.text(version)
-        for change in reversed(changes):
-            assert change.candidate is not None
-            text = undo(self.subject.text(change.incumbent), self.subject.text(change.candidate), text)
-            if text is None:
-                return None
         now = self.subject.text(version)
-        edits = [Edit(path=path, text=text.get(path)) for path in now | text if text.get(path) != now.get(path)]
-        if not edits:
+        text = self.text_without(now, changes)
+        if text is None or text == now:
             return None
         try:
             if isinstance(self.experiment.runner, Checks):
                 self.experiment.runner.check(text)
-            return self.subject.candidate(self.subject.version(version), edits).id
+            return self.subject.candidate(self.subject.version(version), edits_between(now, text)).id
         except (InvalidEdit, InvalidText):
             return None
+
+    def text_without(self, text: Mapping[str, str], changes: Sequence[Round]) -> Mapping[str, str] | None:
+        """*text* without *changes*; ``None`` where later ones rest on them."""
+        for change in reversed(changes):
+            assert change.candidate is not None
+            rest = undo(self.subject.text(change.incumbent), self.subject.text(change.candidate), text)
+            if rest is None:
+                return None
+            text = rest
+        return text
 
 
 def lost(certification: Certification) -> bool:
@@ -437,11 +441,6 @@ def kept_changes(rounds: Sequence[Round]) -> list[Round]:
 def halves(changes: Sequence[Round]) -> list[Sequence[Round]]:
     middle = (len(changes) + 1) // 2
     return [half for half in (changes[:middle], changes[middle:]) if half]
-
-
-def length(text: Mapping[str, str]) -> int:
-    """How much there is to read, in characters."""
-    return sum(map(len, text.values()))
 
 
 def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:

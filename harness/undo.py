@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import takewhile
 
+from traces.records import Edit
+
 PROMPT = re.compile(r"prompts/[^/]+\.md")
 SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s)")
 
@@ -56,6 +58,17 @@ def undo(before: Mapping[str, str], after: Mapping[str, str], now: Mapping[str, 
         if text is not None:
             result[path] = text
     return result
+
+
+def edits_between(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Edit, ...]:
+    """What makes *after* of *before*."""
+    paths = sorted({*before, *after})
+    return tuple(Edit(path=path, text=after.get(path)) for path in paths if before.get(path) != after.get(path))
+
+
+def length(text: Mapping[str, str]) -> int:
+    """How much there is to read, in characters."""
+    return sum(map(len, text.values()))
 
 
 def _undone(before: Sequence[str], after: Sequence[str], now: Sequence[str]) -> list[str] | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from analysis.proposers.examples import is_new, proposal_id
 from harness.errors import OutOfIdeas
 from harness.protocols import History, Proposer
-from harness.undo import undo
-from traces.records import Edit, Proposal, Round
+from harness.undo import edits_between, length, undo
+from traces.records import Proposal, Round
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,3 @@ def without(change: Round, text: Mapping[str, str], history: History) -> dict[st
 def take_out(change: Round) -> str:
     said = change.proposal.rationale if change.proposal else ""
     return f'take out again what round {change.number} brought: "{said}"'
-
-
-def edits_between(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Edit, ...]:
-    paths = sorted({*before, *after})
-    return tuple(Edit(path=path, text=after.get(path)) for path in paths if before.get(path) != after.get(path))
-
-
-def length(text: Mapping[str, str]) -> int:
-    return sum(map(len, text.values()))

@@ -72,7 +72,9 @@ class PairedGate:
         if self.repeats < 1 or self.checkpoints < 1 or self.horizon < 1:
             raise ValueError("repeats, checkpoints and horizon are counts: at least 1")
         if any(cap is not None and not 1 <= cap < 4 for cap in (self.max_cost, self.max_latency)):
-            raise ValueError("max_cost and max_latency are ratios to the live version: from 1 to below 4, where they end")
+            raise ValueError(
+                "max_cost and max_latency are ratios to the live version: from 1 to below 4, where they end"
+            )
         if not 0 <= self.floor < 1 or (self.simpler is not None and not 0 < self.simpler < 1):
             raise ValueError("floor and simpler are scores: between 0 and 1")
 
