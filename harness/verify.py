@@ -10,87 +10,19 @@ whether a candidate had less text (but with ``PairedGate`` the margin that the t
 budget ended something.
 """
 
-import dataclasses
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
 
-from harness.errors import UserError
-from harness.experiment import Experiment, digest
-from harness.gate import PairedGate, decide
+from harness.experiment import digest
 from harness.gate.lond import alpha_for
-from harness.gate.metric import MetricGate
-from harness.ledger import Ledger, journal_file
-from harness.loop import does_harm, halves, kept_changes, lost, read_guards, read_verdict, tried_in
-from harness.protocols import Gate
-from harness.trials import DurableTrials, seed_of
-from traces import otel
+from harness.ledger import journal_file
+from harness.replay import Difference, Replay, differing
 from traces.chain import Break, chain_breaks, head, holds
 from traces.errors import BadLine
-from traces.journal import Line, parse, raw_lines
+from traces.journal import parse, raw_lines
 from traces.places import spool
-from traces.records import (
-    Certification,
-    Check,
-    Comparison,
-    Decision,
-    GateSpec,
-    Guards,
-    Promotion,
-    Proposal,
-    Record,
-    Removal,
-    Round,
-    Run,
-    Session,
-    Span,
-    Split,
-    SplitResult,
-    SplitTest,
-    Stop,
-    Task,
-    Trial,
-    Usage,
-)
-
-R = TypeVar("R", bound=Record)
-
-TOLERANCE = 1e-12
-"""Relative, and absolute below 1: what another order of additions may change."""
-
-GATES: Mapping[str, type[Gate]] = {gate.__name__: gate for gate in (PairedGate, MetricGate)}
-"""The gates whose decisions can be replayed."""
-
-BY_HAND, COMPARE_ALPHA = "compare/train", 0.05
-"""The scope of a comparison by hand, and its level where no specification says it."""
-
-NONSENSE = (ValueError, LookupError, ArithmeticError, AssertionError, UserError)
-"""What a gate raises on records that no run could have written."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that does not follow from what stands before it."""
-
-    journal: str
-    """The name of its file."""
-    line: int
-    """From 1."""
-    key: str | None
-    what: str
-    recorded: object = None
-    recomputed: object = None
-
-    def __str__(self) -> str:
-        where = f"{self.journal} line {self.line}" + (f" ({self.key})" if self.key else "")
-        if self.recorded is None and self.recomputed is None:
-            return f"{where}: {self.what}"
-        return f"{where}: {self.what} is {shown(self.recorded)}, and {shown(self.recomputed)} was expected"
+from traces.records import Certification, Promotion, SplitResult, SplitTest
 
 
 @dataclass(frozen=True)
@@ -107,7 +39,7 @@ class Verification:
     entries: int
     """Of the ledger of the split: promotion tests and their results, those of other runs included."""
     differences: tuple[Difference, ...]
-    """In the order of the lines; those of the split's ledger first."""
+    """In the order of the lines; those of the ledger of the splits first."""
     breaks: tuple[Break, ...]
     """Of the chains of the run's journal and of the split's ledger."""
     lost: tuple[str, ...]
@@ -130,7 +62,7 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
     """
     ledger_file = spool(directory) / "splits.jsonl"
     books = read_books(ledger_file)
-    replay = Replay(journal.stem, books)
+    replay = Replay(journal.stem, books.tests, books.results)
     lines = 0
     for lines, (offset, raw) in enumerate(raw_lines(journal), 1):
         try:
@@ -140,7 +72,6 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
             replay.say(lines, None, f"it cannot be read: {e}")
         else:
             replay.take(lines, line, record)
-    replay.check_promotions(directory)
     return Verification(
         run=replay.run.id if replay.run else journal.stem,
         lines=lines,
@@ -150,39 +81,17 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
         certifications=replay.counts["Certification"],
         rounds=replay.counts["Round"],
         entries=len(books.tests) + len(books.results),
-        differences=(*books.differences, *other_verdicts(directory, journal.stem, books), *replay.differences),
+        differences=(
+            *books.differences,
+            *other_verdicts(directory, journal.stem, books),
+            *replay.differences,
+            *promotions(directory, replay),
+        ),
         breaks=(*chain_breaks(journal), *(chain_breaks(ledger_file) if ledger_file.exists() else ())),
         lost=tuple(anchor for anchor in anchors if not holds(journal, anchor)),
         not_replayed=replay.not_replayed,
         head=head(journal),
     )
-
-
-# ── what differs ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def differing(recorded: object, recomputed: object, name: str = "") -> Iterator[tuple[str, object, object]]:
-    """The parts that are not the same, by name; numbers to ``TOLERANCE``."""
-    match recorded, recomputed:
-        case Record(), Record() if type(recorded) is type(recomputed):
-            for field_name in type(recorded).model_fields:
-                yield from differing(
-                    getattr(recorded, field_name), getattr(recomputed, field_name), f"{name}.{field_name}".lstrip(".")
-                )
-        case tuple(), tuple() if len(recorded) == len(recomputed):  # pyright: ignore[reportUnknownArgumentType]
-            for i, (a, b) in enumerate(zip(recorded, recomputed, strict=True)):  # pyright: ignore
-                yield from differing(a, b, f"{name}[{i}]")
-        case (float(), float() | int()) | (int(), float()):
-            if not math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-                yield name, recorded, recomputed
-        case _:
-            if recorded != recomputed:
-                yield name, recorded, recomputed
-
-
-def shown(value: object) -> str:
-    text = str(value) if isinstance(value, str | float | int) or value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 # ── the ledger of the splits ───────────────────────────────────────────────────────────────────────────────────────
@@ -285,588 +194,25 @@ def certifications_in(path: Path) -> Iterator[Certification]:
                 yield record
 
 
-# ── trials that were recorded ──────────────────────────────────────────────────────────────────────────────────────
+# ── promotions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Missing(Exception):
-    """A step that something rests on is not there."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"{key} is missing")
-
-
-class Declared(Exception):
-    """A test declares itself."""
-
-    def __init__(self, spec: Record) -> None:
-        super().__init__()
-        self.spec = spec
-
-
-@dataclass(frozen=True)
-class Past:
-    """Stands in for the ledger: holds steps that were made, and makes none."""
-
-    run: Run
-    steps: Mapping[str, Record]
-
-    def recall(self, key: str) -> Record | None:
-        return self.steps.get(key)
-
-    def step(self, key: str, make: Callable[[], Record], *, durable: bool = False) -> Record:
-        kept = self.steps.get(key)
-        if kept is None:
-            raise Missing(key)
-        return kept
-
-    def check_clock(self) -> None:
-        """The past takes no time."""
-
-
-class Declaring(Past):
-    """Stops a test where it declares itself."""
-
-    def step(self, key: str, make: Callable[[], Record], *, durable: bool = False) -> Record:
-        if key.endswith("/spec"):
-            raise Declared(make())
-        return super().step(key, make, durable=durable)
-
-
-@dataclass(frozen=True)
-class RecordedTasks:
-    """Stands in for the experiment."""
-
-    tasks: Sequence[Task]
-    runner: None = None
-    grader: None = None
-
-    def split(self, split: Split) -> list[Task]:
-        return [task for task in self.tasks if task.split == split]
-
-
-class NothingForSale:
-    """Stands in for the executor that trials are bought on."""
-
-    def submit(self, step: object, name: str, which: str, *_: object) -> NoReturn:
-        raise Missing(name + which)
-
-
-# ── the run ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Spent:
-    """What the spans of a trial in progress say."""
-
-    usage: Usage = field(default_factory=Usage)
-    grade: Mapping[str, Any] | None = None
-    """Attributes of the span of its grade."""
-
-
-@dataclass
-class Replay:
-    """A run as its journal has it up to some line; the fields are what a process that resumes it there would know."""
-
-    journal: str
-    books: Books
-    run: Run | None = None
-    gate: Gate | None = None
-    not_replayed: str = "the journal does not begin with its run"
-    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
-    steps: dict[str, Record] = field(default_factory=dict[str, Record])
-    """By key, as ``Ledger`` keeps them."""
-    rounds: list[Round] = field(default_factory=list[Round])
-    working: str = ""
-    usage: Usage = field(default_factory=Usage)
-    trials: int = 0
-    lately: list[tuple[Usage, int]] = field(default_factory=list[tuple[Usage, int]])
-    """What was spent, after each line since the last step that was no trial."""
-    certification: Certification | None = None
-    """The one since the last round."""
-    spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
-    """By trial in progress."""
-    ids: set[str] = field(default_factory=set[str])
-    declared: dict[str, dict[str, Record]] = field(default_factory=dict[str, dict[str, Record]])
-    """Scope → the steps when its test was declared."""
-    counts: Counter[str] = field(default_factory=Counter[str])
-    differences: list[Difference] = field(default_factory=list[Difference])
-
-    def say(self, line: int, key: str | None, what: str, recorded: object = None, recomputed: object = None) -> None:
-        self.differences.append(Difference(f"{self.journal}.jsonl", line, key, what, recorded, recomputed))
-
-    def same(self, line: int, key: str | None, recorded: object, recomputed: object, name: str = "") -> None:
-        for what, a, b in differing(recorded, recomputed, name):
-            self.say(line, key, what, a, b)
-
-    def take(self, number: int, line: Line, record: Record) -> None:
-        """Check the next line, and take it in."""
-        key = line.key
-        if self.run is None and not isinstance(record, Run):
-            self.say(number, key, self.not_replayed)
-            return
-        match record:
-            case Run():
-                self.begin(number, record)
-            case Session():
-                self.forget_lost_baselines()
-            case Task():
-                self.tasks[record.id] = record
-            case Span():
-                self.take_span(record)
-            case _ if key is not None:
-                self.take_step(number, key, record)
-            case _:
-                pass
-
-    def begin(self, number: int, run: Run) -> None:
-        if self.run is not None:
-            self.say(number, None, "a second run begins")
-            return
-        self.run, self.working = run, run.live
-        self.same(number, None, run.id, self.journal, "id")
-        self.gate, self.not_replayed = gate_of(run)
-
-    def forget_lost_baselines(self) -> None:
-        """As ``Ledger`` does when a process takes the run up: what met trouble on ``train`` is measured again."""
-        for key in [k for k, step in self.steps.items() if isinstance(step, Trial) and k.startswith("train/")]:
-            if cast(Trial, self.steps[key]).is_lost:
-                del self.steps[key]
-
-    def take_span(self, span: Span) -> None:
-        self.usage += span.usage
-        self.lately.append((self.usage, self.trials))
-        if span.trial is None or span.status == "interrupted":
-            return
-        spent = self.spent.setdefault(span.trial, Spent())
-        spent.usage += span.usage
-        if span.operation == "grade" and span.id.startswith(f"{span.trial}/grade/"):
-            spent.grade = span.attributes
-
-    def take_step(self, number: int, key: str, record: Record) -> None:
-        """Check a step against those before it, and keep it as ``Ledger`` does."""
-        if not isinstance(record, Trial):
-            if key in self.steps:
-                self.say(number, key, "the step was there already")
-                return
-            parents = [key[:i] for i, letter in enumerate(key) if letter == "/"]
-            if ended := [parent for parent in parents if parent in self.steps]:
-                self.say(number, key, f"it comes after {ended[0]}, which it is a part of, had ended")
-                return
-        match record:
-            case Trial():
-                self.check_trial(number, key, record)
-            case GateSpec():
-                self.declared[key.removesuffix("/spec")] = dict(self.steps)
-            case Decision():
-                self.check_decision(number, key, record)
-            case Comparison():
-                self.check_comparison(number, key, record)
-            case Guards():
-                self.check_guards(number, key, record)
-            case Certification():
-                self.check_certification(number, key, record)
-            case Round():
-                self.check_round(number, key, record)
-            case Check():
-                self.check_verdict(number, key, record.a_a, "a_a")
-            case _:
-                pass
-        self.counts[type(record).__name__] += 1
-        if isinstance(record, Trial):
-            self.trials += 1
-            self.lately.append((self.usage, self.trials))
-        else:
-            for below in [k for k in self.steps if k.startswith(f"{key}/")]:
-                del self.steps[below]
-            self.lately.clear()
-        self.steps[key] = record
-        if not isinstance(record, Trial | GateSpec):
-            self.declared.pop(key.rpartition("/")[0] or BY_HAND, None)
-
-    # ── a trial ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def check_trial(self, number: int, key: str, trial: Trial) -> None:
-        """Its id, its chances, its task, its grade and its charges, each against where else they stand."""
-        assert self.run is not None
-        id = f"{self.run.id}/{key}" if trial.attempt == 1 else f"{self.run.id}/{key}#{trial.attempt}"
-        self.same(number, key, trial.id, id, "id")
-        self.same(number, key, trial.run, self.run.id, "run")
-        if trial.id in self.ids:
-            self.say(number, key, "a trial with this id was there already")
-        self.ids.add(trial.id)
-        draw = f"/{trial.version}/{trial.task}/{trial.repeat}"
-        scope, found, rest = key.partition(draw)
-        if not found or not (rest == "" or rest.startswith("/")):
-            self.say(number, key, "its key is not that of its version, task and repeat", key, f"…{draw}")
-        else:
-            seed = seed_of(self.run.experiment, self.run.seed, f"{scope}{draw}")
-            self.same(number, key, trial.seed, seed, "seed")
-        task = self.tasks.get(trial.task)
-        if task is None:
-            if self.tasks:
-                self.say(number, key, f"there is no task {trial.task!r}")
-        else:
-            about = (trial.split, trial.tags, trial.cluster)
-            for name, a, b in zip(
-                ("split", "tags", "cluster"), about, (task.split, task.tags, task.cluster), strict=True
-            ):
-                self.same(number, key, a, b, name)
-        spent = self.spent.pop(trial.id, Spent())
-        if spent.grade is not None:
-            score, reason = (trial.grade.score, trial.grade.reason) if trial.grade else (None, None)
-            self.same(number, key, score, spent.grade.get(otel.SCORE), "grade.score")
-            self.same(number, key, reason, spent.grade.get(otel.EXPLANATION), "grade.reason")
-        elif trial.grade is not None:
-            self.say(number, key, "it has a grade, and no span says that it was graded")
-        calls = min(trial.usage.calls, spent.usage.calls)  # one that broke before it was counted is counted in its span
-        self.same(number, key, trial.usage, spent.usage.model_copy(update={"calls": calls}), "usage")
-
-    # ── decisions ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def scope(self, scope: str, steps: Mapping[str, Record], past: "type[Past] | None" = None) -> DurableTrials:
-        """The trials of a scope as *steps* have them."""
-        assert self.run is not None
-        return DurableTrials(
-            cast(Experiment, RecordedTasks([*self.tasks.values()])),
-            cast(Ledger, (past or Past)(self.run, steps)),
-            lambda version: {},
-            cast(Executor, NothingForSale()),
-            scope,
-            int(scope.split("/")[1]) if scope.startswith("round/") else None,
-        )
-
-    def again(self, number: int, key: str, make: Callable[[DurableTrials], R], scope: str) -> R | None:
-        """What *make* makes of the trials in *scope*."""
+def promotions(directory: Path, replay: Replay) -> Iterator[Difference]:
+    """What was made live on the strength of a run and is not what was certified in it."""
+    path = spool(directory) / f"promotions-{replay.run.experiment if replay.run else ''}.jsonl"
+    certified = {r.certification.id: r.certification for r in replay.rounds if r.certification is not None}
+    for number, (offset, raw) in enumerate(raw_lines(path) if path.exists() else (), 1):
         try:
-            return make(self.scope(scope, self.steps))
-        except Missing as e:
-            self.say(number, key, f"it rests on a step that is not there: {e}")
-        except NONSENSE as e:
-            self.say(number, key, f"it cannot be made again: {e}")
-        return None
-
-    def declared_again(self, number: int, key: str, make: Callable[[DurableTrials], object], scope: str) -> None:
-        """Whether the test that *make* makes declares again what it did, from the steps that were there then."""
-        then = self.declared.get(scope)
-        if then is None:
-            return
-        try:
-            make(self.scope(scope, then, Declaring))
-        except Declared as e:
-            self.same(number, f"{scope}/spec", self.steps.get(f"{scope}/spec"), e.spec)
-        except Missing as e:
-            self.say(number, key, f"its test rests on a step that is not there: {e}")
-        except NONSENSE as e:
-            self.say(number, key, f"its test cannot be declared again: {e}")
-
-    def check_decision(self, number: int, key: str, decision: Decision) -> None:
-        """A proposal's; the decision that there was none has a key of its own."""
-        scope, _, name = key.rpartition("/")
-        comparison = decision.comparison
-        if comparison is not None:
-            self.counts["compared"] += 1
-            self.check_verdict(number, key, comparison, "comparison")
-        if name != "decision" or self.gate is None:
-            return
-        gate, rounds = self.gate, tuple(self.rounds)
-        candidate = comparison.candidate if comparison else ""
-
-        def keep(trials: DurableTrials, is_shorter: bool) -> Decision:
-            return gate.keep(self.working, candidate, trials, is_shorter=is_shorter, rounds=rounds)
-
-        spec = comparison.spec if comparison else None
-        outcomes: list[list[Difference]] = []
-        before = self.differences
-        for is_shorter in (spec.margin > 0,) if spec else (False, True):
-            self.differences = []
-            make = partial(keep, is_shorter=is_shorter)
-            self.declared_again(number, key, make, scope)
-            made = self.again(number, key, make, scope)
-            if made is not None:
-                self.same(number, key, decision, made)
-            outcomes.append(self.differences)
-        self.differences = before + min(outcomes, key=len)
-
-    def check_comparison(self, number: int, key: str, comparison: Comparison) -> None:
-        assert self.run is not None
-        self.check_verdict(number, key, comparison, "")
-        gate = self.gate
-        if gate is None:
-            return
-        scope, _, name = key.rpartition("/")
-        live, candidate = self.run.live, comparison.candidate
-
-        match name:
-            case "validation":
-                make = partial(gate.prove, live, candidate, alpha=self.alpha_of(scope))
-            case "test":
-                make = partial(gate.measure, live, candidate)
-            case "harm":
-                make = partial(gate.harm, self.at_work(), candidate)
-            case "compare":
-                alpha = comparison.spec.alpha if comparison.spec else COMPARE_ALPHA
-                scope, make = BY_HAND, partial(gate.prove, live, candidate, alpha=alpha, split=comparison.split)
-            case _:
-                return
-        self.declared_again(number, key, make, scope)
-        made = self.again(number, key, make, scope)
-        if made is not None:
-            self.same(number, key, comparison, made)
-
-    def alpha_of(self, certification: str) -> float:
-        """What the promotion test with this key may spend."""
-        assert self.run is not None
-        assert self.gate is not None
-        test = self.books.tests.get(f"{self.run.id}/{certification}")
-        return test.alpha if test else self.gate.alpha
-
-    def at_work(self) -> str:
-        """The working version, the round in progress included."""
-        decision = self.steps.get(f"round/{len(self.rounds)}/decision")
-        if isinstance(decision, Decision) and decision.verdict == "keep" and decision.comparison is not None:
-            return decision.comparison.candidate
-        return self.working
-
-    def check_guards(self, number: int, key: str, guards: Guards) -> None:
-        assert self.run is not None
-        gate, live, scope = self.gate, self.run.live, key.rpartition("/")[0]
-        validation = self.steps.get(f"{scope}/validation")
-        if gate is None:
-            return
-        if not isinstance(validation, Comparison):
-            self.say(number, key, f"it rests on a step that is not there: {scope}/validation is missing")
-            return
-
-        def make(trials: DurableTrials) -> Guards:
-            return gate.guard(live, validation.candidate, trials, self.scope(f"{scope}/again", self.steps), validation)
-
-        made = self.again(number, key, make, scope)
-        if made is not None:
-            self.same(number, key, guards, made)
-
-    def check_verdict(self, number: int, key: str, comparison: Comparison, name: str) -> None:
-        """The verdict follows from the differences alone; and the specification is the one that was declared."""
-        spec, verdict = comparison.spec, comparison.verdict
-        if spec is None or verdict is None:
-            return
-        try:
-            expected = decide(comparison.differences, spec)
-        except ValueError as e:
-            self.say(number, key, f"it cannot be decided again: {e}")
-            return
-        if expected.verdict == "continue" and (comparison.errors or comparison.drift):
-            expected = expected.model_copy(update={"verdict": "undecided"})
-        self.same(number, key, verdict, expected, f"{name}.verdict".lstrip("."))
-        declared = self.steps.get(f"{key.rpartition('/')[0] or BY_HAND}/spec")
-        if isinstance(declared, GateSpec):
-            self.same(number, key, spec, declared, f"{name}.spec".lstrip("."))
-        elif key.endswith(("/decision", "/validation", "/harm")):
-            self.say(number, key, "the test was not declared before its first difference")
-
-    # ── promotion tests ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def check_certification(self, number: int, key: str, certification: Certification) -> None:
-        assert self.run is not None
-        self.certification = certification
-        validation, guards, measured = (self.steps.get(f"{key}/{part}") for part in ("validation", "guards", "test"))
-        verdict, detail = "undecided", certification.detail
-        if isinstance(validation, Comparison):
-            verdict, detail = read_verdict(validation)
-            if verdict == "accept":
-                verdict, detail = read_guards(guards) if isinstance(guards, Guards) else ("hold", "")
-        is_whole = verdict in ("reject", "undecided", "invalid", "blocked") if validation else False
-        if not is_whole and not (guards and (measured or verdict == "hold")):
-            detail = certification.detail  # the budget ended it, in its own words
-        test, result = self.books.tests.get(certification.id), self.books.results.get(certification.id)
-        alpha, test_number = (test.alpha, test.number) if test else (None, None)
-        if not any(task.split == "validation" for task in self.tasks.values()) and self.tasks:
-            alpha = self.gate.alpha if self.gate else certification.alpha
-        elif test is None:
-            verdict, detail = "blocked", certification.detail
-        elif result is None:
-            self.say(number, key, "the ledger of the split has no result of it")
-        else:
-            self.same(number, key, result.verdict, certification.verdict, "verdict in the ledger of the split")
-        expected = certification.model_copy(
-            update={
-                "id": f"{self.run.id}/{key}",
-                "run": self.run.id,
-                "live": self.run.live,
-                "candidate": self.at_work(),
-                "verdict": verdict,
-                "alpha": alpha,
-                "test_number": test_number,
-                "validation": validation,
-                "guards": guards.found if isinstance(guards, Guards) else (),
-                "measured": measured,
-                "detail": detail,
-            }
-        )
-        self.same(number, key, certification, expected)
-        named = f"certify/{certification.checkpoint}-{certification.candidate[:12]}"
-        self.same(number, key, key, named, "key")
-
-    def check_promotions(self, directory: Path) -> None:
-        """What was made live on the strength of this run was certified in it."""
-        if self.run is None:
-            return
-        path = spool(directory) / f"promotions-{self.run.experiment}.jsonl"
-        certified = {r.certification.id: r.certification for r in self.rounds if r.certification is not None}
-        for number, (offset, raw) in enumerate(raw_lines(path) if path.exists() else (), 1):
-            try:
-                record = parse(raw, offset).record()
-            except BadLine:
-                continue
-            if not isinstance(record, Promotion) or not (record.certification or "").startswith(f"{self.run.id}/"):
-                continue
-            c = certified.get(record.certification or "")
-            gain = c.measured.gain if c and c.measured else None
-            expected = (c.verdict, c.candidate, gain) if c else (None, None, None)
-            for what, a, b in differing(("accept", record.version, record.gain), expected, "promotion"):
-                self.differences.append(Difference(path.name, number, None, what, a, b))
-
-    # ── a round ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def check_round(self, number: int, key: str, round: Round) -> None:
-        """Each field against the steps of the round."""
-        assert self.run is not None
-        base = f"round/{len(self.rounds)}"
-        answer, decision = self.steps.get(f"{base}/proposal"), self.steps.get(f"{base}/decision")
-        expected: dict[str, object] = {
-            "run": self.run.id,
-            "number": len(self.rounds),
-            "incumbent": self.working,
-            "certification": self.certification,
-        }
-        if key == "end":
-            stop = self.steps.get("stop")
-            last = self.rounds[-1] if self.rounds else None
-            expected |= {
-                "decision": None,
-                "candidate": None,
-                "working": self.working,
-                "score": last.score if last else None,
-                "score_low": last.score_low if last else None,
-                "score_high": last.score_high if last else None,
-                "stop": stop.reason if isinstance(stop, Stop) else None,
-                "detail": stop.detail if isinstance(stop, Stop) else "",
-            }
-        else:
-            self.same(number, key, key, base, "key")
-            expected |= {
-                "proposal": answer if isinstance(answer, Proposal) else None,
-                "decision": decision or (answer if isinstance(answer, Decision) else round.decision),
-                **self.scores(number, key, round),
-            }
-            if isinstance(decision, Decision) and decision.comparison is not None:
-                expected["candidate"] = decision.comparison.candidate
-            elif decision is None and round.number > 0:
-                self.check_refusal(number, key, round, answer)
-        made = round.model_copy(update=expected)
-        if key != "end":
-            made = self.apart(made)
-        self.same(number, key, round, made)
-        self.check_spent(number, key, round)
-        if round.working != round.incumbent:  # then `Ledger` forgets its trials, and may buy them anew
-            gone = f"{self.run.id}/train/{round.incumbent}/"
-            self.ids = {id for id in self.ids if not id.startswith(gone)}
-        self.rounds.append(round)
-        self.working = round.working
-        self.certification = None
-
-    def scores(self, number: int, key: str, round: Round) -> dict[str, object]:
-        """The score of the version that *round* ends with; none where the budget did not last to measure it."""
-        if self.gate is None:
-            return {}
-        names = ("score", "score_low", "score_high")
-        trials = self.scope(f"round/{round.number}", self.steps)
-        try:
-            found = self.gate.score(trials.baseline(round.working, self.gate.repeats))
-        except Missing as e:
-            if round.score is not None:
-                self.say(number, key, f"its score rests on a step that is not there: {e}")
-            found = None
-        except NONSENSE as e:
-            self.say(number, key, f"its score cannot be made again: {e}")
-            return {}
-        return dict(zip(names, found or (None, None, None), strict=True))
-
-    def check_refusal(self, number: int, key: str, round: Round, answer: Record | None) -> None:
-        """A proposal that no trial was bought for."""
-        assert self.run is not None
-        found = round.decision
-        if isinstance(answer, Decision) and found is not None:
-            return
-        tried = tried_in(self.run, self.rounds)
-        match found:
-            case Decision(verdict="discard", because="invalid", comparison=None):
-                pass
-            case Decision(verdict="discard", because="already-tried", comparison=None) if round.candidate in tried:
-                pass
-            case _:
-                self.say(number, key, f"nothing led to its decision: {base_of(round)} has no step")
-
-    def apart(self, round: Round) -> Round:
-        """*round* with the working version that follows from its decision, and with what was found out about its stack.
-
-        Which version is left without several changes, git alone can tell.
-        """
-        keeps = round.decision is not None and round.decision.verdict == "keep"
-        working = round.candidate if keeps and round.candidate else self.working
-        c = round.certification
-        if c is None or not lost(c) or not round.removals:
-            return round.model_copy(update={"working": working, "removals": ()})
-        stack = kept_changes([*self.rounds, round.model_copy(update={"removals": ()})])
-        found = [removal for half in halves(stack) for removal in self.search(round.number, half)]
-        is_stuck = not any(removal.verdict == "drop" for removal in round.removals)
-        if is_stuck:
-            found = [r.model_copy(update={"verdict": "stuck"}) if r.verdict == "drop" else r for r in found]
-        dropped = [removal.comparison for removal in found if removal.verdict == "drop"]
-        if len(dropped) == 1 and dropped[0] is not None:
-            working = dropped[0].candidate
-        elif dropped:
-            working = round.working
-        return round.model_copy(update={"working": working, "removals": tuple(found)})
-
-    def search(self, number: int, changes: Sequence[Round]) -> list[Removal]:
-        """What ``Night.search`` says, from its comparisons."""
-        numbers = tuple(change.number for change in changes)
-        comparison = self.steps.get(f"round/{number}/apart/{numbers[0]}-{numbers[-1]}/harm")
-        found = comparison if isinstance(comparison, Comparison) else None
-        if found is not None and not does_harm(found):
-            return [Removal(rounds=numbers, verdict="stay", comparison=found)]
-        if len(changes) > 1:
-            return [removal for half in halves(changes) for removal in self.search(number, half)]
-        return [Removal(rounds=numbers, verdict="drop" if found else "stuck", comparison=found)]
-
-    def check_spent(self, number: int, key: str, round: Round) -> None:
-        """What the run had spent, exactly; where the budget ended something, trials under way may have ended since."""
-        now = (self.usage, self.trials)
-        c = round.certification
-        was_ended = key == "end" or (c is not None and c.detail.startswith("the budget ended it"))
-        possible = [now, *self.lately] if was_ended else [now]
-        if not any(not [*differing((round.usage, round.trials), then)] for then in possible):
-            self.same(number, key, (round.usage, round.trials), now, "spent")
-
-
-def base_of(round: Round) -> str:
-    return f"round/{round.number}"
-
-
-def gate_of(run: Run) -> tuple[Gate | None, str]:
-    """The gate that a run recorded, or why it cannot be made again."""
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in run.gate.items()}  # pyright: ignore
-    name = settings.pop("name", None)
-    kind = GATES.get(str(name))
-    if name is None:
-        return None, "the run was recorded before gates were: its decisions cannot be replayed"
-    if kind is None:
-        return None, f"the gate {name!r} is not one of {', '.join(GATES)}: its decisions cannot be replayed"
-    known = {f.name for f in dataclasses.fields(cast(Any, kind))}
-    if settings.keys() != known:
-        other = ", ".join(sorted(settings.keys() ^ known))
-        return None, f"{name} has other settings here than it had then ({other}): its decisions cannot be replayed"
-    try:
-        return kind(**settings), ""
-    except (ValueError, TypeError) as e:
-        return None, f"{name} with the recorded settings cannot be made: {e}"
+            record = parse(raw, offset).record()
+        except BadLine:
+            continue
+        if not isinstance(record, Promotion) or not (record.certification or "").startswith(f"{replay.journal}/"):
+            continue
+        c = certified.get(record.certification or "")
+        found = {"verdict": "accept", "version": record.version, "gain": record.gain}
+        expected = {"verdict": None, "version": None, "gain": None}
+        if c is not None:
+            expected = {"verdict": c.verdict, "version": c.candidate, "gain": c.measured.gain if c.measured else None}
+        for name, value in found.items():
+            for what, a, b in differing(value, expected[name], name):
+                yield Difference(path.name, number, None, what, a, b)
