@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.gate.eprocess import TOO_MANY
 from harness.gate.paired import V0, PairedGate
-from harness.gate.simulate import Floats, decide_all
+from harness.gate.simulate import Floats, Outcomes, decide_all
 from traces.records import GateSpec, Noise, Split
 
 Mask = NDArray[np.bool_]
@@ -27,9 +27,9 @@ CONCENTRATION = 2.0
 """Of the Beta distribution that the tasks' mean scores come from where scores are graded. Where they are 0 or 1, the
 discordance fixes it."""
 
-TESTS = 4000
+TESTS = 3000
 """Simulated to find a power."""
-SIMULATED = 1000
+SIMULATED = 500
 """Clusters up to which tests are simulated as they are."""
 SCALED_FROM = 250
 """Clusters of the tests that stand for longer ones."""
@@ -389,29 +389,29 @@ class Climb:
 
     def measure(self, rows: Mask) -> None:
         """Buy the working version's scores on ``train``."""
-        spec = self.worlds.spec
-        runs = np.stack(
-            [self.worlds.scores(self.working, "train", rows, harder=spec.drift) for _ in range(spec.gate.repeats)]
-        )
-        self.base[rows] = runs.mean(axis=0)
-        self.v0[rows] = V0
-        if spec.gate.repeats > 1:
-            self.v0[rows] = np.clip(2 * runs.var(axis=0, ddof=1).mean(axis=1), 0.01, V0)
+        spec, scores = self.worlds.spec, self.worlds.scores
+        self.hold(rows, np.stack([scores(self.working, "train", rows, spec.drift) for _ in range(spec.gate.repeats)]))
         self.train_calls[rows] += spec.gate.repeats * spec.train
+
+    def hold(self, rows: Mask, runs: Floats) -> None:
+        """Compare with *runs* from now on: repeats by nights by clusters."""
+        self.base[rows] = runs.mean(axis=0)
+        self.v0[rows] = np.clip(2 * runs.var(axis=0, ddof=1).mean(axis=1), 0.01, V0) if len(runs) > 1 else V0
 
     def try_a_change(self, number: int) -> None:
         """Keep proposal *number* where it looks good on ``train``."""
-        gate, worlds = self.worlds.spec.gate, self.worlds
-        candidate = worlds.candidate(self.working, number)
-        differences = worlds.shuffled(worlds.scores(candidate, "train") - self.base)
-        spec = declared(worlds.spec.train, gate.keep_alpha, gate)
-        found = decide_all(differences, spec, v0=self.v0)
+        candidate = self.worlds.candidate(self.working, number)
+        found = self.compare(self.worlds.shuffled(self.worlds.scores(candidate, "train") - self.base))
         self.train_calls += found.n
         self.kept += found.accepted
         self.new += found.accepted
         self.working = self.working.where(found.accepted, candidate)
         if found.accepted.any():
             self.measure(found.accepted)
+
+    def compare(self, differences: Floats) -> Outcomes:
+        gate = self.worlds.spec.gate
+        return decide_all(differences, declared(differences.shape[1], gate.keep_alpha, gate), v0=self.v0)
 
     def certify(self, rows: Mask, checkpoint: int) -> None:
         """Test the working version against the live one in the nights of *rows*."""
@@ -499,13 +499,14 @@ class Draws:
         depth = np.where(rng.random(shape) < scatter.noisy, scatter.depth, 0.0)
         return cls(means, depth, rng.random(shape), rng.random(shape), rng.random(shape))
 
-    def differences(self, effect: Effect, clusters: int) -> Floats:
-        """Of the first *clusters* of each test, for a candidate with *effect*."""
-        p, depth, touched, before, after = (
-            of[:, :clusters] for of in (self.means, self.depth, self.touched, self.before, self.after)
-        )
-        q = effect.on(p, touched)
-        return q + depth * ((after < q) - q) - p - depth * ((before < p) - p)
+    def first(self, tests: int, clusters: int) -> "Draws":
+        found = (self.means, self.depth, self.touched, self.before, self.after)
+        return Draws(*(of[:tests, :clusters] for of in found))
+
+    def differences(self, effect: Effect) -> Floats:
+        """For a candidate with *effect*."""
+        p, q = self.means, effect.on(self.means, self.touched)
+        return q + self.depth * ((self.after < q) - q) - p - self.depth * ((self.before < p) - p)
 
 
 @dataclass(frozen=True)
@@ -535,19 +536,19 @@ class Plan:
         scaled = {
             "n_max": SCALED_FROM,
             "min_gain": min(self.spec.min_gain * stronger / gain, 1.0),
-            "n_min": 1,
-            "batch": max(round(self.spec.batch / ratio), 1),
+            "n_min": 2,
+            "batch": max(round(self.spec.batch / ratio), 2),
             "v0": max(self._variance(stronger), 1e-9),  # ten differences more or less are nothing among so many
         }
         return self._simulated(stronger, self.spec.model_copy(update=scaled))
 
     def _simulated(self, gain: float, spec: GateSpec) -> float:
-        differences = self.draws.differences(Effect.of(self.noise, gain), spec.n_max)
+        differences = self.draws.first(TESTS, spec.n_max).differences(Effect.of(self.noise, gain))
         return float(decide_all(differences, spec).accepted.mean())
 
     def _variance(self, gain: float) -> float:
         """Mean square of the differences."""
-        return float((self.draws.differences(Effect.of(self.noise, gain), 100) ** 2).mean())
+        return float((self.draws.first(500, 100).differences(Effect.of(self.noise, gain)) ** 2).mean())
 
     def _stronger(self, gain: float, ratio: float) -> float | None:
         """The gain that is as many standard errors of 1/ratio of the clusters; ``None`` if none is."""
