@@ -78,10 +78,7 @@ PLAIN = Plain()
 
 def folded(text: str) -> str:
     """*text* without differences of case and of compatible characters."""
-    if text.isascii():
-        return text.lower()
-    once = unicodedata.normalize("NFKC", text).casefold()
-    return unicodedata.normalize("NFKC", once).casefold()
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def words(text: str) -> list[str]:

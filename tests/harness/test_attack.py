@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from harness.graders import ExactGrader
 from harness.graders.exact import normalised
 from harness.ledger import open_run
 from harness.protocols import Grader
-from harness.snoop import FILE_BYTES, Search, Sought, fingerprints, unpacked
+from harness.snoop import CHUNK, FILE_BYTES, Search, Sought, fingerprints, unpacked
 from harness.testing import FakeSandbox, Finished, ScriptedModel
 from harness.trials import DurableTrials
 from tests.conftest import git
@@ -272,18 +273,20 @@ def test_a_hidden_task_that_another_process_shows_is_a_hole(hidden, tmp_path, st
 
 
 def test_the_nearest_folders_are_looked_through_first_and_those_of_other_peoples_code_last(hidden, tmp_path):
-    for name in ("a/b/c/deep.txt", "z.txt", "node_modules/x.txt", "a/link"):
+    for name in ("a/b/c/d/deep.txt", "a/z.txt", "a/node_modules/x.txt", "a/b/near.txt", "other.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(as_lines(hidden) + name)
     (tmp_path / "a" / "back").symlink_to(tmp_path)
     search = a_search(hidden)
-    search.folders("disk", [(str(tmp_path), ".")])
-    assert [place.name for place in search.places] == [
-        "./z.txt",
-        "./a/link",
-        "./a/b/c/deep.txt",
-        "./node_modules/x.txt",
-    ]
+    search.folders("disk", [(str(tmp_path / "a"), "a"), (str(tmp_path), ".")])
+    found = [place.name for place in search.places]
+    assert found == ["a/z.txt", "./other.txt", "a/b/near.txt", "a/b/c/d/deep.txt", "a/node_modules/x.txt"]
+
+
+def test_the_folders_of_the_system_are_left_out(hidden):
+    search = a_search(hidden)
+    search.folders("disk", [("/proc", "/proc"), ("/usr", "/usr")])
+    assert search.files == 0
 
 
 def test_the_search_ends_when_its_time_is_over(hidden, tmp_path):
@@ -349,6 +352,30 @@ def look(text: str, tasks: list[Task]) -> tuple[set[int], set[int]]:
 )
 def test_hidden_tasks_are_found_however_they_are_written(hidden, written):
     assert look(written(hidden), hidden) == ({0, 1, 2, 3}, {0, 1, 2, 3})
+
+
+def test_a_question_is_found_where_a_text_is_cut_into_parts_and_none_where_the_text_ends_within(hidden, tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("x " * (CHUNK // 2 - 20) + as_lines(hidden))
+    search = a_search(hidden)
+    search.file("disk", str(path), "here")
+    assert search.places[0].tasks == {0, 1, 2, 3}
+    for end in range(hidden[0].input.index("“")):
+        assert look(hidden[0].input[:end], hidden[:1]) == (set(), set())
+
+
+def test_the_same_tasks_have_other_fingerprints_each_time(hidden, tmp_path):
+    given: list[str] = []
+
+    def keep(command: Sequence[str], files: Mapping[str, str]) -> Finished:
+        given.append(files["snoop.json"])
+        return Finished(0, '{"files": 0}')
+
+    for _ in range(2):
+        snoop(FakeSandbox(keep), hidden, FLOOR)
+    digests = [set(re.findall("[0-9a-f]{16}", text)) for text in given]
+    assert all(digests)
+    assert not digests[0] & digests[1]
 
 
 def test_questions_without_answers_are_found_too(hidden):

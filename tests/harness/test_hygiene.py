@@ -47,6 +47,7 @@ def test_case_punctuation_blanks_and_escapes_make_no_difference(one, other):
     [
         ("2 + 2", "2 - 2"),
         ("3-2", "3*2"),
+        ("3 - 2", "3, 2"),
         ("the absolute value of -3", "the absolute value of 3"),
         ("a < b", "a > b"),
         ("What does 😀 mean?", "What does 😃 mean?"),
@@ -190,13 +191,17 @@ def test_a_hidden_task_in_a_prompt_is_a_leak_and_a_train_task_is_none():
     assert leaks(tasks, text) == [Leak(task="v", split="validation", path="skills/plural/SKILL.md")]
 
 
+def test_a_question_that_goes_on_as_another_one_is_no_leak():
+    assert leaks([ask("v", "What is the plural of mouse?", "test")], {"a.md": "What is the plural of mousetrap?"}) == []
+
+
 def test_a_hidden_input_that_a_train_task_asks_too_is_a_twin_and_no_leak():
     tasks = [ask("t", "What is the plural of goose?", "train"), ask("v", "what is the plural of goose", "validation")]
     assert leaks(tasks, {"prompts/solve.md": "What is the plural of goose?"}) == []
     assert len(twins(tasks)) == 1
 
 
-@pytest.mark.parametrize("asked", ["goose", "in it", "is it so", "…"])
+@pytest.mark.parametrize("asked", ["goose", "in it", "is it so", "Constantinople Istanbul", "…"])
 def test_an_input_too_short_to_be_there_by_anything_but_chance_is_no_leak(asked):
     assert leaks([ask("v", asked, "test")], {"prompts/solve.md": f"A prompt … in it is it so: {asked} goose"}) == []
 
