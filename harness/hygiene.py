@@ -28,9 +28,9 @@ def twins(tasks: Iterable[Task], threshold: float = 0.9) -> list[Twin]:
     """Tasks of different splits whose inputs ask the same, the most similar first.
 
     Similarity is 1 for the same words in the same order, and else the cosine of the words' weights, (1 + ln count)
-    times ln(tasks / tasks that have the word): what all tasks share, such as a template, weighs little or nothing. Of each
-    task only the closest in each of the other splits is listed; so each that has a twin is there at least once, and
-    the list is no longer than two for each task. Targets are no part of it. *threshold*: above 0.5.
+    times ln(tasks / tasks that have the word): what all tasks share, such as a template, weighs little or nothing. Of
+    each task only the closest in each of the other splits is listed; so each that has a twin is there at least once,
+    and the list is no longer than two for each task. Targets are no part of it. *threshold*: above 0.5.
     """
     if not LIGHT < threshold <= 1:
         raise ValueError(f"a threshold of {threshold} would call everything a twin: above {LIGHT}, at most 1")
