@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.report import count, duration, short
+from analysis.report import count, duration, gain, short
 from traces.records import Check, Estimate, Hole
 
 SHOWN = 10
@@ -133,39 +133,24 @@ def resolution(check: Check) -> str:
 def noise(check: Check) -> list[str]:
     """The live version against itself, the grader against itself and against the key."""
     a_a, n = check.a_a, check.noise
-    verdict = (
-        f"{a_a.verdict.verdict} after {count(a_a.verdict.n, 'run' if a_a.metric else 'cluster')}" if a_a.verdict else ""
-    )
-    lines: list[str] = []
+    verdict = a_a.verdict.verdict if a_a.verdict else "no verdict"
+    lines = [f"The live version against itself, through the whole path: {verdict}, {gain(a_a)}."]
     if a_a.metric:
         sigma = "not known" if a_a.sigma is None else f"{a_a.sigma:.4g}"
         lines.append(
             f"A single run of {a_a.metric} scatters by sigma = {sigma} ({a_a.tasks} against {a_a.tasks} runs)."
         )
-        lines.append(f"The live version against itself: {verdict}.")
     else:
-        gain = "" if a_a.gain is None else f", gain {100 * a_a.gain:+.1f} points"
-        limits = (
-            f" ({a_a.confidence:.0%} interval {100 * a_a.low:+.1f} to {100 * a_a.high:+.1f})"
-            if a_a.low is not None and a_a.high is not None
-            else ""
-        )
-        lines.append(f"The live version against itself, through the whole path: {verdict}{gain}{limits}.")
-        lines.append(
-            f"It scores {n.score:.3f} on train; two runs of it differ on "
-            f"{part(round(n.discordance * n.clusters), n.clusters)} clusters"
-            + ("." if n.is_binary else f", by {n.variance**0.5:.3f} (root mean square).")
-        )
+        differing = part(round(n.discordance * n.clusters), n.clusters, "clusters")
+        by = "" if n.is_binary else f", by {n.variance**0.5:.3f} (root mean square)"
+        lines.append(f"It scores {n.score:.3f} on train; two runs of it differ on {differing}{by}.")
     if check.regraded:
-        lines.append(
-            f"The grader against itself: {part(check.regraded_differently, check.regraded)} outputs got another score "
-            "when it saw them again."
-        )
+        again = part(check.regraded_differently, check.regraded, "outputs")
+        lines.append(f"The grader against itself: {again} got another score when it saw them again.")
     if check.right_answers or check.wrong_answers:
-        lines.append(
-            f"The grader against the key: it refused {part(check.right_refused, check.right_answers)} right answers "
-            f"and accepted {part(check.wrong_accepted, check.wrong_answers)} wrong ones."
-        )
+        right = part(check.right_refused, check.right_answers, "right answers")
+        wrong = part(check.wrong_accepted, check.wrong_answers, "wrong ones")
+        lines.append(f"The grader against the key: it refused {right} and accepted {wrong}.")
     return lines
 
 
@@ -186,15 +171,15 @@ def row(name: str, e: Estimate) -> str:
     return f"| {name} | {' | '.join(amounts)} |"
 
 
-def part(k: int, n: int) -> str:
-    """``3 of 30 (90 % interval 3 to 24 %)``: the exact limits of Clopper and Pearson."""
+def part(k: int, n: int, things: str) -> str:
+    """``3 of 30 outputs (90% interval 3 to 24 %)``: the exact limits of Clopper and Pearson."""
     if not n:
-        return "0 of 0"
+        return f"0 of 0 {things}"
     from scipy.special import betaincinv  # here: start-up must not wait for it
 
     low = float(betaincinv(k, n - k + 1, 0.05)) if k else 0.0
     high = float(betaincinv(k + 1, n - k, 0.95)) if k < n else 1.0
-    return f"{k:,} of {n:,} (90 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{k:,} of {n:,} {things} (90% interval {100 * low:.0f} to {100 * high:.0f} %)"
 
 
 def bullets(lines: Sequence[str]) -> str:

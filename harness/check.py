@@ -71,11 +71,15 @@ ROUNDS = 40
 def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
     """The journal of the check of *live* under this very experiment; the same call takes it up again.
 
+    The experiment's limits hold, but for that in trials: most trials of a check only grade an answer that was prepared.
+
     Raises:
         JournalLocked: another process is checking it.
     """
     meaning = {part: value for part, value in experiment.fingerprint().items() if part != "proposer"}
-    return open_aside(directory, experiment, live, "check", f"{live[:10]}-{digest(meaning)[:8]}")
+    budget = dataclasses.replace(experiment.budget, trials=None, rounds=experiment.budget.rounds or 1)
+    limited = dataclasses.replace(experiment, budget=budget)
+    return open_aside(directory, limited, live, "check", f"{live[:10]}-{digest(meaning)[:8]}")
 
 
 # ── the live version twice ─────────────────────────────────────────────────────────────────────────────────────────
@@ -131,8 +135,8 @@ def mirrored(version: str) -> str:
 
 
 def noise_of(clusters: Sequence[Sequence[Task]], twice: Mapping[str, Sequence[Trial]], failure_score: float) -> Noise:
-    """How the first two runs of one version differ. *twice*: task → its trials; a version's own failure scores
-    *failure_score*, and a cluster with a lost trial counts for nothing.
+    """How the first two runs of one version differ. *twice*: task → its trials; where there is only one, nothing does.
+    A version's own failure scores *failure_score*, and a cluster with a lost trial counts for nothing.
 
     Raises:
         UserError: not one cluster was measured twice.
@@ -149,7 +153,9 @@ def noise_of(clusters: Sequence[Sequence[Task]], twice: Mapping[str, Sequence[Tr
             f"of {len(clusters)} clusters every one lost a trial to infrastructure errors, so nothing was measured. "
             "Mend that, and type the same again"
         )
-    pairs = [tuple(fmean(score(twice[task.id][run]) for task in cluster) for run in (0, 1)) for cluster in measured]
+    pairs = [
+        tuple(fmean(score(twice[task.id][:2][run]) for task in cluster) for run in (0, -1)) for cluster in measured
+    ]
     scores = [score(trial) for cluster in measured for task in cluster for trial in twice[task.id][:2]]
     return Noise(
         score=fmean(fmean(pair) for pair in pairs),
@@ -385,7 +391,8 @@ class Examination:
             gate = dataclasses.replace(gate, final=max(gate.repeats, 2))
         mirror = Mirror(self.trials(f"check/a-a-{len(chosen)}"), live, chosen)
         comparison = gate.prove(live, mirrored(live), mirror, ALPHA, "train")
-        [twice] = mirror.trials.attempt([live], [task for cluster in chosen for task in cluster], 2)
+        runs = 1 if isinstance(gate, MetricGate) and self.experiment.gate.repeats == 1 else 2
+        [twice] = mirror.trials.attempt([live], [task for cluster in chosen for task in cluster], runs)
         check_baseline(self.experiment, twice)
         return comparison, twice
 
