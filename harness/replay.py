@@ -1,6 +1,7 @@
 """A run, made again from its journal line by line: what each line says, against what stands before it."""
 
 import dataclasses
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from traces.records import (
     Decision,
     GateSpec,
     Guards,
+    Intent,
     Proposal,
     Record,
     Removal,
@@ -38,6 +40,7 @@ from traces.records import (
     SplitTest,
     Stop,
     Task,
+    Text,
     Trial,
     Usage,
 )
@@ -204,11 +207,13 @@ class Replay:
     """What was spent, after each line since the last step that was no trial."""
     certification: Certification | None = None
     """The one since the last round."""
+    calls: dict[str, Intent] = field(default_factory=dict[str, Intent])
+    """Announced and not ended, by the id of their span."""
     spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
     """By trial in progress."""
     ids: set[str] = field(default_factory=set[str])
-    declared: dict[str, dict[str, Record]] = field(default_factory=dict[str, dict[str, Record]])
-    """Scope → the steps when its test was declared."""
+    declared: dict[str, tuple[int, dict[str, Record]]] = field(default_factory=dict[str, tuple[int, dict[str, Record]]])
+    """Scope → the line in which its test was declared, and the steps before it."""
     counts: Counter[str] = field(default_factory=Counter[str])
     differences: list[Difference] = field(default_factory=list[Difference])
 
@@ -225,6 +230,8 @@ class Replay:
         if self.run is None and not isinstance(record, Run):
             self.say(number, key, self.not_replayed)
             return
+        if self.run is not None:
+            self.same(number, key, getattr(record, "run", None) or self.run.id, self.run.id, "run")
         match record:
             case Run():
                 self.begin(number, record)
@@ -232,8 +239,12 @@ class Replay:
                 self.forget_lost_baselines()
             case Task():
                 self.tasks[record.id] = record
+            case Text():
+                self.same(number, key, record.hash, hashlib.sha256(record.text.encode()).hexdigest(), "hash")
+            case Intent(kind="call"):
+                self.calls[record.step] = record
             case Span():
-                self.take_span(record)
+                self.take_span(number, record)
             case _ if key is not None:
                 self.take_step(number, key, record)
             case _:
@@ -253,7 +264,13 @@ class Replay:
             if cast(Trial, self.steps[key]).is_lost:
                 del self.steps[key]
 
-    def take_span(self, span: Span) -> None:
+    def take_span(self, number: int, span: Span) -> None:
+        """What was charged had been announced; a call whose end was never seen is charged as announced."""
+        call = self.calls.pop(span.id, None)
+        if call is None and span.usage.calls:
+            self.say(number, None, f"the call {span.id} was charged, and never announced")
+        elif call is not None and span.status == "interrupted":
+            self.same(number, None, span.usage, call.estimate.model_copy(update={"calls": 1}), "usage")
         self.usage += span.usage
         self.lately.append((self.usage, self.trials))
         if span.trial is None or span.status == "interrupted":
@@ -265,6 +282,8 @@ class Replay:
 
     def take_step(self, number: int, key: str, record: Record) -> None:
         """Check a step against those before it, and keep it as ``Ledger`` does."""
+        if not self.counts:
+            self.check_tasks(number)
         if not isinstance(record, Trial):
             if key in self.steps:
                 self.say(number, key, "the step was there already")
@@ -277,7 +296,7 @@ class Replay:
             case Trial():
                 self.check_trial(number, key, record)
             case GateSpec():
-                self.declared[key.removesuffix("/spec")] = dict(self.steps)
+                self.declared[key.removesuffix("/spec")] = (number, dict(self.steps))
             case Decision():
                 self.check_decision(number, key, record)
             case Comparison():
@@ -304,6 +323,16 @@ class Replay:
         if not isinstance(record, Trial | GateSpec):
             self.declared.pop(key.rpartition("/")[0] or BY_HAND, None)
 
+    def check_tasks(self, number: int) -> None:
+        """All tasks are there before the first step."""
+        assert self.run is not None
+        if not self.tasks:
+            self.gate, self.not_replayed = None, "the run was recorded before tasks were: it cannot be replayed"
+            return
+        found = Counter(task.split for task in self.tasks.values())
+        for split, size in self.run.tasks.items():
+            self.same(number, None, found[cast(Split, split)], size, f"tasks in {split}")
+
     # ── a trial ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def check_trial(self, number: int, key: str, trial: Trial) -> None:
@@ -311,7 +340,8 @@ class Replay:
         assert self.run is not None
         id = f"{self.run.id}/{key}" if trial.attempt == 1 else f"{self.run.id}/{key}#{trial.attempt}"
         self.same(number, key, trial.id, id, "id")
-        self.same(number, key, trial.run, self.run.id, "run")
+        if not key.startswith("train/"):  # where any round may buy
+            self.same(number, key, trial.round, round_of(key), "round")
         if trial.id in self.ids:
             self.say(number, key, "a trial with this id was there already")
         self.ids.add(trial.id)
@@ -353,7 +383,7 @@ class Replay:
             lambda version: {},
             cast(Executor, NothingForSale()),
             scope,
-            int(scope.split("/")[1]) if scope.startswith("round/") else None,
+            round_of(scope),
         )
 
     def again(self, number: int, key: str, make: Callable[[DurableTrials], R], scope: str) -> R | None:
@@ -368,13 +398,13 @@ class Replay:
 
     def declared_again(self, number: int, key: str, make: Callable[[DurableTrials], object], scope: str) -> None:
         """Whether the test that *make* makes declares again what it did, from the steps that were there then."""
-        then = self.declared.get(scope)
-        if then is None:
+        if scope not in self.declared:
             return
+        at, then = self.declared[scope]
         try:
             make(self.scope(scope, then, Declaring))
         except Declared as e:
-            self.same(number, f"{scope}/spec", self.steps.get(f"{scope}/spec"), e.spec)
+            self.same(at, f"{scope}/spec", self.steps.get(f"{scope}/spec"), e.spec)
         except Missing as e:
             self.say(number, key, f"its test rests on a step that is not there: {e}")
         except NONSENSE as e:
@@ -519,6 +549,9 @@ class Replay:
             self.say(number, key, "the ledger of the split has no result of it")
         else:
             self.same(number, key, result.verdict, certification.verdict, "verdict in the ledger of the split")
+        if test is not None and self.gate is not None:
+            declared = (self.gate.alpha, self.gate.horizon)
+            self.same(number, key, (test.budget, test.horizon), declared, "budget and horizon of the split")
         expected = certification.model_copy(
             update={
                 "id": f"{self.run.id}/{key}",
@@ -568,6 +601,8 @@ class Replay:
             self.same(number, key, key, base, "key")
             expected |= {
                 "proposal": answer if isinstance(answer, Proposal) else None,
+                "stop": None,
+                "detail": "",
                 "decision": decision or (answer if isinstance(answer, Decision) else round.decision),
                 **self.scores(number, key, round),
             }
@@ -617,7 +652,7 @@ class Replay:
             case Decision(verdict="discard", because="already-tried", comparison=None) if round.candidate in tried:
                 pass
             case _:
-                self.say(number, key, f"nothing led to its decision: {base_of(round)} has no step")
+                self.say(number, key, "nothing led to its decision: it has no step of its own")
 
     def apart(self, round: Round) -> Round:
         """*round* with the working version that follows from its decision, and with what was found out about its stack.
@@ -662,8 +697,10 @@ class Replay:
             self.same(number, key, (round.usage, round.trials), now, "spent")
 
 
-def base_of(round: Round) -> str:
-    return f"round/{round.number}"
+def round_of(key: str) -> int | None:
+    """The number of the round that a step belongs to."""
+    parts = key.split("/")
+    return int(parts[1]) if parts[0] == "round" and len(parts) > 1 and parts[1].isdecimal() else None
 
 
 def gate_of(run: Run) -> tuple[Gate | None, str]:
