@@ -166,19 +166,21 @@ def noise_of(clusters: Sequence[Sequence[Task]], twice: Mapping[str, Sequence[Tr
     )
 
 
-def churn_of(noise: Noise, earlier: Iterable[Comparison]) -> tuple[float, int] | None:
-    """What a change breaks besides what it mends, as a share of the clusters, and on how many clusters that was seen.
+def churn_of(noise: Noise, earlier: Iterable[Comparison]) -> tuple[float, int, int] | None:
+    """What a change breaks besides what it mends, as a share of the clusters; on how many clusters, and in how many
+    comparisons, that was seen.
 
     From *earlier* comparisons of one run against one, with scores of 0 and 1: wins or losses, whichever are fewer, less
     those that two runs of one version show. ``None`` where there are no such comparisons.
     """
-    fewer = clusters = 0
-    for comparison in earlier:
-        found = comparison.differences
-        if found and noise.is_binary and comparison.is_valid and set(found) <= {-1.0, 0.0, 1.0}:
-            fewer += min(found.count(1.0), found.count(-1.0))
-            clusters += len(found)
-    return (max(fewer / clusters - noise.discordance / 2, 0.0), clusters) if clusters else None
+    usable = [
+        c.differences
+        for c in earlier
+        if c.differences and noise.is_binary and c.is_valid and set(c.differences) <= {-1.0, 0.0, 1.0}
+    ]
+    clusters = sum(map(len, usable))
+    fewer = sum(min(found.count(1.0), found.count(-1.0)) for found in usable)
+    return (max(fewer / clusters - noise.discordance / 2, 0.0), clusters, len(usable)) if usable else None
 
 
 # ── what it costs ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -375,7 +377,7 @@ class Examination:
             *about_the_size(experiment, found),
             *self.about_what_must_pass(),
             *about_the_cost(experiment, found, course.rounds(experiment.budget, one)),
-            about_churn,
+            *about_churn,
         ]
         return found.model_copy(update={"warnings": tuple(warnings)})
 
@@ -474,19 +476,21 @@ def failure_score(gate: Gate) -> float:
     return gate.failure_score if isinstance(gate, PairedGate) else 0.0
 
 
-def with_churn(noise: Noise, earlier: Sequence[Comparison]) -> tuple[Noise, str]:
+def with_churn(noise: Noise, earlier: Sequence[Comparison]) -> tuple[Noise, list[str]]:
     """*noise* with the churn that *earlier* comparisons showed, if they did; and what it rests on, in words."""
+    if not noise.score:
+        return noise, []  # there is nothing to break
     found = churn_of(noise, earlier)
     if found is None:
-        return noise, (
+        return noise, [
             f"That a change breaks {noise.churn:.0%} of the clusters besides what it mends is assumed: there are no "
             "earlier comparisons of one run against one to tell. More makes gains harder to prove."
-        )
-    churn, clusters = found
-    return noise.model_copy(update={"churn": churn}), (
+        ]
+    churn, clusters, comparisons = found
+    return noise.model_copy(update={"churn": churn}), [
         f"Earlier changes broke {churn:.1%} of the clusters besides what they mended (n = {clusters:,} in "
-        f"{len(earlier):,} comparisons); a bolder change breaks more, and its gain is harder to prove."
-    )
+        f"{comparisons:,} comparisons); a bolder change breaks more, and its gain is harder to prove."
+    ]
 
 
 # ── what a night can prove ─────────────────────────────────────────────────────────────────────────────────────────

@@ -57,9 +57,8 @@ def differences(rng: np.random.Generator, noise: Noise, gain: float, clusters: i
 def smallest(noise: Noise, clusters: int, alpha: float, gate: PairedGate) -> float:
     """The gain that four of five such tests prove, by halving."""
     rng = np.random.default_rng(SEED)
-    spec = GateSpec(
-        alpha=alpha, n_max=clusters, min_gain=gate.min_gain, futility=gate.futility, n_min=gate.batch, batch=gate.batch, v0=V0
-    )  # fmt: skip
+    looks = {"futility": gate.futility, "n_min": gate.batch, "batch": gate.batch}
+    spec = GateSpec(alpha=alpha, n_max=clusters, min_gain=gate.min_gain, v0=V0, **looks)
     low, high = 0.0, 1 - noise.score - min(noise.churn, noise.score)
     while high - low > 0.001:
         middle = (low + high) / 2

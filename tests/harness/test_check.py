@@ -172,10 +172,10 @@ def compared(*differences: float, **more: object) -> Comparison:
 
 def test_what_earlier_changes_broke_besides_what_they_mended_is_taken_from_comparisons():
     still = Noise(score=0.5, variance=0, discordance=0)
-    assert churn_of(still, [compared(1.0, 1.0, -1.0, 0.0), compared(-1.0, 0.0, 0.0, 0.0)]) == (1 / 8, 8)
+    assert churn_of(still, [compared(1.0, 1.0, -1.0, 0.0), compared(-1.0, 0.0, 0.0, 0.0)]) == (1 / 8, 8, 2)
     loud = Noise(score=0.5, variance=0.1, discordance=0.1)
-    assert churn_of(loud, [compared(1.0, -1.0, *[0.0] * 8)]) == pytest.approx((0.05, 10))  # half the noise is losses
-    assert churn_of(loud, [compared(1.0, *[0.0] * 9)]) == (0.0, 10)
+    assert churn_of(loud, [compared(1.0, -1.0, *[0.0] * 8)]) == pytest.approx((0.05, 10, 1))  # half the noise is losses
+    assert churn_of(loud, [compared(1.0, *[0.0] * 9), compared(0.5)]) == (0.0, 10, 1)
     assert churn_of(still, [compared(1 / 3, 0.0)]) is None  # against the mean of three runs: another noise
     assert churn_of(still, [compared(1.0, -1.0, drift="the model changed")]) is None
 
