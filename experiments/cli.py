@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from datetime import time as clock_time
 from operator import itemgetter
@@ -37,6 +37,7 @@ from harness.loop import climb, history_for
 from harness.text import InvalidText
 from harness.trials import DurableTrials
 from harness.versions import Repo, Subject
+from traces.chain import head
 from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
@@ -777,6 +778,54 @@ def propose(name: Name, as_json: AsJson = False) -> None:
     say(place.subject.diff(night.working, candidate.id))
 
 
+@app.command()
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or NAME: its last run")],
+    anchor: Annotated[
+        list[str] | None, typer.Option(help="A chain value kept elsewhere, such as the one in a report")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide everything in a run once more from its journal, without a model; say where it differs or was edited."""
+    from harness.verify import verify as replay
+
+    repo, directory = here()
+    journal = journal_file(directory, run)
+    if not journal.exists():
+        journal = journal_file(directory, last_night(directory, run).run.id)
+    found = replay(journal, directory, anchors=[*(anchor or []), *anchors_in_git(repo, journal.stem)])
+    if as_json:
+        say_json({**asdict(found), "sound": found.is_sound})
+    else:
+        say(
+            f"{found.run}: {found.lines:,} lines, {found.trials:,} trials; decided once more: {found.rounds} rounds, "
+            f"{found.decisions} decisions, {found.comparisons} comparisons, {found.certifications} promotion tests, "
+            f"{found.entries} entries of the ledger of hidden tasks"
+        )
+        for broken in found.breaks:
+            say(f"edited: {broken}")
+        for difference in found.differences:
+            say(f"differs: {difference}")
+        for lost in found.lost:
+            say(f"lost: no line has the chain value {lost}, which was kept elsewhere; it was written again, or cut")
+        if found.not_replayed:
+            say(f"not replayed: {found.not_replayed}")
+        say(f"{'sound' if found.is_sound else 'NOT SOUND'}; the chain ends with {found.head or 'nothing: it has none'}")
+    if not found.is_sound:
+        raise typer.Exit(1)
+
+
+def anchors_in_git(repo: Repo, run: str) -> list[str]:
+    """Chain values of the journal of *run* that promotion commits have kept."""
+    known = run.rsplit("-", 3)[0]
+    try:
+        subject = repo.subject(load_experiment(find_experiment(known, Path.cwd())).subject)
+    except UserError:
+        return []
+    trailers = [promoted.trailers for promoted in subject.history(known)]
+    return [t["Journal"] for t in trailers if t.get("Run") == run and "Journal" in t]
+
+
 # ── versions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -874,6 +923,7 @@ def promote(
         "Candidate": c.candidate,
         **({"Findings": " ".join(answered)} if answered else {}),
         **({"Gain": reporting.gain(c.measured)} if c.measured else {}),
+        "Journal": head(journal_file(place.directory, night.run.id)),
     }
     with Journal(promotions_file(place)):
         pass  # what cannot be written down is not done

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,3 +370,101 @@ def test_versions_go_by_their_numbers_too(after_a_night):
 def test_wrong_usage_is_exit_code_2(checkout):
     ratchet(checkout, "run", expect=2)
     ratchet(checkout, "fly", expect=2)
+
+
+LONG = """
+from dataclasses import replace
+from harness.experiment import Budget
+from harness.gate import PairedGate
+from harness.runners import AgentRunner
+from harness.testing import ScriptedModel
+from tests.world import an_experiment, some_tasks
+experiment = replace(
+    an_experiment(tasks=some_tasks(60), runner=AgentRunner(ScriptedModel("a7")), gate=PairedGate(min_clusters=20)),
+    name="example",
+    budget=Budget(rounds=1, hours=8),
+)
+"""
+
+
+def test_a_run_of_more_than_an_hour_wants_a_check_first_and_the_report_says_so_if_there_was_none(checkout):
+    write_experiment(checkout, LONG)
+
+    refused = ratchet(checkout, "run", "example", expect=1)
+    assert "for up to 8 h and has not been checked as it is now" in refused
+    assert "ratchet check example" in refused
+    ratchet(checkout, "run", "example", "--unchecked")
+    assert "started unchecked" in ratchet(checkout, "report", "example")
+    checked = ratchet(checkout, "check", "example")
+    assert "No problem found" in checked
+    ratchet(checkout, "run", "example")
+    assert "started unchecked" not in ratchet(checkout, "report", "example")
+
+
+def test_a_check_that_finds_a_hole_names_it_leaves_with_1_and_the_night_is_refused(checkout):
+    grader = (
+        "class AnythingGoes:\n    def grade(self, task, output):\n        return Grade(score=float(bool(output)))\n"
+    )
+    source = LONG.replace('name="example",', 'name="example", grader=AnythingGoes(),')
+    write_experiment(checkout, f"from traces.records import Grade\n{grader}\n{source}")
+
+    found = ratchet_fails(checkout, "check", "example")
+    assert "problems to mend before a night" in found
+    assert "refus" in found
+    refused = ratchet(checkout, "run", "example", expect=1)
+    assert "problems that would make a night worthless" in refused
+
+
+def ratchet_fails(checkout: Path, *arguments: str) -> str:
+    """What a command that leaves with 1 prints on stdout."""
+    done = subprocess.run(
+        command(*arguments), cwd=checkout, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 1, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_a_night_verifies_and_an_edited_line_of_its_journal_is_named(after_a_night, tmp_path):
+    assert "\nsound; the chain ends with " in ratchet(after_a_night, "verify", "example")
+    report = json.loads(ratchet(after_a_night, "verify", "example", "--json"))
+    assert report["sound"] is True
+
+    copy = tmp_path / "copy"
+    shutil.copytree(after_a_night, copy)
+    journal = next((copy / "traces" / "data" / "spool").glob("example-2*.jsonl"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if b'"type":"Trial"' in line and b'"score":0.0' in line)
+    lines[at] = lines[at].replace(b'"score":0.0', b'"score":1.0', 1)
+    journal.write_bytes(b"".join(lines))
+    found = ratchet_fails(copy, "verify", "example")
+
+    assert f"edited: {journal.name} line {at + 1} " in found
+    assert "(round/0): score is " in found
+    assert "NOT SOUND" in found
+
+
+def test_a_promotion_keeps_the_end_of_the_chain_in_its_commit(after_a_night, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(after_a_night, copy)
+    head = json.loads(ratchet(copy, "verify", "example", "--json"))["head"]
+    ratchet(copy, "promote", "example", "--yes")
+
+    assert f"Journal: {head}" in git(copy, "log", "-1", "--format=%B")
+    journal = next((copy / "traces" / "data" / "spool").glob("example-2*.jsonl"))
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    assert f"lost: no line has the chain value {head}" in ratchet_fails(copy, "verify", "example")
+
+
+def test_nights_are_simulated_on_measured_or_declared_noise(checkout):
+    write_experiment(checkout, LONG)
+
+    assert "has not been checked" in ratchet(checkout, "simulate", "example", expect=1)
+    declared = json.loads(
+        ratchet(checkout, "simulate", "example", "--score", "0.5", "--discordance", "0.1", "--nights", "50", "--json")
+    )
+    assert declared[0]["night"] == "as declared"
+    assert declared[-1]["night"] == "no proposal changes anything"
+    assert declared[-1]["gain"] == 0
+    printed = ratchet(checkout, "simulate", "--nights", "20", "--proposals", "4")
+    assert "| no proposal changes anything |" in printed
+    assert "sum to 1" in ratchet(checkout, "simulate", "--better", "0.8", "--worse", "0.8", expect=1)
