@@ -101,7 +101,8 @@ def gepa_as_recommended(spec: NightSpec, seed: int) -> Night:
     Its guide recommends that division above 200 examples, and half and half below. All else is its default: minibatches
     of 3 examples, accepted into the pool when their sum is strictly higher than the parent's, the whole valset for what
     is accepted, parents drawn from the Pareto front, no merging. A minibatch that the parent solves completely is
-    skipped: it costs 3 runs and uses up no proposal.
+    skipped: it costs 3 runs and uses up no proposal. Forty proposals come to about 14 times its valset in metric calls;
+    its guide advises 15 to 30.
     """
     return gepa_run(World(spec, seed), seed, *recommended_split(spec)).night()
 
