@@ -63,7 +63,7 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
     ledger_file = spool(directory) / "splits.jsonl"
     books = read_books(ledger_file)
     replay = Replay(journal.stem, books.tests, books.results)
-    lines = 0
+    lines = seq = 0
     for lines, (offset, raw) in enumerate(raw_lines(journal), 1):
         try:
             line = parse(raw, offset)
@@ -71,6 +71,9 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
         except BadLine as e:
             replay.say(lines, None, f"it cannot be read: {e}")
         else:
+            if line.seq <= seq:
+                replay.say(lines, line.key, f"its number is {line.seq}, and {seq} came before it")
+            seq = line.seq
             replay.take(lines, line, record)
     return Verification(
         run=replay.run.id if replay.run else journal.stem,

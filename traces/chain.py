@@ -21,8 +21,10 @@ from traces.journal import body_and_chain, last_line, link, parse, raw_lines
 class Break:
     """A place where a journal is not as it was written."""
 
+    journal: str
+    """The name of its file."""
     line: int
-    """Number of the line, from 1."""
+    """From 1."""
     offset: int
     """Of its first byte in the file."""
     seq: int | None
@@ -32,7 +34,7 @@ class Break:
 
     def __str__(self) -> str:
         key = f" ({self.key})" if self.key else ""
-        return f"line {self.line}{key}: {self.what}"
+        return f"{self.journal} line {self.line}{key}: {self.what}"
 
 
 def head(path: Path) -> str:
@@ -55,7 +57,7 @@ def chain_breaks(path: Path) -> list[Break]:
     After a break it goes on from what it finds. Lines before the first one with a chain value are not vouched for. A
     journal that is being written is checked as far as it is.
     """
-    return [] if is_unbroken(path) else explain(list(links(path)))
+    return [] if is_unbroken(path) else explain(path.name, list(links(path)))
 
 
 # ── line by line ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,6 +126,7 @@ def links(path: Path) -> Iterator[Link]:
 class Walk:
     """Goes along a chain that does not hold, and says where."""
 
+    journal: str
     chain: Sequence[Link]
     breaks: dict[int, Break] = field(default_factory=dict[int, Break])
     """By number of the line."""
@@ -136,7 +139,7 @@ class Walk:
     """Does the line before follow from another than the one right before it?"""
 
     def say(self, found: Link, what: str) -> None:
-        self.breaks.setdefault(found.line, Break(found.line, found.offset, found.seq, found.key, what))
+        self.breaks.setdefault(found.line, Break(self.journal, found.line, found.offset, found.seq, found.key, what))
 
     def correct(self, found: Link, what: str) -> None:
         """A later line has told what really happened to *found*."""
@@ -169,8 +172,10 @@ class Walk:
         if moved and before is not None and not self.is_moved:
             if before.line > found.line:
                 self.say(found, f"it was inserted or moved: it follows line {before.line}")
-            elif before.line not in self.breaks:
-                self.say(self.chain[before.line], f"it was inserted or moved: line {found.line} follows {before.line}")
+            elif self.breaks.keys().isdisjoint({before.line, before.line + 1}):
+                goes_on = any(line.follows(found.value) for line in self.chain[found.line : found.line + 1])
+                intruder = self.chain[before.line] if goes_on else found
+                self.say(intruder, f"it was inserted or moved: line {found.line} follows line {before.line}")
         if not fits and not moved:
             self.say(found, displaced(found, last))
         self.expected = link(previous or found.writer, found.body)
@@ -179,10 +184,10 @@ class Walk:
             self.good = found.value
 
 
-def explain(chain: Sequence[Link]) -> list[Break]:
+def explain(journal: str, chain: Sequence[Link]) -> list[Break]:
     """The breaks of a chain that does not hold."""
     by_seq = {found.seq: found for found in reversed(chain) if found.seq is not None and found.value is not None}
-    walk = Walk(chain)
+    walk = Walk(journal, chain)
     for found in chain:
         walk.step(found, None if found.seq is None else by_seq.get(found.seq - 1))
     return [walk.breaks[line] for line in sorted(walk.breaks)]

@@ -257,6 +257,10 @@ def insert_a_copy(lines: list[bytes]) -> None:
     lines.insert(4, lines[7])
 
 
+def insert_an_earlier_one(lines: list[bytes]) -> None:
+    lines.insert(4, lines[1])
+
+
 def insert_one_that_fits(lines: list[bytes]) -> None:
     body, _ = body_and_chain(lines[7])
     before = body_and_chain(lines[3])[1]
@@ -302,6 +306,7 @@ def cut_short(lines: list[bytes]) -> None:
         (delete_two, 5, "numbers 5 to 6 are missing before it"),
         (delete_the_first, 1, "number 1 is missing before it"),
         (insert_a_copy, 5, "it was inserted"),
+        (insert_an_earlier_one, 5, "it was inserted or moved: line 5 follows line 1"),
         (insert_one_that_fits, 5, "it was inserted"),
         (insert_one_without_a_value, 5, "no chain value"),
         (swap, 5, "it was inserted or moved"),
@@ -338,7 +343,7 @@ def test_a_break_says_where_it_is_in_words_and_in_bytes(path: Path):
     broken(path, lines)
 
     [found] = chain_breaks(path)
-    assert str(found).startswith("line 5 (key/4): it was edited")
+    assert str(found).startswith("writer.jsonl line 5 (key/4): it was edited")
     assert path.read_bytes()[found.offset :].startswith(lines[4])
     assert found.seq == 5
 
