@@ -165,8 +165,8 @@ def cost(check: Check) -> str:
     expected = (
         "Expected amounts: what a trial took here, times the runs of a night whose changes do nothing."
         if check.a_a.metric
-        else "Expected amounts: what a trial took here, times the trials of simulated nights in which one proposal in ten "
-        "helps. More that help cost more: what is kept is measured anew. So does a stack that is taken apart."
+        else "Expected amounts: what a trial took here, times the trials of simulated nights in which one proposal in "
+        "ten helps. More that help cost more: what is kept is measured anew. So does a stack that is taken apart."
     )
     return "\n".join(rows) + f"\n\n{expected}"
 
