@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
+from pydantic_core import to_jsonable_python
+
 from harness.errors import UserError
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
@@ -74,6 +76,7 @@ class Difference:
     key: str | None
     what: str
     recorded: object = None
+    """As JSON has it, as is what follows."""
     recomputed: object = None
 
     def __str__(self) -> str:
@@ -218,7 +221,8 @@ class Replay:
     differences: list[Difference] = field(default_factory=list[Difference])
 
     def say(self, line: int, key: str | None, what: str, recorded: object = None, recomputed: object = None) -> None:
-        self.differences.append(Difference(f"{self.journal}.jsonl", line, key, what, recorded, recomputed))
+        plain = (to_jsonable_python(recorded), to_jsonable_python(recomputed))
+        self.differences.append(Difference(f"{self.journal}.jsonl", line, key, what, *plain))
 
     def same(self, line: int, key: str | None, recorded: object, recomputed: object, name: str = "") -> None:
         for what, a, b in differing(recorded, recomputed, name):
