@@ -113,7 +113,7 @@ def resolution(check: Check) -> str:
     if check.provable is None:
         return (
             f"Nothing: at alpha = {check.alpha:.4g} not even a version that solves every task would be proven better "
-            "with 80 % power on this validation split. Add tasks."
+            f"with 80 % power on {check.validation} validation clusters. Add tasks."
         )
     half = check.clusters_for_half
     if metric:
@@ -124,7 +124,7 @@ def resolution(check: Check) -> str:
         )
     more = "more than a million clusters" if half is None else f"about {half:,} validation clusters"
     return (
-        f"A promotion test at alpha = {check.alpha:.4g} on this validation split proves a gain of "
+        f"A promotion test at alpha = {check.alpha:.4g} on {check.validation} validation clusters proves a gain of "
         f"{100 * check.provable:.1f} points or more with 80 % power; {more} would prove half of that. "
         "Only gains above it are worth a night."
     )

@@ -278,7 +278,6 @@ def check(
     from harness.check import open_check
 
     place = Place.of(name)
-    place.experiment.gate.check(place.experiment.tasks)
     live = place.subject.live().id
     try:
         ledger = open_check(place.directory, place.experiment, live)
@@ -293,6 +292,7 @@ def check(
         out.print(Markdown(checking.render(found)))
     else:
         sys.stdout.write(checking.render(found))
+    place.experiment.gate.check(place.experiment.tasks)  # what a run would refuse is refused here, too
     if found.problems:
         raise typer.Exit(1)
 

@@ -102,8 +102,8 @@ class Mirror:
         random.Random(seed).shuffle(found)
         return found
 
-    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        return self.trials.baseline(self.version, repeats)
+    def baseline(self, version: str, repeats: int, tasks: Sequence[Task] | None = None) -> dict[str, list[Trial]]:
+        return self.trials.baseline(self.version, repeats, tasks)
 
     def declare(self, spec: GateSpec) -> GateSpec:
         return self.trials.declare(spec)
@@ -362,6 +362,7 @@ class Examination:
             leaks=tuple(hygiene.leaks(experiment.tasks, text)),
             warnings=(),
             alpha=alpha,
+            validation=clusters_in(experiment.split("validation")),
             provable=provable,
             clusters_for_half=for_half,
             round=times(one, course.round),

@@ -24,7 +24,7 @@ from harness.protocols import Gate
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
 from traces.places import prepare, spool
-from traces.records import Intent, Record, Run, Session, Span, Stop, StopReason, Task, Text, Trial, Usage, now
+from traces.records import Intent, Record, Round, Run, Session, Span, Stop, StopReason, Task, Text, Trial, Usage, now
 
 R = TypeVar("R", bound=Record)
 Clock = Callable[[], datetime]
@@ -83,8 +83,9 @@ class Ledger:
     def step(self, key: str, make: Callable[[], R], *, durable: bool = False) -> R:
         """The record kept under *key*; made by *make* and kept, if there is none yet.
 
-        A finished step forgets the steps below it (``a/b`` is below ``a``), which nobody can ask for again; so memory
-        does not grow with the night. *durable* waits for the disk, for what a power cut must not undo.
+        A finished step forgets the steps below it (``a/b`` is below ``a``), and a round the trials of the candidate
+        that it discards: nobody can ask for them again, so memory does not grow with the night. *durable* waits for
+        the disk, for what a power cut must not undo.
         """
         kept = self.recall(key)
         if kept is not None:
@@ -95,7 +96,7 @@ class Ledger:
         record = make()
         with self._lock:
             offset = self._journal.append(record, key=key, durable=durable)
-            self._keep(key, offset, isinstance(record, Trial))
+            self._keep(key, offset, record)
             return cast(R, self._journal.at(offset).record())  # as a resumed run will see it
 
     def recall(self, key: str) -> Record | None:
@@ -112,21 +113,18 @@ class Ledger:
         """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
         return self._attempts.get(key, 1)
 
-    def forget(self, scope: str) -> None:
-        """Free what is remembered of the steps in *scope* (the first two parts of their keys)."""
-        with self._lock:
-            self._steps.pop(scope, None)
-
-    def _keep(self, key: str, offset: int, is_trial: bool) -> None:
+    def _keep(self, key: str, offset: int, record: Record) -> None:
         self._attempts.pop(key, None)
         steps = self._steps.setdefault(scope_of(key), {})
-        if is_trial:
+        if isinstance(record, Trial):
             self._trials += 1
             self._under_way.discard(key)
         else:
             for below in [k for k in steps if k.startswith(f"{key}/")]:
                 del steps[below]
         steps[key] = offset
+        if isinstance(record, Round) and is_done_with(record):
+            self._steps.pop(f"train/{record.candidate}", None)
 
     # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +285,7 @@ class Ledger:
                 case _:
                     pass
             if line.key is not None:
-                self._keep(line.key, line.offset, isinstance(record, Trial))
+                self._keep(line.key, line.offset, record)
                 if isinstance(record, Trial) and record.is_lost and line.key.startswith("train/"):
                     del self._steps[scope_of(line.key)][line.key]  # a baseline that met trouble is measured again
                     self._attempts[line.key] = record.attempt
@@ -498,6 +496,12 @@ def journal_file(directory: Path, run: str) -> Path:
 def stop_file(directory: Path, run: str) -> Path:
     """While it exists, the run may buy nothing: the stop button, which any process can press."""
     return directory / "stop" / run
+
+
+def is_done_with(round: Round) -> bool:
+    """Can nobody ask for the candidate's trials again? It is tried once, unless the conditions changed meanwhile."""
+    d = round.decision
+    return d is not None and d.verdict != "keep" and d.because != "drift"
 
 
 def scope_of(key: str) -> str:

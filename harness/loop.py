@@ -92,8 +92,6 @@ class Night:
             round = self.take_apart(round.model_copy(update={"certification": certification}), rounds)
             score = self.score(round) if round.removals else score
         score, low, high = score or (None, None, None)
-        if round.working != incumbent:
-            self.ledger.forget(f"train/{incumbent}")
         return round.model_copy(
             update={
                 "score": score,

@@ -130,8 +130,9 @@ class Trials(Protocol):
         """The tasks of *split* by cluster, shuffled by *seed*."""
         ...
 
-    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        """Task → its trials by *version* on the whole train split; bought once a version."""
+    def baseline(self, version: str, repeats: int, tasks: Sequence[Task] | None = None) -> dict[str, list[Trial]]:
+        """Task → its trials by *version* on these train *tasks*, by default all of them; each is bought once a version,
+        so what a candidate was compared on counts for its baseline, once it is kept."""
         ...
 
     def declare(self, spec: GateSpec) -> GateSpec:

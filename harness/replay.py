@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
 from harness.gate.metric import MetricGate
-from harness.ledger import Ledger
+from harness.ledger import Ledger, is_done_with
 from harness.loop import does_harm, halves, kept_changes, lost, read_guards, read_verdict, tried_in
 from harness.protocols import Gate
 from harness.trials import DurableTrials, seed_of
@@ -268,6 +268,12 @@ class Replay:
             if cast(Trial, self.steps[key]).is_lost:
                 del self.steps[key]
 
+    def forget(self, scope: str) -> None:
+        """As ``Ledger`` does with what nobody should ask for again; who does, buys it again by the same ids."""
+        assert self.run is not None
+        self.steps = {key: step for key, step in self.steps.items() if not key.startswith(scope)}
+        self.ids = {id for id in self.ids if not id.startswith(f"{self.run.id}/{scope}")}
+
     def take_span(self, number: int, span: Span) -> None:
         """What was charged had been announced; a call whose end was never seen is charged as announced."""
         call = self.calls.pop(span.id, None)
@@ -324,6 +330,8 @@ class Replay:
                 del self.steps[below]
             self.lately.clear()
         self.steps[key] = record
+        if isinstance(record, Round) and is_done_with(record):
+            self.forget(f"train/{record.candidate}/")
         if not isinstance(record, Trial | GateSpec):
             self.declared.pop(key.rpartition("/")[0] or BY_HAND, None)
 
@@ -619,9 +627,6 @@ class Replay:
             made = self.apart(made)
         self.same(number, key, round, made)
         self.check_spent(number, key, round)
-        if round.working != round.incumbent:  # then `Ledger` forgets its trials, and may buy them anew
-            gone = f"{self.run.id}/train/{round.incumbent}/"
-            self.ids = {id for id in self.ids if not id.startswith(gone)}
         self.rounds.append(round)
         self.working = round.working
         self.certification = None

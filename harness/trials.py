@@ -70,14 +70,15 @@ class DurableTrials:
         random.Random(seed).shuffle(names)
         return [members[name] for name in names]
 
-    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        """Task → its trials by *version* on the whole train split; bought once a version and run, and once more after
-        each ``refresh``."""
+    def baseline(self, version: str, repeats: int, tasks: Sequence[Task] | None = None) -> dict[str, list[Trial]]:
+        """Task → its trials by *version* on these train *tasks*, by default all of them; bought once a version and run,
+        and once more after each ``refresh``."""
         times = self._refreshed(version)
         suffix = f"/refresh{times}" if times else ""
-        [found] = self._attempt("train", [version], self.experiment.split("train"), repeats, suffix)
-        lost = [t for t in self.experiment.split("train") if any(trial.is_lost for trial in found[t.id])]
-        if lost:  # perhaps the trouble is over by now
+        wanted = self.experiment.split("train") if tasks is None else tasks
+        [found] = self._attempt("train", [version], wanted, repeats, suffix)
+        lost = [t for t in wanted if any(trial.is_lost for trial in found[t.id])]
+        if lost and tasks is None:  # perhaps the trouble is over by now
             [again] = self._attempt("train", [version], lost, repeats, f"{suffix}/round{self.round}")
             found |= again
         return found

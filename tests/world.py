@@ -102,8 +102,8 @@ def an_experiment(
         tasks=tasks or some_tasks(),
         runner=runner or KnowingRunner(),
         grader=grader or ExactGrader(),
-        proposer=proposer or ListProposer(("Mind the plural.", "Say nothing.", "Name the colour.", "Know the animal.")),
-        gate=gate or PairedGate(repeats=1, min_clusters=20),
+        proposer=proposer or ListProposer(("Mind the plural.", "Be brief.", "Name the colour.", "Know the animal.")),
+        gate=gate or PairedGate(keep_alpha=0.3, min_clusters=20),
         budget=budget or Budget(rounds=4, hours=1),
     )
 

@@ -676,6 +676,8 @@ class Check(Record):
     """What may make a night less than it seems, in words."""
     alpha: float | None
     """What the next promotion test may spend; ``None``: nothing is left."""
+    validation: int
+    """Clusters of the validation split."""
     provable: float | None
     """Smallest gain that a promotion test proves with 80 % power on this validation split; ``None``: not even 1 is."""
     clusters_for_half: int | None

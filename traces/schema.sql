@@ -419,6 +419,7 @@ CREATE TABLE checks (
     leaks BIGINT,           -- hidden tasks whose text stands in the subject
     warnings VARCHAR[],     -- in words
     alpha DOUBLE,           -- what the next promotion test may spend
+    validation BIGINT,      -- clusters of the validation split
     provable DOUBLE,        -- smallest gain provable with 80 % power
     clusters_for_half BIGINT, -- validation clusters that would prove half of it
     night_trials DOUBLE,    -- what a night is expected to take

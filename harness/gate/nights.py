@@ -262,9 +262,9 @@ class Worlds:
         """One score for each of these mean scores."""
         return means + depth * ((self._rng.random(means.shape) < means) - means)
 
-    def shuffled(self, differences: Floats) -> Floats:
-        """Each row in an order of its own."""
-        return self._rng.permuted(differences, axis=1)
+    def orders(self, clusters: int) -> NDArray[np.int64]:
+        """For each night the *clusters* in an order of its own."""
+        return self._rng.permuted(np.tile(np.arange(clusters), (self.nights, 1)), axis=1)
 
     def gain(self, versions: Versions, over: Versions) -> Floats:
         """What *versions* are truly better by on the hidden tasks, ``validation`` and ``test`` together."""
@@ -344,11 +344,12 @@ class Nights:
 def simulate(spec: NightSpec, nights: int, seed: int = 0) -> Nights:
     """Nights under ``spec.gate``, decided and paid for as ``PairedGate`` and the loop do it.
 
-    ``train``: the working version is measured ``repeats`` times on all clusters at the start and after each keep; a
-    candidate once, batch by batch in a random order, until the test at ``keep_alpha`` ends. ``validation``: from
-    half-way on (with two checkpoints) as soon as two changes are kept, and at the end if there is something new, the
-    working version against the live one, both fresh, at the level that e-LOND gives on an unused split; the last one
-    accepted is promoted. ``test``: both once for each that is accepted; that gain is what is claimed.
+    ``train``: the working version is measured ``repeats`` times on all clusters at the start and after each keep, where
+    the runs that it was kept for count for the first repeat; a candidate once, batch by batch in a random order, until
+    the test at ``keep_alpha`` ends. ``validation``: from half-way on (with two checkpoints) as soon as two changes are
+    kept, and at the end if there is something new, the working version against the live one, both fresh, at the level
+    that e-LOND gives on an unused split; the last one accepted is promoted. ``test``: both once for each that is
+    accepted; that gain is what is claimed.
 
     Not mirrored: guards, lost trials, clusters of several tasks (a call here is one run on one cluster), changes that
     are kept because they are shorter, a stack that is taken apart after it lost, a baseline that is bought anew for its
@@ -385,13 +386,15 @@ class Climb:
         self.false = np.zeros(n, dtype=bool)
         self.gain: Floats = np.zeros(n)
         self.claimed: Floats = np.zeros(n)
-        self.measure(np.ones(n, dtype=bool))
+        self.measure(np.ones(n, dtype=bool), self.base, np.zeros(self.base.shape, dtype=bool))
 
-    def measure(self, rows: Mask) -> None:
-        """Buy the working version's scores on ``train``."""
-        spec, scores = self.worlds.spec, self.worlds.scores
-        self.hold(rows, np.stack([scores(self.working, "train", rows, spec.drift) for _ in range(spec.gate.repeats)]))
-        self.train_calls[rows] += spec.gate.repeats * spec.train
+    def measure(self, rows: Mask, scores: Floats, known: Mask) -> None:
+        """Buy the working version's scores on ``train``; *scores* are those that it was kept for, where *known*."""
+        spec, worlds = self.worlds.spec, self.worlds
+        runs = np.stack([worlds.scores(self.working, "train", rows, spec.drift) for _ in range(spec.gate.repeats)])
+        runs[0] = np.where(known[rows], scores[rows], runs[0])
+        self.hold(rows, runs)
+        self.train_calls[rows] += spec.gate.repeats * spec.train - known[rows].sum(axis=1)
 
     def hold(self, rows: Mask, runs: Floats) -> None:
         """Compare with *runs* from now on: repeats by nights by clusters."""
@@ -401,13 +404,16 @@ class Climb:
     def try_a_change(self, number: int) -> None:
         """Keep proposal *number* where it looks good on ``train``."""
         candidate = self.worlds.candidate(self.working, number)
-        found = self.compare(self.worlds.shuffled(self.worlds.scores(candidate, "train") - self.base))
+        scores, orders = self.worlds.scores(candidate, "train"), self.worlds.orders(self.worlds.spec.train)
+        found = self.compare(np.take_along_axis(scores - self.base, orders, axis=1))
         self.train_calls += found.n
         self.kept += found.accepted
         self.new += found.accepted
         self.working = self.working.where(found.accepted, candidate)
         if found.accepted.any():
-            self.measure(found.accepted)
+            known = np.zeros(scores.shape, dtype=bool)
+            np.put_along_axis(known, orders, np.arange(scores.shape[1]) < found.n[:, None], axis=1)
+            self.measure(found.accepted, scores, known)
 
     def compare(self, differences: Floats) -> Outcomes:
         gate = self.worlds.spec.gate

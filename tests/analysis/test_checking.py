@@ -21,6 +21,7 @@ def a_check(**facts: object) -> Check:
     usual = {
         "id": "sums-check/check/1",
         "experiment": "sums",
+        "validation": 216,
         "live": "v" * 40,
         "fingerprint": {},
         "noise": Noise(score=0.405, variance=0.17, discordance=0.17, clusters=100),

@@ -195,7 +195,7 @@ def test_what_was_kept_by_luck_goes_as_simpler_and_what_pays_stays(checkout: Pat
     experiment = an_experiment(
         tasks=some_tasks(60),
         proposer=Pruning(Lines(lines), every=3),
-        gate=PairedGate(repeats=1, min_clusters=20, keep_alpha=0.5),
+        gate=PairedGate(min_clusters=20),
         budget=Budget(rounds=30),
     )
 

@@ -17,7 +17,7 @@ from harness.ledger import open_run
 from harness.trials import DurableTrials
 from tests.world import an_experiment, some_tasks
 from traces.merge import Merger
-from traces.records import Task
+from traces.records import Stop, Task
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main(trials: int) -> None:
             for number in range(rounds):
                 scope = DurableTrials(experiment, ledger, lambda _: {}, executor, f"round/{number}", number)
                 scope.attempt(["0" * 40], tasks)
-                ledger.forget(f"round/{number}")
+                ledger.step(f"round/{number}", lambda: Stop(run=ledger.run.id, reason="rounds"))
                 if number == 0 or (number + 1) % max(1, rounds // 10) == 0:
                     done = (number + 1) * len(tasks)
                     rate = done / (time.perf_counter() - begun)

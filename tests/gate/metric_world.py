@@ -31,8 +31,9 @@ class MetricTrials:
     def clusters(self, split: Split, seed: int) -> list[list[Task]]:
         return [[task] for task in self.tasks if task.split == split]
 
-    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        return self._attempt("again" if version in self.refreshed else "train", version, self.tasks, repeats)
+    def baseline(self, version: str, repeats: int, tasks: Sequence[Task] | None = None) -> dict[str, list[Trial]]:
+        scope = "again" if version in self.refreshed else "train"
+        return self._attempt(scope, version, self.tasks if tasks is None else tasks, repeats)
 
     def declare(self, spec: GateSpec) -> GateSpec:
         return spec

@@ -245,11 +245,11 @@ def test_a_change_of_conditions_during_a_promotion_test_makes_it_mean_nothing():
 
 
 def test_scores_at_hand_that_were_measured_under_other_conditions_are_bought_again():
-    """Else four of five identical versions would be kept; at the level of a keep, three in ten may be."""
+    """Else four of five identical versions would be kept; at this level of a keep, three in ten may be."""
     few = NIGHTS // 3
 
     def kept(*, says_so: bool, gain: Callable[[float], float] = float) -> float:
-        gate = PairedGate(repeats=1)
+        gate = PairedGate(keep_alpha=0.3)
         worlds = [  # another grader right after the incumbent was measured
             kinder(np.random.default_rng(seed), "train", 200, says_so=says_so, gain=gain) for seed in range(few)
         ]

@@ -52,10 +52,12 @@ class World:
     def clusters(self, split: Split, seed: int) -> list[list[Task]]:
         return self.durable.clusters(split, seed)
 
-    def baseline(self, version: str, repeats: int) -> dict[str, list[Trial]]:
-        if version not in self.at_hand:
-            [self.at_hand[version]] = self.attempt([version], self.tasks, repeats)
-        return self.at_hand[version]
+    def baseline(self, version: str, repeats: int, tasks: Sequence[Task] | None = None) -> dict[str, list[Trial]]:
+        wanted = self.tasks if tasks is None else tasks
+        at_hand = self.at_hand.setdefault(version, {})
+        [found] = self.attempt([version], [task for task in wanted if task.id not in at_hand], repeats)
+        at_hand |= found
+        return {task.id: at_hand[task.id] for task in wanted}
 
     def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
         del self.at_hand[version]

@@ -148,9 +148,7 @@ class TalkativeRunner:
 def test_a_change_that_costs_more_than_the_cap_is_blocked_and_without_a_cap_it_is_only_measured(
     checkout, directory, cap, verdict
 ):
-    line = (
-        "Mind the plural, the colour, the animal and the number, " + "and think it over twice, " * 2 + "then answer."
-    )
+    line = "Mind the plural, the colour, the animal and the number, " + "and think it over twice, " * 2 + "then answer."
     experiment = an_experiment(
         tasks=some_tasks(60),
         runner=TalkativeRunner(),

@@ -32,7 +32,7 @@ def test_a_night_keeps_what_helps_discards_what_does_not_and_certifies_the_stack
     rounds = play(an_experiment(tasks=some_tasks(60)), checkout, directory)
 
     assert next(r.decision.verdict for r in rounds if r.decision) == "keep"
-    assert rounds[2].decision.verdict != "keep"  # "Say nothing." teaches no kind
+    assert rounds[2].decision.verdict != "keep"  # "Be brief." teaches no kind
     assert rounds[-1].stop == "rounds"
     assert rounds[-1].score > rounds[0].score + 0.3
     certification = rounds[-1].certification
@@ -157,7 +157,7 @@ def test_a_proposer_that_keeps_breaking_ends_the_run_as_failing(checkout, direct
     assert "no answer from the analyst" in rounds[1].decision.detail
 
 
-LINES = ("Mind the plural.", "Say nothing.", "Name the colour.", "Know the animal.")
+LINES = ("Mind the plural.", "Be brief.", "Name the colour.", "Know the animal.")
 
 
 def test_a_proposer_sees_train_tasks_and_verdicts_and_nothing_of_the_hidden_splits(checkout, directory):

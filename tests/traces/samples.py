@@ -174,6 +174,7 @@ CHECK = Check(
     leaks=(Leak(task="ox", split="test", path="prompts/solve.md"),),
     warnings=("few tasks",),
     alpha=0.0025,
+    validation=216,
     provable=0.2,
     clusters_for_half=400,
     round=Estimate(trials=8, calls=8, tokens=900, dollars=None, hours=0.1),
