@@ -72,7 +72,7 @@ def headline(night: Night, standing: Standing) -> list[str]:
         lines.insert(1, how_sure(night, night.certified))
     if disagreement := divergence(night):
         lines.append(disagreement)
-    if night.run.check is None:
+    if night.run.checked is None:
         lines.append(
             f"**It was started unchecked**: whether its grader can be cheated, and what it can resolve, nobody has "
             f"looked at. To do so: `ratchet check {night.run.experiment}`."

@@ -213,7 +213,7 @@ def run(
             budget=budget,
             session_hours=min(limits, default=None),
             tried=tried_before(place),
-            check=checked.id if checked else None,
+            checked=checked.id if checked else None,
         )
     except JournalLocked as e:
         pid = last_night(place.directory, name).pid

@@ -359,13 +359,13 @@ def open_run(
     budget: Budget | None = None,
     session_hours: float | None = None,
     tried: Mapping[str, str] | None = None,
-    check: str | None = None,
+    checked: str | None = None,
     clock: Clock = now,
 ) -> Ledger:
     """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
 
     *budget* may tighten the experiment's, and *session_hours* ends it that long from now; *tried* says which versions
-    earlier runs have tried, and where. *check* names the check that a new run rests on.
+    earlier runs have tried, and where. *checked* names the check that a new run rests on.
 
     Raises:
         UserError: the unfinished run was begun by a different experiment.
@@ -387,7 +387,7 @@ def open_run(
         tried=dict(tried or {}),
         seed=len(known) - (unfinished is not None),
         gate=settings_of(experiment.gate),
-        check=check,
+        checked=checked,
         ratchet=version("ratchet"),
     )
     return Ledger(directory, run, budget, experiment.tasks, session_hours=session_hours, clock=clock)

@@ -542,7 +542,7 @@ class Run(Record):
     """Number of runs of the experiment before it: what is drawn afresh from night to night."""
     gate: dict[str, Any] = Field(default_factory=dict)
     """Name and settings of the gate, so that its decisions can be replayed from the journal alone."""
-    check: str | None = None
+    checked: str | None = None
     """Id of the ``Check`` that it rests on; ``None``: it was started without one."""
     trigger: str = "manual"
     ratchet: str = ""

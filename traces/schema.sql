@@ -40,7 +40,7 @@ CREATE TABLE runs (
     tried JSON,             -- version → the run and round that had tried it before
     seed BIGINT,            -- number of runs of the experiment before it
     gate JSON,              -- name and settings of the gate
-    "check" VARCHAR,        -- checks.id that it rests on; NULL: it was started without one
+    checked VARCHAR,        -- checks.id that it rests on; NULL: it was started without one
     trigger VARCHAR,        -- what started it: manual, a schedule
     ratchet VARCHAR         -- Ratchet's own version
 );
@@ -423,18 +423,18 @@ CREATE TABLE checks (
     provable DOUBLE,        -- smallest gain provable with 80 % power
     clusters_for_half BIGINT, -- validation clusters that would prove half of it
     night_trials DOUBLE,    -- what a night is expected to take
-    night_calls DOUBLE,
-    night_tokens DOUBLE,
+    night_calls DOUBLE,     -- model calls of it
+    night_tokens DOUBLE,    -- tokens of it
     night_dollars DOUBLE,   -- NULL: a price is unknown
-    night_hours DOUBLE,
+    night_hours DOUBLE,     -- hours of it
     calls BIGINT,           -- what the check itself took
-    input_tokens BIGINT,
-    cached_tokens BIGINT,
-    cache_write_tokens BIGINT,
-    output_tokens BIGINT,
+    input_tokens BIGINT,    -- all prompt tokens, cached ones included
+    cached_tokens BIGINT,   -- the part that was read from the provider's cache
+    cache_write_tokens BIGINT, -- the part that was written to it
+    output_tokens BIGINT,   -- what was answered
     dollars DOUBLE,         -- NULL: unknown
-    trials BIGINT,
-    seconds DOUBLE
+    trials BIGINT,          -- trials of the check, those of prepared answers included
+    seconds DOUBLE          -- time at work
 );
 
 -- The live version changed.
