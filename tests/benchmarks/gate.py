@@ -1,6 +1,10 @@
-"""The calibration of the promotion test, printed as a Markdown table: `python -m tests.benchmarks.gate [PATHS]`.
+"""The calibration of the gate, printed as Markdown tables: the test, whole nights, and the rules of peers beside ours.
 
-100,000 simulated tests a row take about a minute on one core. Everything is seeded.
+    uv run python -m tests.benchmarks.gate [PATHS] [NIGHTS] [PEERS]              peers: what to type for them
+    uv run --group peers python -m tests.benchmarks.gate [PATHS] [NIGHTS] [PEERS]
+
+By default 100,000 simulated tests, 2,000 nights and 100 nights of the peers a row: a minute, a quarter of one, and on
+two cores about ten. Everything of ours is seeded.
 """
 
 import math
@@ -16,6 +20,7 @@ from harness.gate import GateSpec, decide
 from harness.gate.confidence import mean_interval
 from harness.gate.eprocess import CAP
 from harness.gate.simulate import Floats, binary, decide_all, graded, rare_catastrophe, wealth_paths
+from tests.benchmarks import nights, peers
 
 Row = tuple[str, str, str]
 
@@ -140,4 +145,10 @@ def share(of: NDArray[np.bool_]) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    given = [int(argument) for argument in sys.argv[1:]]
+    tests, nights_played, peers_played = given + [100_000, 2_000, 100][len(given) :]
+    main(tests)
+    print("\n## Nights\n")
+    nights.main(nights_played)
+    print("\n## Beside other rules\n")
+    peers.main(peers_played)
