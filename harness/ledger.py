@@ -55,6 +55,7 @@ class Ledger:
         self._clock = clock
         self._lock = threading.RLock()
         self._steps: dict[str, dict[str, int]] = {}
+        self._forgotten: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._in_flight: dict[str, Intent] = {}
         self._usage = Usage()
@@ -102,7 +103,12 @@ class Ledger:
     def recall(self, key: str) -> Record | None:
         """The record kept under *key*, or ``None``."""
         with self._lock:
-            offset = self._steps.get(scope_of(key), {}).get(key)
+            scope = scope_of(key)
+            if scope in self._forgotten:  # hardly ever: a version that was discarded has come back
+                self._forgotten.remove(scope)
+                kept = (line for line in self._journal.lines() if line.key and scope_of(line.key) == scope)
+                self._steps[scope] = {str(line.key): line.offset for line in kept}
+            offset = self._steps.get(scope, {}).get(key)
             return None if offset is None else self._journal.at(offset).record()
 
     def begun(self, key: str) -> bool:
@@ -125,6 +131,7 @@ class Ledger:
         steps[key] = offset
         if isinstance(record, Round) and is_done_with(record):
             self._steps.pop(f"train/{record.candidate}", None)
+            self._forgotten.add(f"train/{record.candidate}")
 
     # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -268,11 +268,11 @@ class Replay:
             if cast(Trial, self.steps[key]).is_lost:
                 del self.steps[key]
 
-    def forget(self, scope: str) -> None:
-        """As ``Ledger`` does with what nobody should ask for again; who does, buys it again by the same ids."""
-        assert self.run is not None
-        self.steps = {key: step for key, step in self.steps.items() if not key.startswith(scope)}
-        self.ids = {id for id in self.ids if not id.startswith(f"{self.run.id}/{scope}")}
+    def slim(self, scope: str) -> None:
+        """Trials that hardly anybody will ask for again need no outputs: no gate reads them."""
+        for key, step in self.steps.items():
+            if key.startswith(scope) and isinstance(step, Trial):
+                self.steps[key] = step.model_copy(update={"output": None})
 
     def take_span(self, number: int, span: Span) -> None:
         """What was charged had been announced; a call whose end was never seen is charged as announced."""
@@ -331,7 +331,7 @@ class Replay:
             self.lately.clear()
         self.steps[key] = record
         if isinstance(record, Round) and is_done_with(record):
-            self.forget(f"train/{record.candidate}/")
+            self.slim(f"train/{record.candidate}/")
         if not isinstance(record, Trial | GateSpec):
             self.declared.pop(key.rpartition("/")[0] or BY_HAND, None)
 

@@ -11,7 +11,7 @@ from harness.testing import FakeClock
 from tests.world import an_experiment
 from traces.errors import JournalFull, JournalLocked
 from traces.journal import read
-from traces.records import Decision, Intent, Span, Usage
+from traces.records import Decision, Intent, Round, Span, Trial, Usage, now
 
 LIVE = "0" * 40
 A_CALL = Usage(calls=1, input_tokens=100, output_tokens=10, dollars=0.25)
@@ -74,6 +74,32 @@ def test_a_finished_step_forgets_the_steps_below_it_and_no_others(directory):
             False,
             False,
         ]
+
+
+def test_a_round_frees_the_trials_of_what_it_discards_and_finds_them_again_if_the_version_comes_back(directory):
+    def trial() -> Trial:
+        return Trial(id="t", run="r", version="c" * 40, task="x", split="train", started=now(), seconds=0)
+
+    discarded = Round(
+        run="r",
+        number=1,
+        incumbent="i" * 40,
+        candidate="c" * 40,
+        working="i" * 40,
+        decision=decision(),
+        started=now(),
+        seconds=0,
+    )
+    key = f"train/{'c' * 40}/x/0"
+    with a_ledger(directory) as ledger:
+        ledger.buy(key, trial)
+        ledger.step("round/1", lambda: discarded)
+        assert f"train/{'c' * 40}" not in ledger._steps
+        assert isinstance(ledger.recall(key), Trial)
+    with a_ledger(directory) as ledger:
+        assert f"train/{'c' * 40}" not in ledger._steps
+        assert isinstance(ledger.recall(key), Trial)
+        assert ledger.recall(f"train/{'c' * 40}/y/0") is None
 
 
 def test_a_call_whose_end_was_never_seen_is_charged_at_its_estimate_and_marked_interrupted(directory):

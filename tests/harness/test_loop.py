@@ -76,7 +76,7 @@ def test_killed_at_any_record_it_resumes_without_repeating_a_step(checkout, tmp_
         journal = journal_file(directory, run)
         journal.parent.mkdir(parents=True)
         journal.write_bytes(b"".join(lines[:cut]) + lines[cut][:7])  # torn in the middle of a line
-        for split in whole.glob("spool/split-*.jsonl"):
+        for split in whole.glob("spool/splits.jsonl"):
             (journal.parent / split.name).write_bytes(split.read_bytes())
         paid = sum(line.type == "Trial" for line in read(journal))
         ran.clear()
