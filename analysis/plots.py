@@ -12,8 +12,8 @@ KEPT, DISCARDED, BEST, BAND, TEST = "#1a7f37", "#b8bec6", "#0b3d1c", "#1a7f37", 
 
 def progress(rounds: Sequence[Round], title: str) -> Figure:
     """Score on train by round: each candidate a dot, discarded ones grey and kept ones green, or a green ring where the
-    change was taken out again after a lost promotion test. The line is the working version, measured afresh after each
-    keep, with its 90 % interval. A metric has its own axis; candidates far off it stand at its edge."""
+    change was taken out again after a lost promotion test. The line is the working version, with its 90 % interval;
+    the trials that it was kept for count. A metric has its own axis; candidates far off it stand at its edge."""
     figure = Figure(figsize=(9, 4.8), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     line = [r for r in rounds if r.score is not None and r.stop is None]

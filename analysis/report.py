@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.findings import score_by_tag
 from analysis.night import Night
+from harness.gate.confidence import mean_interval
 from traces.records import Certification, Comparison, Finding, Guard, Round, Trial, Usage
 
 ENDINGS = {
@@ -151,10 +152,12 @@ def divergence(night: Night) -> str | None:
     if not tested or not night.rounds or tested[-1][1].validation is None:
         return None
     round, c = tested[-1]
-    hidden, before, after = c.measured or c.validation, night.rounds[0].score, round.score
-    if hidden is None or hidden.metric or hidden.high is None or before is None or after is None:
+    as_tested = night.rounds[round.number - 1] if round.removals else round
+    hidden, before, after = c.measured or c.validation, night.rounds[0].score, as_tested.score
+    if hidden is None or hidden.metric or not hidden.differences or before is None or after is None:
         return None
-    if after - before <= hidden.high:
+    _, high = mean_interval(hidden.differences, hidden.confidence)
+    if after - before <= high:
         return None
     return (
         f"**Train and hidden tasks disagree**: on train the score rose by {100 * (after - before):+.1f} points, on "
@@ -189,7 +192,7 @@ def gain(c: Comparison) -> str:
         known = "unconfirmed" if c.sigma is None else f"no interval, n = {c.tasks}"
         if c.low is not None and c.high is not None:
             known = f"{c.confidence:.0%} interval {c.low:+.4g} to {c.high:+.4g}, n = {c.tasks} runs each"
-        return f"{c.metric} better by {c.gain:+.4g} ({known})"
+        return f"{c.metric} {'better' if c.gain >= 0 else 'worse'} by {abs(c.gain):.4g} ({known})"
     points = f"{100 * c.gain:+.1f} points"
     if c.low is None or c.high is None:
         return f"{points} (no interval, n = {c.tasks})"
@@ -200,7 +203,8 @@ def certification(c: Certification, *, quote: bool) -> str:
     """One promotion test in full: what was tested, at what level, what came out, what is not known."""
     lines = [f"**Checkpoint {c.checkpoint}: {c.verdict}.** `{c.candidate[:12]}` against live `{c.live[:12]}`."]
     if c.validation is not None and c.validation.metric:
-        lines.append(f"Both were run afresh: {gain(c.validation)}, at alpha = {c.alpha:.4g} (Welch, one-sided).")
+        if c.validation.tasks:
+            lines.append(f"Both were run afresh: {gain(c.validation)}, at alpha = {c.alpha:.4g} (Welch, one-sided).")
         if c.measured is not None:
             lines.append(
                 f"Measured once more: {gain(c.measured)}." + (" This is the number to quote." if quote else "")

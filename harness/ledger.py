@@ -269,6 +269,7 @@ class Ledger:
     def _load(self, tasks: Sequence[Task]) -> None:
         """Take in what the journal holds; a new one begins with its run and its tasks."""
         known: set[str] = set()
+        lost: dict[tuple[str, str, int], dict[str, int]] = {}
         began: datetime | None = None
         last: datetime | None = None
         for line in self._journal.lines():
@@ -293,10 +294,16 @@ class Ledger:
                     pass
             if line.key is not None:
                 self._keep(line.key, line.offset, record)
-                if isinstance(record, Trial) and record.is_lost and line.key.startswith("train/"):
-                    del self._steps[scope_of(line.key)][line.key]  # a baseline that met trouble is measured again
-                    self._attempts[line.key] = record.attempt
+                if isinstance(record, Trial) and line.key.startswith("train/"):
+                    run = (record.version, record.task, record.repeat)
+                    if record.is_lost:
+                        lost.setdefault(run, {})[line.key] = record.attempt
+                    else:
+                        lost.pop(run, None)  # a later attempt went well
             last = line.at
+        for key, attempt in (found for keys in lost.values() for found in keys.items()):
+            if self._steps.get(scope_of(key), {}).pop(key, None) is not None:  # what met trouble is measured again
+                self._attempts[key] = attempt
         self._worked += (last - began).total_seconds() if began and last else 0.0
         if last is None:
             self._journal.append(self.run, durable=True)

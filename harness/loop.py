@@ -75,14 +75,16 @@ class Night:
 
     def play(self, number: int, rounds: Sequence[Round]) -> Round:
         """One turn. Everything in it that costs money or judgement is a step, so a kill repeats nothing."""
-        self.may_go_on(rounds)
+        is_begun = self.ledger.begun(f"round/{number}/proposal")
+        self.may_go_on(rounds, is_begun=is_begun)
         started, clock = now(), perf_counter()
         incumbent = rounds[-1].working if rounds else self.ledger.run.live
         round = Round(
             run=self.ledger.run.id, number=number, incumbent=incumbent, working=incumbent, started=started, seconds=0
         )
         if number > 0:
-            self.refresh_what_is_old(round)
+            if not is_begun:
+                self.refresh_what_is_old(round)
             round = self.try_a_change(round, rounds)
         else:
             self.refuse_in_vain()
@@ -159,6 +161,9 @@ class Night:
                 rounds=rounds,
             )
             decision = self.ledger.step(f"{key}/decision", gate)
+            if decision.because == "drift":  # then both are measured afresh, should it come back
+                for version in (round.incumbent, candidate):
+                    self.trials(round.number).refresh(version, "drift", decision.detail)
         return round.model_copy(
             update={
                 "candidate": candidate,
@@ -210,14 +215,16 @@ class Night:
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def may_go_on(self, rounds: Sequence[Round]) -> None:
-        """Raise when the search is over.
+    def may_go_on(self, rounds: Sequence[Round], *, is_begun: bool) -> None:
+        """Raise when the search is over; but a round that was begun is finished.
 
         Raises:
             BudgetSpent: with the reason.
         """
         if isinstance(stop := self.ledger.recall("stop"), Stop):
             raise BudgetSpent(stop.reason, stop.detail)
+        if is_begun:
+            return
         budget, tries = self.ledger.budget, list(rounds[1:])
         if budget.rounds is not None and len(tries) >= budget.rounds:
             raise BudgetSpent("rounds", f"{len(tries)} of {budget.rounds} rounds played")
@@ -238,9 +245,12 @@ class Night:
         """The last round: certify what was kept, and add up."""
         started, clock = now(), perf_counter()
         working = rounds[-1].working if rounds else self.ledger.run.live
-        certification = None
+        certification, detail = None, stop.detail
         if stop.reason not in ("stopped", "failing"):
-            certification = self.certify(self.experiment.gate.checkpoints, working, rounds)
+            needs = self.cost_of_certifying() // 2
+            certification = self.certify(self.experiment.gate.checkpoints, working, rounds, needs=needs)
+            if certification is None and not self.ledger.affords(needs):
+                detail += f"; too little was left for the promotion test, which may take {2 * needs:,} trials"
         last = rounds[-1] if rounds else None
         return Round(
             run=self.ledger.run.id,
@@ -252,7 +262,7 @@ class Night:
             score_high=last.score_high if last else None,
             certification=certification,
             stop=stop.reason,
-            detail=stop.detail,
+            detail=detail,
             usage=self.ledger.usage,
             trials=self.ledger.trials,
             started=started,
@@ -270,25 +280,25 @@ class Night:
         gate = self.experiment.gate
         tested = [i for i, r in enumerate(rounds) if r.certification]
         kept = sum(r.working != r.incumbent for r in rounds[tested[-1] + 1 if tested else 0 :])
-        due = int(share_used(self.ledger.run.budget, rounds) * gate.checkpoints)
+        working = rounds[-1].working
+        begun = [n for n in range(1, gate.checkpoints) if self.ledger.begun(certification_key(n, working))]
+        due = begun[-1] if begun else int(share_used(self.ledger.budget.limits(), rounds) * gate.checkpoints)
         done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
         if kept < 2 or not done < due < gate.checkpoints:
             return None
-        return self.certify(due, rounds[-1].working, rounds, needs=2 * self.cost_of_certifying())
+        return self.certify(due, working, rounds, needs=2 * self.cost_of_certifying())
 
-    def certify(
-        self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, needs: int = 2
-    ) -> Certification | None:
+    def certify(self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, needs: int) -> Certification | None:
         """Test *candidate* against the live version on hidden tasks.
 
-        ``None`` if there is nothing new to test, or if the budget does not leave *needs* trials: one pair for the last
-        certification; for an earlier one its whole cost, and that of the last.
+        ``None`` if there is nothing new to test, or if the budget does not leave *needs* trials: half of the most that
+        the last certification can take; for an earlier one its whole cost, and that of the last.
         """
         live = self.ledger.run.live
         pairs = {(r.certification.live, r.certification.candidate) for r in rounds if proves(r.certification)}
         if candidate == live or (live, candidate) in pairs:
             return None
-        key = f"certify/{checkpoint}-{candidate[:12]}"
+        key = certification_key(checkpoint, candidate)
         with self.ledger.reserving(0):
             if not self.ledger.begun(key) and not self.ledger.affords(needs):
                 return None
@@ -330,7 +340,9 @@ class Night:
                 guards = self.ledger.step(f"{key}/guards", guard)
                 verdict, detail = read_guards(guards)
             if verdict == "accept":
+                verdict = "hold"  # until its gain is measured
                 measured = self.ledger.step(f"{key}/test", partial(gate.measure, live, candidate, trials))
+                verdict = "accept"
         except BudgetSpent as e:
             detail = f"the budget ended it: {e}"
         if split:
@@ -441,6 +453,10 @@ def halves(changes: Sequence[Round]) -> list[Sequence[Round]]:
     return [half for half in (changes[:middle], changes[middle:]) if half]
 
 
+def certification_key(checkpoint: int, candidate: str) -> str:
+    return f"certify/{checkpoint}-{candidate[:12]}"
+
+
 def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:
     """How many of the last rounds in a row ended with a decision of which *holds* is true."""
     ended = (r.decision is not None and holds(r.decision) for r in reversed(rounds))
@@ -458,7 +474,8 @@ def rounds_without_progress(rounds: Sequence[Round]) -> int:
         comparison = round.decision.comparison if round.decision else None
         has_metric = comparison is not None and bool(comparison.metric)
         rose = reached is not None and round.score_low is not None and round.score_low > reached
-        if kept if has_metric else rose:
+        is_back = any(removal.verdict == "drop" for removal in round.removals)
+        if is_back or (kept if has_metric else rose):
             since, reached = 0, round.score
     return since
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -264,9 +265,16 @@ class Replay:
 
     def forget_lost_baselines(self) -> None:
         """As ``Ledger`` does when a process takes the run up: what met trouble on ``train`` is measured again."""
-        for key in [k for k, step in self.steps.items() if isinstance(step, Trial) and k.startswith("train/")]:
-            if cast(Trial, self.steps[key]).is_lost:
-                del self.steps[key]
+        lost: dict[tuple[str, str, int], list[str]] = {}
+        for key, trial in self.steps.items():
+            if isinstance(trial, Trial) and key.startswith("train/"):
+                run = (trial.version, trial.task, trial.repeat)
+                if trial.is_lost:
+                    lost.setdefault(run, []).append(key)
+                else:
+                    lost.pop(run, None)  # a later attempt went well
+        for key in itertools.chain.from_iterable(lost.values()):
+            del self.steps[key]
 
     def slim(self, scope: str) -> None:
         """Trials that hardly anybody will ask for again need no outputs: no gate reads them."""

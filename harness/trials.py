@@ -88,9 +88,13 @@ class DurableTrials:
         return self.ledger.step(f"{self.scope}/spec", lambda: spec, durable=True)
 
     def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
-        """From now on ``baseline`` measures *version* afresh."""
-        key = f"train/{version}/#refresh/{self._refreshed(version) + 1}"
-        self.ledger.step(key, lambda: Refresh(version=version, because=because, detail=detail))
+        """From now on ``baseline`` measures *version* afresh; once a round for the same reason."""
+        times = self._refreshed(version)
+        last = self.ledger.recall(f"train/{version}/#refresh/{times}") if times else None
+        if isinstance(last, Refresh) and (last.round, last.because) == (self.round, because):
+            return
+        again = Refresh(version=version, round=self.round, because=because, detail=detail)
+        self.ledger.step(f"train/{version}/#refresh/{times + 1}", lambda: again)
 
     def _refreshed(self, version: str) -> int:
         """How often."""

@@ -437,6 +437,7 @@ class Refresh(Record):
     """The incumbent was measured again, because its scores at hand had gone stale."""
 
     version: str
+    round: int | None = None
     because: Literal["age", "drift"]
     detail: str = ""
 

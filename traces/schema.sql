@@ -388,6 +388,7 @@ CREATE TABLE refreshes (
     written TIMESTAMP,
     run VARCHAR,
     version VARCHAR,        -- what was measured again
+    round BIGINT,           -- in which round
     because VARCHAR,        -- age or drift
     detail VARCHAR          -- more, in words
 );

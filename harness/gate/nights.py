@@ -407,13 +407,14 @@ class Climb:
         scores, orders = self.worlds.scores(candidate, "train"), self.worlds.orders(self.worlds.spec.train)
         found = self.compare(np.take_along_axis(scores - self.base, orders, axis=1))
         self.train_calls += found.n
-        self.kept += found.accepted
-        self.new += found.accepted
-        self.working = self.working.where(found.accepted, candidate)
-        if found.accepted.any():
+        kept = found.accepted & (found.gain_at_stop > 0)
+        self.kept += kept
+        self.new += kept
+        self.working = self.working.where(kept, candidate)
+        if kept.any():
             known = np.zeros(scores.shape, dtype=bool)
             np.put_along_axis(known, orders, np.arange(scores.shape[1]) < found.n[:, None], axis=1)
-            self.measure(found.accepted, scores, known)
+            self.measure(kept, scores, known)
 
     def compare(self, differences: Floats) -> Outcomes:
         gate = self.worlds.spec.gate

@@ -16,6 +16,9 @@ from traces.records import Comparison, Decision, GateSpec, Guard, Guards, Round,
 LOST_AT_MOST = 0.05
 """Share of the clusters whose loss to infrastructure errors makes a comparison invalid, see ``Comparison.is_valid``."""
 
+STRICTER = 0.3
+"""Chance of calling a change harmless that takes away as much as the margin, and of calling one harmful that is not."""
+
 V0 = 0.2
 """Variance expected of paired differences where the incumbent was measured once."""
 
@@ -120,7 +123,7 @@ class PairedGate:
 
         A candidate with less text need only be no worse, by the margin ``simpler``.
         """
-        margin = self.simpler or 0.0 if is_shorter else 0.0
+        margin = self._margin_left(rounds) if is_shorter else 0.0
         comparison = self._against_baseline(incumbent, candidate, trials, margin)
         if comparison.drift:
             return Decision(verdict="inconclusive", because="drift", detail=comparison.drift, comparison=comparison)
@@ -132,7 +135,11 @@ class PairedGate:
                 comparison=comparison,
             )
         assert comparison.verdict is not None
+        assert comparison.gain is not None
         match comparison.verdict.verdict:
+            case "accept" if comparison.gain <= -margin:
+                detail = "the order of the tasks carried it; on average there is no gain"
+                return Decision(verdict="inconclusive", because="undecided", detail=detail, comparison=comparison)
             case "accept":
                 assert comparison.spec is not None
                 for_gain = comparison.spec.model_copy(update={"margin": 0.0})
@@ -185,8 +192,9 @@ class PairedGate:
         return Guards(found=tuple(found))
 
     def harm(self, incumbent: str, without: str, trials: Trials) -> Comparison:
-        """Whether *without* is better than the incumbent, on ``train``, as loosely as the changes were kept."""
-        return self._against_baseline(incumbent, without, trials, 0.0)
+        """Whether *without* is better than the incumbent, on ``train``, both fresh: the scores at hand are those
+        that the changes were kept for."""
+        return self.prove(incumbent, without, trials, STRICTER, "train")
 
     def measure(self, live: str, candidate: str, trials: Trials) -> Comparison:
         """The gain on all of ``test``, both arms fresh; its interval is clustered and unbiased by any stopping."""
@@ -210,22 +218,32 @@ class PairedGate:
         return (fmean(means), *score_interval(means, self.confidence))
 
     def _against_baseline(self, incumbent: str, candidate: str, trials: Trials, margin: float) -> Comparison:
-        """Fresh candidate trials against the incumbent's scores at hand; bought anew if those were measured under other
-        conditions."""
+        """The candidate's first trials against the incumbent's scores at hand; bought anew if those were measured under
+        other conditions than the first batch. What changes later ends the comparison."""
         base = trials.baseline(incumbent, self.repeats)
         spread = [variance(scores) for task in base.values() if len(scores := self._scores(task) or []) > 1]
         v0 = min(max(2 * fmean(spread), 0.01), V0) if spread else V0
 
+        is_first = True
+
         def measure(tasks: Sequence[Task]) -> list[Mapping[str, list[Trial]]]:
-            nonlocal base
+            nonlocal base, is_first
             fresh = trials.baseline(candidate, 1, tasks)
             changed = drift(trial for side in (base, fresh) for task in side.values() for trial in task)
-            if changed and not drift(trial for task in fresh.values() for trial in task):
+            if is_first and changed and not drift(trial for task in fresh.values() for trial in task):
                 trials.refresh(incumbent, "drift", changed)
                 base = trials.baseline(incumbent, self.repeats)
+            is_first = False
             return [base, fresh]
 
-        return self._sequential("train", incumbent, candidate, trials, self.keep_alpha, v0, margin, measure)
+        alpha = min(self.keep_alpha, STRICTER) if margin else self.keep_alpha
+        return self._sequential("train", incumbent, candidate, trials, alpha, v0, margin, measure)
+
+    def _margin_left(self, rounds: Sequence[Round]) -> float:
+        """What shortenings may still cost: what earlier ones of the run seem to have cost is spent."""
+        kept = [r.decision for r in rounds if r.decision is not None and r.decision.because == "simpler"]
+        gains = [d.comparison.gain for d in kept if d.comparison is not None and d.comparison.gain is not None]
+        return max((self.simpler or 0.0) - sum(max(-gain, 0.0) for gain in gains), 0.0)
 
     def _sequential(
         self,

@@ -190,7 +190,7 @@ PAYS = ("Mind the plural.", "Name the colour.", "Know the animal.")
 IDLE = ("Be kind.", "Say nothing.", "Take care.", "Think.", "Breathe.", "Smile.", "Stay calm.", "Sit up.")
 
 
-def test_what_was_kept_by_luck_goes_as_simpler_and_what_pays_stays(checkout: Path, tmp_path: Path):
+def test_of_what_was_kept_by_luck_some_goes_as_simpler_and_what_pays_stays(checkout: Path, tmp_path: Path):
     lines = (IDLE[0], PAYS[0], *IDLE[1:4], PAYS[1], *IDLE[4:], PAYS[2])
     experiment = an_experiment(
         tasks=some_tasks(60),
@@ -205,6 +205,7 @@ def test_what_was_kept_by_luck_goes_as_simpler_and_what_pays_stays(checkout: Pat
     lucky = [r for r in kept if r.proposal.rationale in IDLE]
     simpler = [r.proposal.rationale for r in kept if r.decision.because == "simpler"]
     final = Repo.find(checkout).subject("subject").text(rounds[-1].working)[PROMPT]
-    assert lucky
-    assert set(simpler) == {removal(r.number, r.proposal.rationale) for r in lucky}
-    assert [line for line in (*PAYS, *IDLE) if line in final] == list(PAYS)
+    assert simpler
+    assert set(simpler) <= {removal(r.number, r.proposal.rationale) for r in lucky}
+    assert [line for line in PAYS if line in final] == list(PAYS)
+    assert len([line for line in IDLE if line in final]) == len(lucky) - len(simpler)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from harness.gate import PairedGate
 from harness.ledger import is_finished, journal_file, runs
 from harness.protocols import History, Message
 from harness.testing import ScriptedModel
+from harness.verify import verify
 from harness.versions import Repo
-from tests.harness.test_loop import written
+from tests.harness.test_loop import LINES, written
 from tests.world import (
     PROMPT,
     AskingRunner,
@@ -483,3 +484,132 @@ def test_killed_with_signal_9_in_a_promotion_test_it_reuses_what_was_paid_and_sp
     ids = [t.id for t in records(directory, Trial) if isinstance(t, Trial)]
     assert len(ids) == len(set(ids))
     assert (directory / "calls").stat().st_size <= (tmp_path / "calls").stat().st_size + 4
+
+
+# ── what a hostile reader found ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_change_was_kept_for_does_not_speak_for_it_when_the_stack_is_taken_apart(checkout, directory):
+    """The default gate keeps on one run of each task, and those runs are the change's luck."""
+    rounds = play(
+        an_experiment(
+            tasks=some_tasks(60),
+            runner=FadingRunner(dazzles=95),
+            proposer=ListProposer(("Mind the plural.", "Shine.", "Say nothing.", "Say nothing more.")),
+            gate=PairedGate(min_clusters=20),
+            budget=Budget(rounds=4),
+        ),
+        checkout,
+        directory,
+        workers=1,
+    )
+
+    apart = next(r for r in rounds if r.removals)
+    assert (2,) in [x.rounds for x in apart.removals if x.verdict == "drop"]
+    assert "Shine" not in Repo.find(checkout).subject("subject").text(apart.working)[PROMPT]
+
+
+def test_a_tool_that_changes_in_the_middle_of_a_comparison_ends_it_and_both_are_measured_afresh_later(
+    checkout, directory
+):
+    @dataclass(frozen=True)
+    class Persistent(ListProposer):
+        """Proposes the same until it was compared."""
+
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            compared = [r for r in history.rounds if r.decision and r.decision.because != "drift"]
+            return super().propose(incumbent, text, replace(history, rounds=compared))
+
+    tasks = some_tasks(60)
+    train = len([task for task in tasks if task.split == "train"])
+    experiment = an_experiment(
+        tasks=tasks, runner=MovingRunner(until=train + 25), proposer=Persistent(LINES), budget=Budget(rounds=3)
+    )
+    rounds = play(experiment, checkout, directory, workers=1)
+
+    [run] = runs(directory, "example")
+    trials = [t.id for t in records(directory, Trial) if isinstance(t, Trial)]
+    assert [r.decision.because for r in rounds if r.decision][:2] == ["drift", "improved"]
+    assert rounds[1].candidate == rounds[2].candidate
+    assert len(trials) == len(set(trials))
+    assert verify(journal_file(directory, run), directory).is_sound
+
+
+def test_a_chain_of_shortenings_cannot_spend_more_than_one_margin(checkout, directory):
+    """Each takes away three points, and none is worse than the one before by much."""
+
+    def wearing(prompt: str, task: Task) -> float:
+        return 0.9 - 0.03 * (12 - prompt.count("word"))
+
+    @dataclass(frozen=True)
+    class Shortener:
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            left = text[PROMPT].count("word")
+            if not left:
+                edited = text[PROMPT].replace("Answer.", "Answer. " + "word " * 12)
+            else:
+                edited = text[PROMPT].replace("word ", "", 1 + len(history.rounds) % left)
+            return Proposal(
+                id=f"p{len(history.rounds)}", proposer="s", edits=(Edit(path=PROMPT, text=edited),), rationale="cut"
+            )
+
+    experiment = an_experiment(
+        tasks=some_tasks(60),
+        runner=ScoringRunner(wearing),
+        proposer=Shortener(),
+        gate=PairedGate(min_clusters=20),
+        budget=Budget(rounds=12),
+    )
+    rounds = play(experiment, checkout, directory)
+
+    kept = [r.decision for r in rounds if r.decision and r.decision.because == "simpler"]
+    lost = sum(max(-d.comparison.gain, 0) for d in kept[:-1] if d.comparison and d.comparison.gain is not None)
+    assert lost < 0.02
+
+
+def test_what_is_kept_gained_something(checkout, directory):
+    lines = tuple(f"Say nothing, part {i}." for i in range(30))
+    rounds = play(
+        an_experiment(proposer=ListProposer(lines), gate=PairedGate(min_clusters=20), budget=Budget(rounds=30)),
+        checkout,
+        directory,
+    )
+
+    kept = [r.decision.comparison.gain for r in rounds if r.decision and r.decision.because == "improved"]
+    assert kept
+    assert min(kept) > 0
+
+
+def test_a_round_that_was_begun_is_finished_whatever_the_limits_of_the_next_session_say(checkout, tmp_path):
+    whole = tmp_path / "whole"
+    experiment = an_experiment(tasks=some_tasks(60), budget=Budget(rounds=6))
+    play(experiment, checkout, whole)
+    [run] = runs(whole, "example")
+    lines = journal_file(whole, run).read_bytes().splitlines(keepends=True)
+    opened = next(i for i, line in enumerate(lines) if b'"key":"certify/1-' in line and b'/validation"' in line)
+    directory = tmp_path / "killed"
+    spool(directory).mkdir(parents=True)
+    journal_file(directory, run).write_bytes(b"".join(lines[:opened]))
+    books = (spool(whole) / "splits.jsonl").read_bytes().splitlines(keepends=True)
+    (spool(directory) / "splits.jsonl").write_bytes(books[0])
+
+    late = datetime.now(UTC) + timedelta(hours=20)
+    rounds = play(experiment, checkout, directory, budget=Budget(rounds=1), clock=lambda: late)
+
+    ledger = [line.record() for line in read(spool(directory) / "splits.jsonl")]
+    tests = [test.certification for test in ledger if isinstance(test, SplitTest)]
+    certified = [r.certification.id for r in rounds if r.certification]
+    assert tests[0] == certified[0]
+    assert len(tests) == len(certified)
+    assert verify(journal_file(directory, run), directory).is_sound
+
+
+def test_a_gain_that_could_not_be_measured_is_not_promoted(checkout, directory):
+    tasks = some_tasks(60)
+    experiment = an_experiment(tasks=tasks, budget=Budget(trials=290))
+    rounds = play(experiment, checkout, directory)
+
+    for c in (r.certification for r in rounds if r.certification):
+        assert c.verdict != "accept" or c.measured is not None
+    if all(r.certification is None for r in rounds):
+        assert "too little was left for the promotion test" in rounds[-1].detail
