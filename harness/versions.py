@@ -4,7 +4,8 @@ Plumbing only, through the git command line: writing a candidate touches neither
 a branch of the user. Only a promotion or a roll back does, and only inside the subject. What Ratchet adds:
 
 - ``refs/ratchet/candidates/<version id>``: a commit of the whole repository with the subject replaced, so that
-  ``git diff``, ``git worktree add`` and ``git cherry-pick`` work on it.
+  ``git diff``, ``git worktree add`` and ``git cherry-pick`` work on it. Where that holds another subject's candidate
+  with the same files, and so the same id, it is ``<version id>-<digest of the subject's path>``.
 - ``refs/tags/ratchet/<experiment>/v<N>``: every version that was live, in order. A promotion takes the next number, and
   so does a roll back. A live version that no promotion made (the one you started from, or one edited by hand since)
   gets its number when it is replaced, so nothing that was replaced is ever without a name.
@@ -433,20 +434,21 @@ class Repo:
         return Subject(self._git, _inside(self._git, path))
 
     def candidates(self) -> list[Version]:
-        """Every candidate that is kept, of any subject, by id."""
-        return _candidates(self._git)
+        """Every candidate that is kept, of any subject, by id; two subjects may have the same id."""
+        return list(_candidates(self._git).values())
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Leave these candidates to git's own housekeeping; ids that are not kept are passed over."""
-        kept = {version.id for version in self.candidates()}
-        lines = [f"delete {CANDIDATES}{id}\n" for id in sorted(kept.intersection(ids))]
+        """Leave these candidates, of any subject, to git's own housekeeping; ids that are not kept are passed over."""
+        unwanted = set(ids)
+        lines = [f"delete {ref}\n" for ref, version in _candidates(self._git).items() if version.id in unwanted]
         self._git.ask("update-ref", "--stdin", stdin="".join(lines).encode())
 
 
-def _candidates(git: Git) -> list[Version]:
+def _candidates(git: Git) -> dict[str, Version]:
+    """By ref."""
     listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES)
     pairs = (line.split(" ") for line in _lines(listing))
-    return [Version(id=ref.removeprefix(CANDIDATES), commit=commit) for ref, commit in pairs]
+    return {ref: Version(id=ref.removeprefix(CANDIDATES).partition("-")[0], commit=commit) for ref, commit in pairs}
 
 
 def _inside(git: Git, path: str) -> str:
@@ -646,9 +648,9 @@ class Subject:
         if name == "live":
             return self._at("HEAD")
         if re.fullmatch("[0-9a-f]{40,}", name):  # the whole id of a candidate, which the loop asks for each round
-            commit, tree = self._git.resolve(CANDIDATES + name, f"{CANDIDATES}{name}:{self.path}")
-            if commit is not None and tree == name:
-                return Version(id=name, commit=commit)
+            kept, _ = self._kept(name)
+            if kept is not None:
+                return Version(id=name, commit=kept)
         matches = self._beginning(name.lower()) if re.fullmatch("[0-9a-fA-F]{4,}", name) else []
         if len(matches) > 1:
             ids = _named(sorted(version.id for version in matches))
@@ -705,14 +707,13 @@ class Subject:
         id = _id_of(files, parent.id)
         if id == parent.id:
             return parent
-        ref = CANDIDATES + id
-        existing, base = self._git.resolve(ref, parent.commit)
-        if existing is None and base is None:
+        kept, free = self._kept(id)
+        if kept is None and self._git.resolve(parent.commit) == [None]:
             raise UserError(
                 f"commit {parent.commit} of version {parent.id[:12]} is not in {self._git.root} any more, so nothing "
                 "can be built on it. Start a new run from the live version."
             )
-        if existing is None:
+        if kept is None:
             changed = {path: file for path, file in files.items() if before.get(path) != file}
             new = NewCommit(
                 parent=parent.commit,
@@ -724,14 +725,9 @@ class Subject:
                 changes=dict.fromkeys(before.keys() - files.keys()) | changed,
                 result=id,
             )
-            try:
-                existing = self._git.write_commit(ref, new).id
-            except UserError:
-                [existing] = self._git.resolve(ref)  # another thread or process may have been quicker
-                if existing is None:
-                    raise
+            kept = self._keep(free, new)
         self._remember(id, files)
-        return Version(id=id, commit=existing)
+        return Version(id=id, commit=kept)
 
     def promote(
         self,
@@ -804,6 +800,24 @@ class Subject:
             return self._make_live(target.version.id, place, experiment, target, {})
 
     # ── what these are made of ──
+
+    def _kept(self, id: str) -> tuple[str | None, str]:
+        """The commit of candidate *id* of this subject, if there is one, and the ref that a new one would get."""
+        plain = CANDIDATES + id
+        own = f"{plain}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
+        taken, *found = self._git.resolve(plain, f"{plain}:{self.path}", own, f"{own}:{self.path}")
+        kept = taken if found[0] == id else found[1] if found[2] == id else None
+        return kept, plain if taken is None else own
+
+    def _keep(self, ref: str, new: NewCommit) -> str:
+        """Write the commit of a candidate, and *ref*, unless another thread or process is quicker; what is kept."""
+        try:
+            return self._git.write_commit(ref, new).id
+        except UserError:
+            kept, free = self._kept(new.result)
+            if kept is None and free == ref:
+                raise
+        return kept or self._keep(free, new)
 
     def _at(self, commit: str) -> Version:
         id, tree = self._git.resolve(commit, f"{commit}:{self.path}")
@@ -894,7 +908,7 @@ class Subject:
 
     def _beginning(self, start: str) -> list[Version]:
         """Versions whose id begins so: candidates, and all that was ever committed here or promoted."""
-        tried = [version.commit for version in _candidates(self._git) if version.id.startswith(start)]
+        tried = [version.commit for version in _candidates(self._git).values() if version.id.startswith(start)]
         past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
         commits = [*tried, *reversed(past)]
         trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in commits))

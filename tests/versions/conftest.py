@@ -12,6 +12,7 @@ import pytest
 from harness.versions import Repo, RunGit, Subject, run_git
 
 SUBJECT = "experiments/wörd tasks/harness"
+TWIN = "experiments/wörd tasks 2/harness"
 FILES = {
     "prompts/solve.md": "# system\nAnswer with one word.\n",
     "prompts/plan.md": "Plan.\n",
@@ -76,6 +77,15 @@ def repo(root: Path, run: RunGit) -> Repo:
 @pytest.fixture
 def subject(repo: Repo) -> Subject:
     return repo.subject(SUBJECT)
+
+
+@pytest.fixture
+def twin(root: Path, repo: Repo, user_git: UserGit) -> Subject:
+    """Another experiment that starts from the same files as *subject*."""
+    shutil.copytree(root / SUBJECT, root / TWIN)
+    user_git(root, "add", "-A")
+    user_git(root, "commit", "-q", "-m", "Add another experiment")
+    return repo.subject(TWIN)
 
 
 def write(path: Path, text: str) -> None:

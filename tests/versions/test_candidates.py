@@ -165,6 +165,65 @@ def test_a_linked_checkout_sees_the_candidates_of_the_others(
     assert linked.candidate(linked.live(), BETTER) == candidate
 
 
+def test_two_subjects_with_the_same_files_each_keep_their_candidate(
+    root: Path, repo: Repo, subject: Subject, twin: Subject, run: RunGit, user_git: UserGit
+):
+    first = subject.candidate(subject.live(), BETTER)
+    second = twin.candidate(twin.live(), BETTER)
+
+    assert first.id == second.id
+    assert user_git(root, "rev-parse", f"refs/ratchet/candidates/{first.id}").strip() == first.commit
+    for own, version in ((subject, first), (twin, second)):
+        changed = user_git(root, "-c", "core.quotePath=false", "diff", "--name-only", "HEAD", version.commit)
+        assert changed.splitlines() == [f"{own.path}/prompts/solve.md"]
+        afresh = Repo(root, run).subject(own.path)
+        assert afresh.version(version.id) == afresh.version(version.id[:10]) == version
+        assert afresh.candidate(afresh.live(), BETTER) == version
+        assert afresh.text(version.id) == applied(FILES, BETTER)
+        assert "+Answer with one word, in lower case." in afresh.diff(afresh.live().id, version.id)
+    assert repo.candidates() == [first, second]
+    repo.forget([first.id])
+    assert repo.candidates() == []
+
+
+def test_the_second_of_two_subjects_builds_on_its_own_candidates(subject: Subject, twin: Subject):
+    other = [Edit(path="prompts/plan.md", text="Plan well.\n")]
+    subject.candidate(subject.candidate(subject.live(), BETTER), other)
+
+    start = twin.live()
+    version = twin.candidate(twin.version(twin.candidate(start, BETTER).id), other)
+
+    assert twin.version(version.id) == version
+    assert twin.text(version.id) == applied(applied(FILES, BETTER), other)
+
+
+def test_a_candidate_from_before_its_directory_was_moved_is_made_again_where_that_is_now(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    before = subject.candidate(subject.live(), BETTER)
+    user_git(root, "mv", SUBJECT, "moved")
+    user_git(root, "commit", "-q", "-m", "Move")
+    moved = Repo(root, run).subject("moved")
+
+    after = moved.candidate(moved.live(), BETTER)
+
+    assert after.id == before.id
+    assert moved.version(after.id) == after
+
+
+def test_subjects_with_the_same_files_may_make_the_same_candidates_at_once(root: Path, subject: Subject, twin: Subject):
+    both = [(own, own.live()) for own in (subject, twin)]
+
+    def attempt(n: int) -> bool:
+        own, live = both[n % 2]
+        candidate = own.candidate(live, [Edit(path="prompts/plan.md", text=f"Plan {n // 4}.\n")])
+        return own.version(candidate.id) == candidate
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(attempt, range(24)))
+    assert list((root / ".git").glob("fast_import_crash*")) == []
+
+
 def test_a_repository_that_hashes_with_sha256_works_too(tmp_path: Path, run: RunGit, user_git: UserGit):
     user_git(tmp_path, "init", "-q", "--object-format=sha256")
     write(tmp_path / "harness/prompts/solve.md", "Solve.\n")

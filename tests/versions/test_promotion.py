@@ -631,3 +631,30 @@ def test_a_roll_back_cut_off_on_one_branch_is_not_the_one_asked_for_on_another(r
     assert (done.branch, done.number) == ("main", 3)
     assert on_disk(root) == FILES
     assert [p.kind for p in subject.history("words")] == ["found", "promote", "rollback", "rollback"]
+
+
+def test_two_subjects_with_the_same_files_promote_and_roll_back_each_its_own(
+    root: Path, subject: Subject, twin: Subject, user_git: UserGit
+):
+    start = subject.live().id
+    first, second = better(subject), better(twin)
+    assert first.id == second.id
+
+    done = twin.promote(twin.version(second.id), experiment="words2", replaces=start, trailers={})
+
+    assert (done.id, done.version, done.replaces) == ("ratchet/words2/v1", second.id, start)
+    assert (subject.live().id, twin.live().id) == (start, second.id)
+    assert user_git(root, "diff", "--name-only", "HEAD^", "HEAD", "--", ".", f":!{twin.path}") == ""
+    assert on_disk(root) == FILES
+
+    assert promote(subject, subject.version(first.id)).id == "ratchet/words/v1"
+    assert (subject.live().id, twin.live().id) == (first.id, second.id)
+    assert on_disk(root) == BETTER
+
+    assert twin.rollback("words2").version == start
+    assert (subject.live().id, twin.live().id) == (first.id, start)
+    assert subject.rollback("words").version == start
+    assert twin.rollback("words2", 1).version == second.id
+    assert (subject.live().id, twin.live().id) == (start, second.id)
+    assert [promoted.number for promoted in subject.history("words")] == [0, 1, 2]
+    assert [promoted.number for promoted in twin.history("words2")] == [0, 1, 2, 3]
