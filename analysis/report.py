@@ -107,7 +107,9 @@ def proven(night: Night) -> str:
         where = "in fresh runs" if best.measured.metric else "on tasks that nothing had seen"
         return f"{sentence}, {gain(best.measured)} {where}."
     if night.certifications:
-        return f"**Nothing is proven**: {not_proven(night.certifications[-1])}."
+        last = night.certifications[-1]
+        word = "Not promoted" if last.verdict in ("blocked", "hold") and last.validation else "Nothing is proven"
+        return f"**{word}**: {not_proven(last)}."
     if night.kept and night.ended is None:
         return "**Nothing is proven yet**: kept changes looked better on train; the promotion test is still to come."
     if night.kept:
@@ -123,16 +125,30 @@ def not_proven(c: Certification) -> str:
     if v is None:
         return f"the promotion test was not carried through: {c.detail}"
     if c.verdict == "invalid":
-        return f"the promotion test means nothing, {c.detail}"
+        return f"the promotion test means nothing after {v.tasks + v.errors} clusters: {c.detail}"
     if c.verdict in ("blocked", "hold"):
         objections = "; ".join(guard_line(guard) for guard in c.guards if guard.verdict != "pass")
-        return f"{c.detail}" + (f" ({objections})" if objections else "")
-    seen = f"the kept changes as one stack stood at {gain(v)}"
+        why = f"{c.detail}" + (f" ({objections})" if objections else "")
+        return f"the kept changes as one stack are better on average, {gain(v)}{tested_at(c)}, but {why}"
+    if v.metric and not v.tasks:
+        return c.detail
+    seen = f"the kept changes as one stack stood at {gain(v)}{tested_at(c)}"
     if c.detail:
         return f"{c.detail}; {seen}"
     if c.verdict == "reject":
         return f"{seen}, and the promotion test gave up: they do harm, or a proof was out of reach"
-    return f"{seen} when the promotion test ended, which is neither proof of a gain nor of none"
+    return f"{seen}, which is neither proof of a gain nor of none"
+
+
+def tested_at(c: Certification) -> str:
+    """``, tested at alpha = 0.0025 (e-value 12.3 of the 400 needed)``."""
+    if c.alpha is None:
+        return ""
+    level = f", tested at alpha = {c.alpha:.4g}"
+    v = c.validation
+    if v is None or v.verdict is None or v.metric:
+        return level
+    return f"{level} (e-value {v.verdict.e_value:.3g} of the {v.verdict.threshold:.3g} needed)"
 
 
 def how_sure(night: Night, c: Certification) -> str:
@@ -176,7 +192,10 @@ def what_next(night: Night, standing: Standing) -> str:
     if night.certifications and night.certifications[-1].validation is not None:
         verdict = night.certifications[-1].validation.verdict
         if verdict is not None and verdict.tasks_to_settle is not None:
-            return f"About {verdict.tasks_to_settle:,} more validation tasks would settle it at the gain seen."
+            what = "runs of each" if night.certifications[-1].validation.metric else "validation tasks"
+            return f"About {verdict.tasks_to_settle:,} more {what} would settle it at the gain seen."
+    if night.certifications and night.certifications[-1].verdict == "blocked" and not night.certifications[-1].guards:
+        return "To prove anything more, add validation tasks: these have been looked at as often as was declared."
     if night.ended is None and standing.running:
         return f"It is running. To end it: `ratchet stop {name}`."
     if night.ended is None:

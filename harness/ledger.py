@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
-from harness.experiment import Budget, Experiment
+from harness.experiment import Budget, Experiment, check_name
 from harness.meter import close_meter, open_meter
 from harness.protocols import Gate
 from traces.errors import JournalLocked
@@ -457,7 +457,12 @@ def refuse_changes(was: Run, now_is: Run) -> None:
 
 
 def runs(directory: Path, experiment: str) -> list[str]:
-    """Ids of the runs of *experiment*, oldest first."""
+    """Ids of the runs of *experiment*, oldest first.
+
+    Raises:
+        UserError: no experiment can have this name.
+    """
+    check_name(experiment)
     pattern = re.compile(re.escape(experiment) + r"-\d{8}-\d{6}-[0-9a-f]{4}")
     return sorted(p.stem for p in spool(directory).glob(f"{experiment}-*.jsonl") if pattern.fullmatch(p.stem))
 

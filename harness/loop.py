@@ -110,10 +110,16 @@ class Night:
         """Raise before anything is bought, if the night could come to nothing.
 
         Raises:
-            UserError: the validation split is too small.
+            UserError: the validation split is too small, or its error budget is spent or declared otherwise.
             InvalidText: the live version does not render.
         """
-        self.experiment.gate.check(self.experiment.tasks)
+        gate, hidden = self.experiment.gate, self.experiment.split("validation")
+        gate.check(self.experiment.tasks)
+        if hidden and SplitLedger(self.ledger.directory, hidden, gate.alpha, gate.horizon).next_alpha() is None:
+            raise UserError(
+                f"the validation split has seen its {gate.horizon} promotion tests, so its error budget is spent and a "
+                "night could promote nothing. Add validation tasks, at least as many as there are"
+            )
         if isinstance(self.experiment.runner, Checks):
             self.experiment.runner.check(self.subject.text(self.ledger.run.live))
 

@@ -46,7 +46,10 @@ BRIEFLY = 0.05
 CREATION = 10.0
 """Seconds that another process may take to make the file."""
 
-REBUILD = "It can be made again: delete it, then run: ratchet traces merge (the spool holds everything)"
+REBUILD = (
+    "It can be made again from the journals in the spool, as far as this version reads them: move it away, then run: "
+    "ratchet traces merge"
+)
 
 
 @contextmanager

@@ -550,7 +550,7 @@ def test_tables_of_another_version_are_refused_with_the_way_out(tmp_path: Path, 
 
     with pytest.raises(TracesUnreadable, match=rf"version {version}.*ratchet traces merge"):
         merge(tmp_path)
-    with pytest.raises(TracesUnreadable, match="delete it"):
+    with pytest.raises(TracesUnreadable, match="move it away"):
         traces.sql("SELECT 1", directory=tmp_path)
 
     database(tmp_path).unlink()
