@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -13,6 +14,8 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from pydantic_core import to_jsonable_python
 
+from harness import attack
+from harness.check import HALF, Examination, clusters_in, failure_score, noise_of
 from harness.errors import UserError
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
@@ -21,6 +24,7 @@ from harness.ledger import Ledger, is_done_with
 from harness.loop import does_harm, halves, kept_changes, lost, read_guards, read_verdict, tried_in
 from harness.protocols import Gate
 from harness.trials import DurableTrials, seed_of
+from harness.versions import Subject
 from traces import otel
 from traces.journal import Line
 from traces.records import (
@@ -56,8 +60,19 @@ TOLERANCE = 1e-12
 GATES: Mapping[str, type[Gate]] = {gate.__name__: gate for gate in (PairedGate, MetricGate)}
 """The gates whose decisions can be replayed."""
 
+ENDED = "the budget ended it: "
+"""How the detail of a certification begins that the budget cut short."""
+
 BY_HAND, COMPARE_ALPHA = "compare/train", 0.05
 """The scope of a comparison by hand, and its level where no specification says it."""
+
+LOOKED_FOR = ("disk", "environment", "parent")
+"""Cheats that are no outputs, so no trials."""
+
+NOT_OF_A_CHECK = (
+    "of a check, only what follows from its trials can be found again: twins, leaks, what is in reach of a version and "
+    "what a night will prove and cost are taken as they stand"
+)
 
 NONSENSE = (ValueError, LookupError, ArithmeticError, AssertionError, UserError)
 """What a gate raises on records that no run could have written."""
@@ -163,11 +178,19 @@ class RecordedTasks:
     """Stands in for the experiment."""
 
     tasks: Sequence[Task]
-    runner: None = None
+    gate: Gate | None = None
+    runner: object = None
     grader: None = None
 
     def split(self, split: Split) -> list[Task]:
         return [task for task in self.tasks if task.split == split]
+
+
+class NoText:
+    """Stands in for the subject: what a version says is not in its journal."""
+
+    def text(self, version: str) -> Mapping[str, str]:
+        return {}
 
 
 class NothingForSale:
@@ -215,6 +238,10 @@ class Replay:
     """Announced and not ended, by the id of their span."""
     spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
     """By trial in progress."""
+    certified: set[str] = field(default_factory=set[str])
+    """Ids of the certifications."""
+    samples: set[int] = field(default_factory=set[int])
+    """How many tasks the cheats of earlier checks were tried on."""
     ids: set[str] = field(default_factory=set[str])
     declared: dict[str, tuple[int, dict[str, Record]]] = field(default_factory=dict[str, tuple[int, dict[str, Record]]])
     """Scope → the line in which its test was declared, and the steps before it."""
@@ -326,7 +353,7 @@ class Replay:
             case Round():
                 self.check_round(number, key, record)
             case Check():
-                self.check_verdict(number, key, record.a_a, "a_a")
+                self.check_check(number, key, record)
             case _:
                 pass
         self.counts[type(record).__name__] += 1
@@ -541,11 +568,86 @@ class Replay:
         elif key.endswith(("/decision", "/validation", "/harm")):
             self.say(number, key, "the test was not declared before its first difference")
 
+    # ── a check ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_check(self, number: int, key: str, check: Check) -> None:
+        """All that follows from its trials: the noise, the live version against itself, and what the grader rewards.
+
+        How many tasks were looked at is seen from the trials; where an earlier check left others, what fits best.
+        """
+        assert self.run is not None
+        self.check_verdict(number, key, check.a_a, "a_a")
+        if self.gate is None:
+            return
+        self.not_replayed = NOT_OF_A_CHECK
+        order = [task.id for cluster in self.scope("check", self.steps).clusters("train", 0) for task in cluster]
+        tried: dict[str, int] = {}
+        for at, trial in self.steps.items():
+            if isinstance(trial, Trial) and at.startswith("check/attack/") and trial.task in order:
+                tried[trial.version] = max(tried.get(trial.version, 0), order.index(trial.task) + 1)
+        sizes = {*tried.values(), *self.samples}
+        scopes = sorted({found[0] for at in self.steps if (found := re.match(r"check/a-a-\d+(?=/)", at))})
+        outcomes: list[tuple[list[Difference], int]] = []
+        before = self.differences
+        for scope, size in itertools.product(scopes, sorted(sizes)):
+            self.differences = []
+            examined = partial(self.examined, check, key, int(scope.rpartition("-")[2]), size)
+            self.declared_again(number, key, lambda trials: examined(trials.ledger), scope)  # noqa: B023
+            made = self.again(number, key, lambda trials: examined(trials.ledger), scope)  # noqa: B023
+            if made is not None:
+                self.same(number, key, check, made)
+            outcomes.append((self.differences, size))
+        self.differences = before
+        if not outcomes:
+            self.say(number, key, "it rests on trials that are not there")
+            return
+        found, size = min(outcomes, key=lambda outcome: len(outcome[0]))
+        self.differences = before + found
+        self.samples.add(size)
+
+    def examined(self, check: Check, key: str, clusters: int, limit: int, past: Ledger) -> Check:
+        """*check* as it follows from the trials that are *past*; the rest as it stands."""
+        assert self.run is not None
+        assert self.gate is not None
+        tasks = cast(Experiment, RecordedTasks([*self.tasks.values()], self.gate))
+        nothing = cast(Executor, NothingForSale())
+        examination = Examination(tasks, past, cast(Subject, NoText()), nothing, clusters, limit, (), 0.0)
+        chosen = examination.trials("check").clusters("train", 0)[:clusters]
+        sample = [task for cluster in chosen for task in cluster][:limit]
+        a_a, twice = examination.against_itself(chosen)
+        again = examination.regraded(sample, twice)
+        answers = attack.right_and_wrong(sample, seed=0)
+        right, wrong = examination.scores("right", sample, answers[0]), examination.scores("wrong", sample, answers[1])
+        now = (self.usage, self.trials)
+        spent = next((s for s in (now, *self.lately) if s == (check.usage, check.trials)), now)
+        noise = noise_of(chosen, twice, failure_score(self.gate))
+        return check.model_copy(
+            update={
+                "id": f"{self.run.id}/{key}",
+                "experiment": self.run.experiment,
+                "live": self.run.live,
+                "fingerprint": self.run.fingerprint,
+                "noise": noise.model_copy(update={"churn": check.noise.churn}),
+                "a_a": a_a,
+                "regraded": len(again),
+                "regraded_differently": sum(then != later for then, later in again),
+                "right_answers": len(right),
+                "right_refused": sum(score < HALF for score in right),
+                "wrong_answers": len(wrong),
+                "wrong_accepted": sum(score >= HALF for score in wrong),
+                "holes": (*examination.rewarded(sample), *(h for h in check.holes if h.cheat in LOOKED_FOR)),
+                "validation": clusters_in(task for task in self.tasks.values() if task.split == "validation"),
+                "usage": spent[0],
+                "trials": spent[1],
+            }
+        )
+
     # ── promotion tests ────────────────────────────────────────────────────────────────────────────────────────────
 
     def check_certification(self, number: int, key: str, certification: Certification) -> None:
         assert self.run is not None
         self.certification = certification
+        self.certified.add(certification.id)
         validation, guards, measured = (self.steps.get(f"{key}/{part}") for part in ("validation", "guards", "test"))
         verdict, detail, is_whole = "undecided", "", False
         if isinstance(validation, Comparison):
@@ -554,8 +656,9 @@ class Replay:
             if not is_whole:
                 verdict, detail = read_guards(guards) if isinstance(guards, Guards) else ("hold", "")
                 is_whole = guards is not None and (verdict != "accept" or measured is not None)
+                verdict = verdict if is_whole else "hold"
         if not is_whole:
-            detail = certification.detail  # the budget ended it
+            detail = certification.detail if certification.detail.startswith(ENDED) else ENDED
         test, result = self.tests.get(certification.id), self.results.get(certification.id)
         alpha, test_number = (test.alpha, test.number) if test else (None, None)
         if not self.has_hidden:
@@ -615,7 +718,7 @@ class Replay:
                 "score_low": last.score_low if last else None,
                 "score_high": last.score_high if last else None,
                 "stop": stop.reason if isinstance(stop, Stop) else None,
-                "detail": stop.detail if isinstance(stop, Stop) else "",
+                "detail": self.about_the_end(round, stop) if isinstance(stop, Stop) else "",
             }
         else:
             self.same(number, key, key, base, "key")
@@ -638,6 +741,18 @@ class Replay:
         self.rounds.append(round)
         self.working = round.working
         self.certification = None
+
+    def about_the_end(self, round: Round, stop: Stop) -> str:
+        """What the last round says: why the run ended, and where that is so, that nothing could be certified."""
+        if round.certification is not None or stop.reason in ("stopped", "failing"):
+            return stop.detail
+        assert self.run is not None
+        said = re.match(r"; too little was left .*take ([\d,]+) trials$", round.detail.removeprefix(stop.detail))
+        most = said[1] if said else ""
+        if self.gate is not None:
+            most = f"{2 * (self.gate.cost(cast(Any, self.run.tasks)) // 2):,}"
+        too_little = f"{stop.detail}; too little was left for the promotion test, which may take {most} trials"
+        return too_little if round.detail == too_little else stop.detail
 
     def scores(self, number: int, key: str, round: Round) -> dict[str, object]:
         """The score of the version that *round* ends with; none where the budget did not last to measure it."""
@@ -681,7 +796,12 @@ class Replay:
         c = round.certification
         if c is None or not lost(c) or not round.removals:
             return round.model_copy(update={"working": working, "removals": ()})
+        named = {number for removal in round.removals for number in removal.rounds}  # the text tells which count
+        for at in self.steps:
+            if found := re.match(rf"round/{round.number}/apart/(\d+)-(\d+)/harm$", at):
+                named |= {int(found[1]), int(found[2])}
         stack = kept_changes([*self.rounds, round.model_copy(update={"removals": ()})])
+        stack = [change for change in stack if change.number in named]
         found = [removal for half in halves(stack) for removal in self.search(round.number, half)]
         is_stuck = not any(removal.verdict == "drop" for removal in round.removals)
         if is_stuck:
@@ -708,7 +828,7 @@ class Replay:
         """What the run had spent, exactly; where the budget ended something, trials under way may have ended since."""
         now = (self.usage, self.trials)
         c = round.certification
-        was_ended = key == "end" or (c is not None and c.detail.startswith("the budget ended it"))
+        was_ended = key == "end" or (c is not None and c.detail.startswith(ENDED))
         possible = [now, *self.lately] if was_ended else [now]
         if not any(not [*differing((round.usage, round.trials), then)] for then in possible):
             self.same(number, key, (round.usage, round.trials), now, "spent")

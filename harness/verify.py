@@ -7,9 +7,10 @@ that follows from the edit was changed to fit. Then only an anchor tells.
 
 What a journal cannot show is taken as it stands: what the outputs would have scored (the grader is not asked again),
 whether a candidate had less text (but with ``PairedGate`` the margin that the test declared says so), and when the
-budget ended something.
+budget ended something. Of a check only what follows from its trials is made again: its journal is never called sound.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class Verification:
     lines: int
     trials: int
     comparisons: int
+    """Made again, as are the three that follow: all none where the gate could not be."""
     decisions: int
     certifications: int
     rounds: int
@@ -45,13 +47,13 @@ class Verification:
     lost: tuple[str, ...]
     """Anchors that no line of the journal has: it was written again, or cut, after they were taken."""
     not_replayed: str
-    """Why the gate's decisions could not be made again; empty when they were."""
+    """Why something was not decided again; empty when all was."""
     head: str
     """The chain value of the last line: an anchor for what there is now."""
 
     @property
     def is_sound(self) -> bool:
-        return not (self.differences or self.breaks or self.lost)
+        return not (self.differences or self.breaks or self.lost or self.not_replayed)
 
 
 def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Verification:
@@ -75,18 +77,22 @@ def verify(journal: Path, directory: Path, *, anchors: Sequence[str] = ()) -> Ve
                 replay.say(lines, line.key, f"its number is {line.seq}, and {seq} came before it")
             seq = line.seq
             replay.take(lines, line, record)
+    if not lines:
+        replay.say(1, None, replay.not_replayed)
+    counts = replay.counts if replay.gate is not None else Counter[str]()
     return Verification(
         run=replay.run.id if replay.run else journal.stem,
         lines=lines,
         trials=replay.trials,
-        comparisons=replay.counts["Comparison"] + replay.counts["compared"],
-        decisions=replay.counts["Decision"],
-        certifications=replay.counts["Certification"],
-        rounds=replay.counts["Round"],
+        comparisons=counts["Comparison"] + counts["compared"],
+        decisions=counts["Decision"],
+        certifications=counts["Certification"],
+        rounds=counts["Round"],
         entries=len(books.tests) + len(books.results),
         differences=(
             *books.differences,
             *other_verdicts(directory, journal.stem, books),
+            *without_certification(books, replay),
             *replay.differences,
             *promotions(directory, replay),
         ),
@@ -107,6 +113,8 @@ class Books:
     tests: dict[str, SplitTest] = field(default_factory=dict[str, SplitTest])
     """By certification."""
     results: dict[str, SplitResult] = field(default_factory=dict[str, SplitResult])
+    opened: dict[str, int] = field(default_factory=dict[str, int])
+    """Certification → the line in which its test was opened."""
     places: dict[str, int] = field(default_factory=dict[str, int])
     """Certification → the line of its result."""
     differences: list[Difference] = field(default_factory=list[Difference])
@@ -142,6 +150,7 @@ class Books:
         for what, recorded, recomputed in differing(test, expected):
             self.say(number, what, recorded, recomputed)
         self.tests[test.certification] = test
+        self.opened[test.certification] = number
 
     def take_result(self, number: int, result: SplitResult) -> None:
         test = self.tests.get(result.certification)
@@ -184,6 +193,22 @@ def other_verdicts(directory: Path, run: str, books: Books) -> Iterator[Differen
                 line = books.places[certification.id]
                 what = f"verdict of {certification.id}"
                 yield Difference("splits.jsonl", line, None, what, result.verdict, certification.verdict)
+
+
+def without_certification(books: Books, replay: Replay) -> Iterator[Difference]:
+    """Promotion tests of the run that its journal does not hold. One that is open is fine until the run has ended.
+
+    A process killed between a result and its certification leaves what looks the same; resuming the run mends it.
+    """
+    for certification, line in books.opened.items():
+        if not certification.startswith(f"{replay.journal}/") or certification in replay.certified:
+            continue
+        if certification in books.results:
+            what = f"the journal has no certification for the result of {certification}"
+            yield Difference("splits.jsonl", books.places[certification], None, what)
+        elif "end" in replay.steps:
+            what = f"the run has ended, and {certification} was opened and never decided"
+            yield Difference("splits.jsonl", line, None, what)
 
 
 def certifications_in(path: Path) -> Iterator[Certification]:

@@ -73,8 +73,11 @@ class Night:
 
 
 def played(experiment: Experiment, checkout: Path, directory: Path, **options: Any) -> Night:
+    """Two nights of one second have ids in any order, so the new one is told by what was there before."""
+    before = {*runs(directory, experiment.name)}
     play(experiment, checkout, directory, **options)
-    return Night(journal_file(directory, runs(directory, experiment.name)[-1]), directory)
+    [run] = {*runs(directory, experiment.name)} - before
+    return Night(journal_file(directory, run), directory)
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +194,20 @@ def test_a_night_killed_anywhere_and_resumed_follows_from_its_journal(
         assert sound(night.verify())
 
 
+def as_of(night: Night, directory: Path, end: int, *torn: bytes) -> Night:
+    """The night when it had written *end* lines of its journal, with the ledger of the splits as it was then."""
+    lines = night.lines
+    made = night.copy(directory, [*lines[:end], *torn])
+    entries = (needed(lines) - 1, find(lines, "Certification"))
+    ledger = (spool(night.directory) / "splits.jsonl").read_bytes().splitlines(keepends=True)
+    (spool(directory) / "splits.jsonl").write_bytes(b"".join(ledger[: sum(end > entry for entry in entries)]))
+    return made
+
+
 def test_a_journal_that_is_being_written_is_checked_as_far_as_it_is(certified: Night, tmp_path: Path):
     lines = certified.lines
     for end in (1, 40, *random.Random(2).sample(range(50, len(lines)), 8)):
-        found = certified.copy(tmp_path, [*lines[:end], b'{"writer":"torn']).verify()
+        found = as_of(certified, tmp_path, end, b'{"writer":"torn').verify()
         assert sound(found)
         assert found.lines == end
 
@@ -441,7 +454,7 @@ def test_a_line_that_cannot_be_read_is_a_difference_and_the_rest_is_checked(cert
 
 def test_lines_cut_off_at_the_end_are_found_by_an_anchor_and_by_nothing_else(certified: Night, tmp_path: Path):
     anchor = head(certified.journal)
-    cut = certified.copy(tmp_path, certified.lines[:-3])
+    cut = certified.copy(tmp_path, certified.lines[:-1])
 
     assert sound(cut.verify())
     found = cut.verify([anchor])
@@ -516,6 +529,36 @@ def test_a_promotion_made_up_for_another_run_of_the_split_is_found_where_that_ru
     assert any(d.journal == "splits.jsonl" and "verdict of" in d.what for d in later.verify().differences)
 
 
+@pytest.mark.parametrize("kept", [1, 40, 200])
+def test_a_journal_cut_to_its_first_lines_is_missed_by_the_ledger_of_the_splits(
+    certified: Night, tmp_path: Path, kept: int
+):
+    lines = rewritten(certified.lines[:kept], certified.journal.stem)
+    [found] = certified.copy(tmp_path, lines).verify().differences
+    assert found.what.startswith("the journal has no certification for the result of ")
+    assert (found.journal, found.line) == ("splits.jsonl", 2)
+
+
+def test_a_promotion_test_that_is_taken_out_of_a_journal_is_missed(certified: Night, tmp_path: Path):
+    lines = certified.lines
+    without = [line for i, line in enumerate(lines) if i < find(lines, "Certification")]
+    [found] = certified.copy(tmp_path, rewritten(without, certified.journal.stem)).verify().differences
+    assert found.what.startswith("the journal has no certification for the result of ")
+
+
+def test_a_promotion_test_that_was_opened_has_to_be_decided_before_the_run_ends(certified: Night, tmp_path: Path):
+    opened, _ = (spool(certified.directory) / "splits.jsonl").read_bytes().splitlines(keepends=True)
+    lines = [line for line in certified.lines if b'"key":"certify/' not in line]  # the end says that there was none
+    for name, kept, says in (
+        ("running", lines[:-1], []),
+        ("ended", edited(lines, len(lines) - 1, ("certification",), lambda c: None), ["was opened and never decided"]),
+    ):
+        night = certified.copy(tmp_path / name, rewritten(kept, certified.journal.stem))
+        (spool(night.directory) / "splits.jsonl").write_bytes(opened)
+        found = [d for d in night.verify().differences if d.journal == "splits.jsonl"]
+        assert [d.what.rpartition("opened")[1] and "was opened and never decided" for d in found] == says
+
+
 def test_two_results_and_results_without_a_test_are_found(certified: Night, tmp_path: Path):
     night = certified.copy(tmp_path, certified.lines)
     [result] = [json.loads(line)["data"] for line in ledger_lines(tmp_path) if b'"SplitResult"' in line]
@@ -575,13 +618,22 @@ def test_the_decisions_of_an_unknown_gate_are_not_replayed_and_the_rest_is_check
         found.not_replayed
         == "the gate 'OwnGate' is not one of PairedGate, MetricGate: its decisions cannot be replayed"
     )
-    assert found.rounds == 6
+    assert (found.rounds, found.decisions, found.comparisons, found.certifications) == (0, 0, 0, 0)
+    assert not found.is_sound
 
     number = find(night.lines, "Decision")
     path = ("comparison", "verdict", "e_value")
     changed = edited(night.lines, number, path, lambda value: value * 1.001)
     again = night.copy(tmp_path / "edited", rewritten(changed, night.journal.stem))
     assert number + 1 in found_at(again)
+
+
+def test_renaming_the_gate_buys_no_green_word(certified: Night, tmp_path: Path):
+    changed = edited(certified.lines, 0, ("gate", "name"), lambda name: "PairedGat2")
+    found = certified.copy(tmp_path, rewritten(changed, certified.journal.stem)).verify()
+    assert "'PairedGat2' is not one of" in found.not_replayed
+    assert not found.is_sound
+    assert (found.rounds, found.decisions, found.comparisons, found.certifications) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -610,5 +662,13 @@ def test_a_run_from_before_tasks_were_recorded_is_said_not_to_be_replayed(certif
 def test_a_journal_without_its_run_is_a_difference_and_no_crash(certified: Night, tmp_path: Path):
     found = certified.copy(tmp_path, certified.lines[1:]).verify()
     assert found.run == certified.journal.stem
-    assert found.differences[0].what == "the journal does not begin with its run"
+    assert "the journal does not begin with its run" in [difference.what for difference in found.differences]
     assert not found.is_sound
+
+
+def test_an_empty_journal_is_a_difference(certified: Night, tmp_path: Path):
+    for lines in ([], [certified.lines[0][:50]]):
+        night = certified.copy(tmp_path, lines)
+        (spool(tmp_path) / "splits.jsonl").unlink()
+        [found] = night.verify().differences
+        assert (found.journal, found.what) == (night.journal.name, "the journal does not begin with its run")
