@@ -1,6 +1,6 @@
 """What ``ratchet check`` found, in the order in which a person needs it before going to bed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis.report import count, duration, gain, short
 from traces.records import Check, Estimate, Hole
@@ -41,7 +41,7 @@ OF_THE_PLACE = ("disk", "environment", "parent")
 
 def problems(check: Check) -> list[str]:
     """What makes a night worthless, a sentence or two each: what was seen and what closes it. Empty: nothing does."""
-    found = [hole(h) for h in check.holes]
+    found = [*broken(check), *(hole(h) for h in check.holes)]
     found += [
         f"Hidden task `{leak.task}` ({leak.split}) stands word for word in `{leak.path}` of the subject, so solving it "
         "proves nothing. Take it out of the file and commit; or, if it is meant as an example, declare "
@@ -55,6 +55,34 @@ def problems(check: Check) -> list[str]:
         if twin.similarity == 1
     ]
     return found
+
+
+def broken(check: Check) -> Iterator[str]:
+    """What keeps a night from measuring or proving anything at all."""
+    a_a = check.a_a
+    mend = f"First, {check.ungraded.rstrip('.')}. Mend the grader: what it cannot grade counts for no version."
+    if check.loses_right_answers:
+        given = check.right_answers + check.right_ungraded
+        yield f"The grader gave no score to {check.right_ungraded} of {count(given, 'known right answer')}. {mend}"
+    if check.loses_runs:
+        runs = count(check.runs, "run")
+        yield f"The grader gave no score to {check.runs_ungraded} of {runs} of the live version. {mend}"
+    if a_a.drift:
+        yield (
+            f"The conditions changed during the check: {a_a.drift}. What was measured belongs to no one set of them. "
+            "Keep them as they are, and check again."
+        )
+    elif not a_a.is_valid:
+        yield (
+            f"{a_a.errors} of {count(a_a.tasks + a_a.errors, 'cluster')} were lost to infrastructure errors when the "
+            "live version ran against itself. A promotion test that loses so many is invalid. Mend that, and check "
+            "again."
+        )
+    if check.alpha is None:
+        yield (
+            "The error budget of the validation split is spent: it has seen all promotion tests that the gate "
+            "declares, so a night can promote nothing. Add new validation tasks."
+        )
 
 
 def hole(found: Hole) -> str:

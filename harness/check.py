@@ -2,7 +2,8 @@
 
 The live version is measured against itself through the whole path of a promotion test, on ``train``; so are the grader
 and what it rewards. No promotion test is opened, and of the hidden tasks only those are run that the gate names as
-must-pass. All that is paid for is a step of a journal of its own, so a check that was cut off goes on where it stood.
+must-pass. All that is paid for is a step of a journal of its own, so a check that was cut off goes on where it stood;
+one that came to its end is never asked again, since what it found may have been mended, or have broken, meanwhile.
 """
 
 import dataclasses
@@ -28,13 +29,14 @@ from harness.gate import PairedGate
 from harness.gate.guards import MUST_PASS_RUNS, must_pass
 from harness.gate.ledger import SplitLedger
 from harness.gate.metric import MetricGate
-from harness.ledger import Ledger, open_aside
+from harness.ledger import Ledger, journal_file, open_aside
 from harness.loop import check_baseline
 from harness.protocols import Checks, Gate, Sandbox, Trials
 from harness.runners import AgentRunner
 from harness.trials import DurableTrials
 from harness.versions import Subject
-from traces.records import Check, Comparison, Estimate, GateSpec, Hole, Noise, Split, Task, Trial, Usage
+from traces.journal import read
+from traces.records import Check, Comparison, Estimate, GateSpec, Hole, Noise, Split, Stop, Task, Trial, Usage
 
 ALPHA = 0.05
 """Of the live version against itself: the chance that a sound set-up is taken for an unsound one."""
@@ -44,6 +46,11 @@ FEWEST = 20
 """With fewer clusters a measured noise says next to nothing."""
 LIMIT = 30
 """Outputs that are graded again, known answers of each kind, tasks that a cheat is tried on: at most."""
+FIRST = 5
+"""Tasks that a cheat is tried on first; on more only if one of them rewards it above the floor. A cheat that one task
+in four rewards is missed with chance 0.75⁵ = 24 %; one that half of them reward, with 3 %."""
+RARE = frozenset({"most-frequent"})
+"""Cheats that a hole rewards on few tasks each: tried on all at once."""
 NOISY = 0.02
 """Discordance from which on the live version had better be measured more than once."""
 ENOUGH = 100
@@ -69,9 +76,10 @@ ROUNDS = 40
 
 
 def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
-    """The journal of the check of *live* under this very experiment; the same call takes it up again.
+    """The journal of a check of *live* under this very experiment: the one that was cut off, or a new one.
 
-    The experiment's limits hold, but for that in trials: most trials of a check only grade an answer that was prepared.
+    A journal holds one check, and each has the experiment's limits to itself, but for that in trials: most trials of a
+    check only grade an answer that was prepared.
 
     Raises:
         JournalLocked: another process is checking it.
@@ -79,7 +87,19 @@ def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
     meaning = {part: value for part, value in experiment.fingerprint().items() if part != "proposer"}
     budget = dataclasses.replace(experiment.budget, trials=None, rounds=experiment.budget.rounds or 1)
     limited = dataclasses.replace(experiment, budget=budget)
-    return open_aside(directory, limited, live, "check", f"{live[:10]}-{digest(meaning)[:8]}")
+    name = f"{live[:10]}-{digest(meaning)[:8]}"
+
+    def journal(number: int) -> Path:
+        return journal_file(directory, f"{experiment.name}-check-{name}-{number}")
+
+    last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
+    number = last + (journal(last).exists() and is_over(journal(last)))
+    return open_aside(directory, limited, live, "check", f"{name}-{number}")
+
+
+def is_over(journal: Path) -> bool:
+    """Did the check come to its end, be it that nothing could be measured?"""
+    return any(line.key in ("check", "end") for line in read(journal))
 
 
 # ── the live version twice ─────────────────────────────────────────────────────────────────────────────────────────
@@ -129,6 +149,23 @@ class Mirror:
 def mirrored(version: str) -> str:
     """The name that *version* goes by where it is its own opponent; no version has it."""
     return f"{version}'"
+
+
+@dataclass(frozen=True)
+class Resumed(DurableTrials):
+    """Trials of a check that was taken up: what earlier sessions lost is attempted again, with the same seeds."""
+
+    sessions: int = 1
+
+    def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:
+        found = super().attempt(versions, tasks, repeats)
+        for session in range(2, self.sessions + 1):
+            lost = [task for task in tasks if any(trial.is_lost for side in found for trial in side[task.id])]
+            if not lost:
+                break
+            again = self._attempt(self.scope, versions, lost, repeats, f"/session{session}")
+            found = [before | after for before, after in zip(found, again, strict=True)]
+        return found
 
 
 # ── noise ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -310,8 +347,39 @@ def check(
         raise UserError(f"{clusters} clusters tell next to nothing about noise: give at least {FEWEST}")
     alpha = next_alpha(experiment, ledger.directory)
     examination = Examination(experiment, ledger, subject, executor, clusters, limit, tuple(earlier), seconds)
-    key = f"check/{digest([clusters, limit, alpha, [comparison.model_dump() for comparison in earlier]])}"
-    return ledger.step(key, partial(examination.make, f"{ledger.run.id}/{key}", alpha), durable=True)
+    return ledger.step("check", partial(examination.make, f"{ledger.run.id}/check", alpha), durable=True)
+
+
+def chosen_of(experiment: Experiment, clusters: int) -> list[list[Task]]:
+    """So many train clusters at most, drawn once for all checks."""
+    members: dict[str, list[Task]] = {}
+    for task in sorted(experiment.split("train"), key=lambda task: task.id):
+        members.setdefault(task.cluster or task.id, []).append(task)
+    names = sorted(members)
+    random.Random(0).shuffle(names)
+    return [members[name] for name in names[:clusters]]
+
+
+def tasks_in(chosen: Sequence[Sequence[Task]]) -> list[Task]:
+    return [task for cluster in chosen for task in cluster]
+
+
+def gradings(experiment: Experiment, limit: int = LIMIT) -> int:
+    """How many prepared outputs a check has graded, besides those of the live version's own runs. It may be more: each
+    cheat that pays is tried on all *limit* tasks."""
+    sample = tasks_in(chosen_of(experiment, CLUSTERS))[:limit]
+    known = sum(map(len, attack.right_and_wrong(sample, seed=0)))
+    cheats = sum(
+        len(tried_first(name, [task for task in sample if task.id in outputs]))
+        for name, outputs in attack.answers(experiment.split("train")).items()
+    )
+    return len(sample) + known + cheats
+
+
+def tried_first(cheat: str, tasks: Sequence[Task]) -> list[Task]:
+    """Those of *tasks* that a cheat is tried on first, evenly spread."""
+    few = len(tasks) if cheat in RARE else min(FIRST, len(tasks))
+    return [tasks[at * len(tasks) // few] for at in range(few)]
 
 
 @dataclass(frozen=True)
@@ -328,18 +396,21 @@ class Examination:
     seconds: float
 
     def make(self, id: str, alpha: float | None) -> Check:
-        experiment, gate, live = self.experiment, self.experiment.gate, self.ledger.run.live
+        experiment, live = self.experiment, self.ledger.run.live
         text = self.subject.text(live)
         if isinstance(experiment.runner, Checks):
             experiment.runner.check(text)
-        chosen = self.trials("check").clusters("train", 0)[: self.clusters]
-        sample = [task for cluster in chosen for task in cluster][: self.limit]
+        chosen = chosen_of(experiment, self.clusters)
+        sample = tasks_in(chosen)[: self.limit]
         a_a, twice = self.against_itself(chosen)
-        noise, about_churn = with_churn(noise_of(chosen, twice, failure_score(gate)), self.earlier)
+        noise, about_churn = with_churn(self.noise(chosen, twice), self.earlier)
         again = self.regraded(sample, twice)
         answers = attack.right_and_wrong(sample, seed=0)
-        right, wrong = self.scores("right", sample, answers[0]), self.scores("wrong", sample, answers[1])
-        one = cost_of_one([trial for trials in twice.values() for trial in trials])
+        known = [*self.said("right", sample, answers[0]).values()]
+        right, wrong = scores(known), scores(self.said("wrong", sample, answers[1]).values())
+        own = [trial for trials in twice.values() for trial in trials]
+        failed = [trial for trial in (*known, *own) if is_ungraded(trial)]
+        one = cost_of_one(own)
         course = course_of(experiment, noise)
         provable, for_half = resolution(experiment, noise, a_a, alpha)
         rewarded = self.rewarded(sample)
@@ -355,8 +426,12 @@ class Examination:
             regraded_differently=sum(before != after for before, after in again),
             right_answers=len(right),
             right_refused=sum(score < HALF for score in right),
+            right_ungraded=sum(map(is_ungraded, known)),
             wrong_answers=len(wrong),
             wrong_accepted=sum(score >= HALF for score in wrong),
+            runs=len(own),
+            runs_ungraded=sum(map(is_ungraded, own)),
+            ungraded=f"task {failed[0].task!r}: {failed[0].error}" if failed else "",
             holes=(*rewarded, *readable),
             twins=tuple(hygiene.twins(experiment.tasks)),
             leaks=tuple(hygiene.leaks(experiment.tasks, text)),
@@ -385,9 +460,6 @@ class Examination:
     def against_itself(self, chosen: Sequence[Sequence[Task]]) -> tuple[Comparison, dict[str, list[Trial]]]:
         """The gate's verdict on the live version as its own opponent; and task → its two runs, of all that were
         *chosen*, also where the test had stopped earlier.
-
-        Raises:
-            UserError: most trials failed.
         """
         gate, live = self.experiment.gate, self.ledger.run.live
         if isinstance(gate, MetricGate):  # its runs are long: enough for a first sigma, as at the start of a night
@@ -395,9 +467,22 @@ class Examination:
         mirror = Mirror(self.trials(f"check/a-a-{len(chosen)}"), live, chosen)
         comparison = gate.prove(live, mirrored(live), mirror, ALPHA, "train")
         runs = 1 if isinstance(gate, MetricGate) and self.experiment.gate.repeats == 1 else 2
-        [twice] = mirror.trials.attempt([live], [task for cluster in chosen for task in cluster], runs)
-        check_baseline(self.experiment, twice)
+        [twice] = mirror.trials.attempt([live], tasks_in(chosen), runs)
         return comparison, twice
+
+    def noise(self, chosen: Sequence[Sequence[Task]], twice: Mapping[str, list[Trial]]) -> Noise:
+        """As ``noise_of``. Where nothing can be measured, the check has come to its end.
+
+        Raises:
+            UserError: most trials failed, or not one cluster was measured twice.
+        """
+        try:
+            check_baseline(self.experiment, dict(twice))
+            return noise_of(chosen, twice, failure_score(self.experiment.gate))
+        except UserError as e:
+            stop = Stop(run=self.ledger.run.id, reason="failing", detail=str(e))
+            self.ledger.step("end", lambda: stop, durable=True)
+            raise
 
     def regraded(self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]]) -> list[tuple[float, float]]:
         """Scores of the same outputs: when they were made, and again."""
@@ -410,23 +495,23 @@ class Examination:
         after = self.said("again", sample, outputs)
         return [(before[task], trial.grade.score) for task, trial in after.items() if trial.grade is not None]
 
-    def scores(self, name: str, sample: Sequence[Task], outputs: Mapping[str, str]) -> list[float]:
-        trials = self.said(name, sample, outputs).values()
-        return [trial.grade.score for trial in trials if trial.grade is not None]
-
     def said(self, name: str, sample: Sequence[Task], outputs: Mapping[str, str]) -> dict[str, Trial]:
         """Task → how the grader takes the output prepared for it; as trials of a version called *name*."""
         speaking = dataclasses.replace(self.experiment, runner=attack.Saying(outputs))
-        trials = DurableTrials(speaking, self.ledger, lambda _: {}, self.executor, f"check/{name}")
+        trials = self.trials(f"check/{name}", speaking)
         [found] = trials.attempt([name], [task for task in sample if task.id in outputs])
         return {task: trial for task, [trial] in found.items()}
 
     def rewarded(self, sample: Sequence[Task]) -> list[Hole]:
-        """The cheats that the grader rewards; of several wordings of one the worst."""
+        """The cheats that the grader rewards; of several wordings of one the worst. Tried on few tasks first."""
         worst: dict[str, Hole] = {}
+        floor = self.experiment.gate.floor
         for name, outputs in attack.answers(self.experiment.split("train")).items():
-            trials = [*self.said(f"attack/{name}", sample, outputs).values()]
-            hole = attack.holes(name, trials, self.experiment.gate.floor)
+            tasks = [task for task in sample if task.id in outputs]
+            trials = self.said(f"attack/{name}", tried_first(name, tasks), outputs)
+            if any(score > floor + ROUNDING for score in scores(trials.values())):
+                trials = self.said(f"attack/{name}", tasks, outputs)
+            hole = attack.holes(name, [*trials.values()], floor)
             if hole is not None and (hole.cheat not in worst or worst[hole.cheat].score < hole.score):
                 worst[hole.cheat] = hole
         return [*worst.values()]
@@ -449,8 +534,11 @@ class Examination:
             for place in attack.reachable(secrets, seconds=self.seconds)
         ]
 
-    def trials(self, scope: str) -> DurableTrials:
-        return DurableTrials(self.experiment, self.ledger, self.subject.text, self.executor, scope)
+    def trials(self, scope: str, speaking: Experiment | None = None) -> Resumed:
+        """Of versions, or of what another runner is *speaking*: it is given no text."""
+        text = self.subject.text if speaking is None else no_text
+        sessions = self.ledger.attempt("check")
+        return Resumed(speaking or self.experiment, self.ledger, text, self.executor, scope, sessions=sessions)
 
     def about_what_must_pass(self) -> list[str]:
         """The tasks that the gate calls must-pass and the live version does not solve."""
@@ -464,6 +552,20 @@ class Examination:
             for guard in guards
             if guard.verdict == "block"
         ]
+
+
+def no_text(version: str) -> dict[str, str]:
+    return {}
+
+
+def scores(trials: Iterable[Trial]) -> list[float]:
+    """Of those that have one."""
+    return [trial.grade.score for trial in trials if trial.grade is not None]
+
+
+def is_ungraded(trial: Trial) -> bool:
+    """Was there an output, and the grader gave it no score? It, or the model that it asks, broke."""
+    return trial.output is not None and trial.grade is None
 
 
 def next_alpha(experiment: Experiment, directory: Path) -> float | None:
@@ -551,13 +653,6 @@ def about_the_path(found: Check) -> Iterator[str]:
             f"The live version was found better than itself (A/A on {a_a.tasks} clusters). In a sound set-up that "
             f"happens once in {1 / ALPHA:.0f} checks; else something favours whatever runs second, such as a cache."
         )
-    if a_a.drift:
-        yield f"The conditions changed during the check: {a_a.drift}. What was measured belongs to no one set of them."
-    elif not a_a.is_valid:
-        yield (
-            f"{a_a.errors} of {a_a.tasks + a_a.errors} clusters were lost to infrastructure errors. A promotion test "
-            "that loses so many is invalid: mend that before a night."
-        )
     if noise.clusters < FEWEST and not a_a.metric:
         yield f"The noise was measured on {noise.clusters} clusters only, so what follows from it is a guess."
 
@@ -596,9 +691,7 @@ def about_the_size(experiment: Experiment, found: Check) -> Iterator[str]:
         yield from about_the_metric(gate, found)
         return
     clusters = clusters_in(experiment.split("validation"))
-    if found.alpha is None:
-        yield f"The validation split has seen its {gate.horizon} promotion tests and proves no more. Add new tasks."
-    elif found.provable is None and isinstance(gate, PairedGate):
+    if found.alpha is not None and found.provable is None and isinstance(gate, PairedGate):
         yield (
             f"The live version scores {noise.score:.2f} on train. Of the {100 * (1 - noise.score):.1f} points left to "
             f"gain, not even all could be proven on {clusters} validation clusters. Add tasks, and harder ones."

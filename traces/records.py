@@ -662,10 +662,18 @@ class Check(Record):
     """Outputs that were graded a second time."""
     regraded_differently: int
     """Those of them that got another score: the grader disagrees with itself."""
+    runs: int = 0
+    """Of the live version on ``train``, to measure its noise."""
+    runs_ungraded: int = 0
+    """Those of them that had an output, to which the grader gave no score."""
+    ungraded: str = ""
+    """The first error of a grader that gave no score, with the task."""
     right_answers: int
     """Known right answers (the targets) that were graded."""
     right_refused: int
     """Those that scored below 0.5."""
+    right_ungraded: int = 0
+    """Known right answers besides, to which the grader gave no score: it broke."""
     wrong_answers: int
     """Known wrong answers (another task's target) that were graded."""
     wrong_accepted: int
@@ -693,4 +701,15 @@ class Check(Record):
     @property
     def problems(self) -> int:
         """Errors that make a night worthless: each has to be mended, or declared to be meant."""
-        return len(self.holes) + len(self.leaks) + sum(twin.similarity == 1 for twin in self.twins)
+        broken = (self.loses_right_answers, self.loses_runs, not self.a_a.is_valid, self.alpha is None)
+        return sum(broken) + len(self.holes) + len(self.leaks) + sum(twin.similarity == 1 for twin in self.twins)
+
+    @property
+    def loses_right_answers(self) -> bool:
+        """Did the grader give no score to more than 5 % of the known right answers?"""
+        return self.right_ungraded > 0.05 * (self.right_answers + self.right_ungraded)
+
+    @property
+    def loses_runs(self) -> bool:
+        """Or to more than 5 % of the live version's own outputs?"""
+        return self.runs_ungraded > 0.05 * self.runs

@@ -411,8 +411,12 @@ CREATE TABLE checks (
     clusters BIGINT,        -- on how many this was measured
     regraded BIGINT,        -- outputs graded twice
     regraded_differently BIGINT, -- those that got another score
+    runs BIGINT,            -- of the live version, to measure its noise
+    runs_ungraded BIGINT,   -- those of them to whose output the grader gave no score
+    ungraded VARCHAR,       -- the first error of a grader that gave no score
     right_answers BIGINT,   -- known right answers that were graded
     right_refused BIGINT,   -- those that scored below 0.5
+    right_ungraded BIGINT,  -- known right answers besides, to which the grader gave no score
     wrong_answers BIGINT,   -- known wrong answers that were graded
     wrong_accepted BIGINT,  -- those that scored 0.5 or more
     holes VARCHAR[],        -- cheats that the grader rewards
