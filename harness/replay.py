@@ -15,7 +15,17 @@ from typing import Any, NoReturn, TypeVar, cast
 from pydantic_core import to_jsonable_python
 
 from harness import attack
-from harness.check import HALF, Examination, clusters_in, failure_score, noise_of
+from harness.check import (
+    HALF,
+    Examination,
+    chosen_of,
+    clusters_in,
+    failure_score,
+    is_ungraded,
+    noise_of,
+    scores,
+    tasks_in,
+)
 from harness.errors import UserError
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
@@ -150,6 +160,10 @@ class Past:
 
     run: Run
     steps: Mapping[str, Record]
+    attempts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def attempt(self, key: str) -> int:
+        return self.attempts.get(key, 1)
 
     def recall(self, key: str) -> Record | None:
         return self.steps.get(key)
@@ -240,8 +254,8 @@ class Replay:
     """By trial in progress."""
     certified: set[str] = field(default_factory=set[str])
     """Ids of the certifications."""
-    samples: set[int] = field(default_factory=set[int])
-    """How many tasks the cheats of earlier checks were tried on."""
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
+    """Step → how often it was begun."""
     ids: set[str] = field(default_factory=set[str])
     declared: dict[str, tuple[int, dict[str, Record]]] = field(default_factory=dict[str, tuple[int, dict[str, Record]]])
     """Scope → the line in which its test was declared, and the steps before it."""
@@ -275,6 +289,8 @@ class Replay:
                 self.same(number, key, record.hash, hashlib.sha256(record.text.encode()).hexdigest(), "hash")
             case Intent(kind="call"):
                 self.calls[record.step] = record
+            case Intent():
+                self.attempts[record.step] = record.attempt
             case Span():
                 self.take_span(number, record)
             case _ if key is not None:
@@ -425,8 +441,8 @@ class Replay:
         """The trials of a scope as *steps* have them."""
         assert self.run is not None
         return DurableTrials(
-            cast(Experiment, RecordedTasks([*self.tasks.values()])),
-            cast(Ledger, (past or Past)(self.run, steps)),
+            self.experiment,
+            cast(Ledger, (past or Past)(self.run, steps, self.attempts)),
             lambda version: {},
             cast(Executor, NothingForSale()),
             scope,
@@ -573,54 +589,59 @@ class Replay:
     def check_check(self, number: int, key: str, check: Check) -> None:
         """All that follows from its trials: the noise, the live version against itself, and what the grader rewards.
 
-        How many tasks were looked at is seen from the trials; where an earlier check left others, what fits best.
+        How many tasks were looked at is seen from the trials; where a check that was cut off left others, what fits
+        best.
         """
         assert self.run is not None
         self.check_verdict(number, key, check.a_a, "a_a")
         if self.gate is None:
             return
         self.not_replayed = NOT_OF_A_CHECK
-        order = [task.id for cluster in self.scope("check", self.steps).clusters("train", 0) for task in cluster]
+        order = {task.id: at for at, task in enumerate(tasks_in(chosen_of(self.experiment, len(self.tasks))), 1)}
         tried: dict[str, int] = {}
         for at, trial in self.steps.items():
-            if isinstance(trial, Trial) and at.startswith("check/attack/") and trial.task in order:
-                tried[trial.version] = max(tried.get(trial.version, 0), order.index(trial.task) + 1)
-        sizes = {*tried.values(), *self.samples}
+            if isinstance(trial, Trial) and re.match("check/(again|right|wrong|attack)/", at):
+                tried[trial.version] = max(tried.get(trial.version, 0), order.get(trial.task, 0))
         scopes = sorted({found[0] for at in self.steps if (found := re.match(r"check/a-a-\d+(?=/)", at))})
-        outcomes: list[tuple[list[Difference], int]] = []
+        outcomes: list[list[Difference]] = []
         before = self.differences
-        for scope, size in itertools.product(scopes, sorted(sizes)):
+        for scope, size in itertools.product(scopes, sorted({*tried.values()})):
             self.differences = []
-            examined = partial(self.examined, check, key, int(scope.rpartition("-")[2]), size)
-            self.declared_again(number, key, lambda trials: examined(trials.ledger), scope)  # noqa: B023
-            made = self.again(number, key, lambda trials: examined(trials.ledger), scope)  # noqa: B023
+            make = partial(self.examined, check, key, int(scope.rpartition("-")[2]), size)
+            self.declared_again(number, key, make, scope)
+            made = self.again(number, key, make, scope)
             if made is not None:
                 self.same(number, key, check, made)
-            outcomes.append((self.differences, size))
+            outcomes.append(self.differences)
         self.differences = before
-        if not outcomes:
+        if outcomes:
+            self.differences += min(outcomes, key=len)
+        else:
             self.say(number, key, "it rests on trials that are not there")
-            return
-        found, size = min(outcomes, key=lambda outcome: len(outcome[0]))
-        self.differences = before + found
-        self.samples.add(size)
 
-    def examined(self, check: Check, key: str, clusters: int, limit: int, past: Ledger) -> Check:
-        """*check* as it follows from the trials that are *past*; the rest as it stands."""
+    @property
+    def experiment(self) -> Experiment:
+        """What the journal knows of it."""
+        return cast(Experiment, RecordedTasks([*self.tasks.values()], self.gate))
+
+    def examined(self, check: Check, key: str, clusters: int, limit: int, trials: DurableTrials) -> Check:
+        """*check* as it follows from its trials; the rest as it stands."""
         assert self.run is not None
         assert self.gate is not None
-        tasks = cast(Experiment, RecordedTasks([*self.tasks.values()], self.gate))
-        nothing = cast(Executor, NothingForSale())
-        examination = Examination(tasks, past, cast(Subject, NoText()), nothing, clusters, limit, (), 0.0)
-        chosen = examination.trials("check").clusters("train", 0)[:clusters]
-        sample = [task for cluster in chosen for task in cluster][:limit]
+        subject, executor = cast(Subject, NoText()), cast(Executor, NothingForSale())
+        examination = Examination(self.experiment, trials.ledger, subject, executor, clusters, limit, (), 0.0)
+        chosen = chosen_of(self.experiment, clusters)
+        sample = tasks_in(chosen)[:limit]
         a_a, twice = examination.against_itself(chosen)
-        again = examination.regraded(sample, twice)
-        answers = attack.right_and_wrong(sample, seed=0)
-        right, wrong = examination.scores("right", sample, answers[0]), examination.scores("wrong", sample, answers[1])
-        now = (self.usage, self.trials)
-        spent = next((s for s in (now, *self.lately) if s == (check.usage, check.trials)), now)
         noise = noise_of(chosen, twice, failure_score(self.gate))
+        own = [trial for runs in twice.values() for trial in runs]
+        again = examination.regraded(sample, twice)
+        known, false = (
+            [*examination.said(name, sample, outputs).values()]
+            for name, outputs in zip(("right", "wrong"), attack.right_and_wrong(sample, seed=0), strict=True)
+        )
+        now = (self.usage, self.trials)
+        spent = next((then for then in (now, *self.lately) if then == (check.usage, check.trials)), now)
         return check.model_copy(
             update={
                 "id": f"{self.run.id}/{key}",
@@ -631,10 +652,13 @@ class Replay:
                 "a_a": a_a,
                 "regraded": len(again),
                 "regraded_differently": sum(then != later for then, later in again),
-                "right_answers": len(right),
-                "right_refused": sum(score < HALF for score in right),
-                "wrong_answers": len(wrong),
-                "wrong_accepted": sum(score >= HALF for score in wrong),
+                "right_answers": len(scores(known)),
+                "right_refused": sum(score < HALF for score in scores(known)),
+                "right_ungraded": sum(map(is_ungraded, known)),
+                "wrong_answers": len(scores(false)),
+                "wrong_accepted": sum(score >= HALF for score in scores(false)),
+                "runs": len(own),
+                "runs_ungraded": sum(map(is_ungraded, own)),
                 "holes": (*examination.rewarded(sample), *(h for h in check.holes if h.cheat in LOOKED_FOR)),
                 "validation": clusters_in(task for task in self.tasks.values() if task.split == "validation"),
                 "usage": spent[0],

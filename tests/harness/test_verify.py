@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.check import check, open_check
 from harness.experiment import Budget, Experiment
 from harness.gate import PairedGate
 from harness.gate.metric import MetricGate
@@ -31,7 +32,7 @@ from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, play
 from traces.chain import head
 from traces.journal import CHAIN, Journal, body_and_chain
 from traces.places import spool
-from traces.records import Promotion, SplitResult, Task
+from traces.records import Grade, Promotion, SplitResult, Task
 
 GATE = PairedGate(repeats=2, keep_alpha=0.3, min_clusters=5, alpha=0.5, horizon=2)
 PROPOSALS = ListProposer(("Mind the plural and the colour.", "Say nothing.", "Know the animal and number.", "Be kind."))
@@ -388,6 +389,30 @@ def test_no_number_of_a_decision_can_be_edited_unseen_even_with_the_chain_made_n
     assert number + 1 in found_at(night)
 
 
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        (150, "kept; too little was left for the promotion test, which may take 156 trials"),
+        (250, "the budget ended it: 250 of 250 trials used"),
+    ],
+)
+def test_a_night_that_could_not_certify_follows_from_its_journal(
+    repository: Path, tmp_path: Path, trials: int, says: str
+):
+    """Nothing was left for a promotion test, or its gain could not be measured any more."""
+    experiment = an_experiment(tasks=some_tasks(30), gate=GATE, budget=Budget(trials=trials))
+    night = played(experiment, repository, tmp_path / "played", workers=1)
+    end = json.loads(night.lines[-1])["data"]
+    assert says in (end["certification"] or end)["detail"]
+    assert end["certification"] is None or end["certification"]["verdict"] == "hold"
+    assert sound(night.verify())
+
+    number = find(night.lines, "Certification") if end["certification"] else len(night.lines) - 1
+    for detail in ("", "it went well"):
+        changed = edited(night.lines, number, ("detail",), lambda _, detail=detail: detail)
+        assert number + 1 in found_at(night.copy(tmp_path / f"edited{detail}", rewritten(changed, night.journal.stem)))
+
+
 # ── somebody removes, inserts or moves a line ──────────────────────────────────────────────────────────────────────
 
 
@@ -549,14 +574,17 @@ def test_a_promotion_test_that_is_taken_out_of_a_journal_is_missed(certified: Ni
 def test_a_promotion_test_that_was_opened_has_to_be_decided_before_the_run_ends(certified: Night, tmp_path: Path):
     opened, _ = (spool(certified.directory) / "splits.jsonl").read_bytes().splitlines(keepends=True)
     lines = [line for line in certified.lines if b'"key":"certify/' not in line]  # the end says that there was none
+    ended = edited(lines, len(lines) - 1, ("certification",), lambda certification: None)
+    certification = (
+        f"{certified.journal.stem}/{json.loads(certified.lines[find(certified.lines, 'Certification')])['key']}"
+    )
     for name, kept, says in (
         ("running", lines[:-1], []),
-        ("ended", edited(lines, len(lines) - 1, ("certification",), lambda c: None), ["was opened and never decided"]),
+        ("ended", ended, [f"the run has ended, and {certification} was opened and never decided"]),
     ):
         night = certified.copy(tmp_path / name, rewritten(kept, certified.journal.stem))
         (spool(night.directory) / "splits.jsonl").write_bytes(opened)
-        found = [d for d in night.verify().differences if d.journal == "splits.jsonl"]
-        assert [d.what.rpartition("opened")[1] and "was opened and never decided" for d in found] == says
+        assert [d.what for d in night.verify().differences if d.journal == "splits.jsonl"] == says
 
 
 def test_two_results_and_results_without_a_test_are_found(certified: Night, tmp_path: Path):
@@ -598,6 +626,68 @@ def test_a_promotion_has_to_be_of_what_was_certified(certified: Night, tmp_path:
             )
         )
     assert night.verify().is_sound == sound
+
+
+# ── a check ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class SoftGrader:
+    """Takes for right what holds the answer, or says nothing."""
+
+    def grade(self, task: Task, output: str) -> Grade:
+        return Grade(score=float(not output.strip() or task.targets[0] in output.split()))
+
+
+@pytest.fixture(scope="module")
+def checked(home: Path, repository: Path) -> Night:
+    """The journal of a check."""
+    experiment = an_experiment(tasks=some_tasks(15), grader=SoftGrader(), gate=GATE)
+    subject = Repo.find(repository).subject("subject")
+    directory = home / "checked"
+    with open_check(directory, experiment, subject.live().id) as ledger, ThreadPoolExecutor(2) as executor:
+        check(experiment, ledger, subject, executor, clusters=20, limit=12, seconds=0.0)
+    return Night(journal_file(directory, ledger.run.id), directory)
+
+
+def test_a_check_follows_from_its_trials_and_is_never_called_sound(checked: Night):
+    found = checked.verify()
+    assert [*map(str, found.differences)] == []
+    assert "of a check, only what follows from its trials can be found again" in found.not_replayed
+    assert not found.is_sound
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (("holes",), lambda holes: [hole for hole in holes if hole["cheat"] != "empty"]),
+        (("holes", 0, "score"), lambda score: score / 2),
+        (("a_a", "gain"), lambda gain: gain + 0.1),
+        (("a_a", "verdict", "e_value"), lambda value: value * 1.001),
+        (("noise", "discordance"), lambda value: value / 2 + 0.001),
+        (("regraded",), more),
+        (("regraded_differently",), more),
+        (("right_answers",), more),
+        (("right_refused",), more),
+        (("wrong_answers",), more),
+        (("wrong_accepted",), more),
+        (("trials",), more),
+        (("validation",), more),
+    ],
+)
+def test_what_a_check_found_cannot_be_edited_unseen(
+    checked: Night, tmp_path: Path, path: tuple[str | int, ...], change: Callable[[Any], Any]
+):
+    number = find(checked.lines, "Check")
+    changed = edited(checked.lines, number, path, change)
+    assert changed != checked.lines
+    assert number + 1 in found_at(checked.copy(tmp_path, rewritten(changed, checked.journal.stem)))
+
+
+def test_a_trial_of_a_check_that_is_gone_is_missed(checked: Night, tmp_path: Path):
+    lines = [line for line in checked.lines if b'"type":"Trial","key":"check/attack/empty' not in line]
+    assert len(lines) < len(checked.lines)
+    assert checked.copy(tmp_path, rewritten(lines, checked.journal.stem)).verify().differences
 
 
 # ── gates that cannot be made again ────────────────────────────────────────────────────────────────────────────────
