@@ -28,6 +28,7 @@ def a_check(**facts: object) -> Check:
         "a_a": a_a,
         "regraded": 30,
         "regraded_differently": 3,
+        "runs": 200,
         "right_answers": 29,
         "right_refused": 1,
         "wrong_answers": 28,
@@ -86,14 +87,49 @@ def test_a_problem_shows_what_was_seen_and_what_to_change():
     assert "`sum-5` (train) asks the same as `sum-6` (test)" in twin
 
 
+def spoilt(by: str) -> Comparison:
+    return a_check().a_a.model_copy(update={"drift": "the model changed"} if by == "drift" else {"errors": 30})
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"right_ungraded": 2}, "no score to 2 of 31 known right answers. First, task 'sum-1': ValueError: 100"),
+        ({"runs_ungraded": 11}, "no score to 11 of 200 runs of the live version. First, task 'sum-1'"),
+        ({"a_a": spoilt("errors")}, "30 of 130 clusters were lost to infrastructure errors"),
+        ({"a_a": spoilt("drift")}, "conditions changed during the check: the model changed"),
+        ({"alpha": None, "provable": None}, "Add new validation tasks"),
+    ],
+)
+def test_what_keeps_a_night_from_proving_anything_is_the_first_problem(facts, words):
+    check = a_check(holes=(HOLE,), ungraded="task 'sum-1': ValueError: 100", **facts)
+    first, second = problems(check)
+    assert words in first
+    assert "A refusal" in second
+    assert render(check).index(first) < render(check).index("What a night can prove")
+
+
+def test_a_grader_that_breaks_on_one_answer_in_twenty_is_no_problem():
+    assert problems(a_check(right_answers=19, right_ungraded=1, runs_ungraded=10, ungraded="task 'a': no")) == []
+
+
 @given(
     st.lists(st.sampled_from(sorted(CHEATS)), max_size=4),
     st.lists(st.sampled_from([TWIN, NEAR]), max_size=4),
     st.integers(0, 3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "alpha": st.none(),
+            "right_ungraded": st.integers(0, 30),
+            "runs_ungraded": st.integers(0, 200),
+            "a_a": st.sampled_from(["errors", "drift"]).map(spoilt),
+        },
+    ),
 )
-def test_there_are_as_many_problems_as_the_record_counts(cheats, twins, leaks):
+def test_there_are_as_many_problems_as_the_record_counts(cheats, twins, leaks, broken):
     holes = tuple(HOLE.model_copy(update={"cheat": cheat}) for cheat in cheats)
-    check = a_check(holes=holes, twins=tuple(twins), leaks=(LEAK,) * leaks)
+    check = a_check(holes=holes, twins=tuple(twins), leaks=(LEAK,) * leaks, **broken)
     assert len(problems(check)) == check.problems
 
 

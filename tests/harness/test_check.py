@@ -1,7 +1,8 @@
 import itertools
 import math
 import random
-from collections.abc import Generator, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness import attack
 from harness.check import (
     Course,
     Examination,
@@ -22,8 +24,10 @@ from harness.check import (
     affordable,
     busy,
     check,
+    chosen_of,
     churn_of,
     cost_of_one,
+    gradings,
     mirrored,
     models_in,
     next_alpha,
@@ -45,7 +49,7 @@ from tests.conftest import a_checkout, git
 from tests.gate.metric_world import EPOCH, MetricTrials, prescribed
 from tests.harness.holes import JudgeGrader, RuleGrader, SubprocessSandbox, sound_judge
 from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, answer_to, play, some_tasks
-from traces.records import Check, Comparison, Estimate, Noise, Task, Trial, Usage
+from traces.records import Check, Comparison, Estimate, Grade, Noise, Task, Trial, Usage
 
 CROWD = some_tasks(100)
 """About 160 train and 160 validation clusters."""
@@ -162,8 +166,6 @@ def test_cut_off_anywhere_it_goes_on_and_buys_nothing_twice(checkout, tmp_path):
     spend(experiment, tmp_path / "whole")
     whole = examine(experiment, checkout, tmp_path / "whole")
     paid = len(ran)
-    assert examine(experiment, checkout, tmp_path / "whole") == whole
-    assert len(ran) == paid
     [journal] = (tmp_path / "whole").rglob("*check*.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
     for cut in (3, len(lines) // 9, len(lines) // 2, len(lines) - 1):
@@ -174,6 +176,98 @@ def test_cut_off_anywhere_it_goes_on_and_buys_nothing_twice(checkout, tmp_path):
         ran.clear()
         assert facts(examine(experiment, checkout, directory)) == facts(whole)
         assert len(ran) == max(paid - bought, 0)
+
+
+@dataclass(frozen=True)
+class World:
+    """What lies outside the experiment, and changes without it: is the grader's service up, does the model answer?"""
+
+    grader_fails: Callable[[Task, str], bool] = lambda task, output: False
+    ran: list[str] = field(default_factory=list)
+    graded: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A runner and a grader that depend on a world that no fingerprint knows."""
+
+    world: list[World] = field(repr=False)
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        self.world[-1].ran.append(task.id)
+        return answer_to(task)
+
+    def grade(self, task: Task, output: str) -> Grade:
+        self.world[-1].graded.append(task.id)
+        if self.world[-1].grader_fails(task, output):
+            raise ConnectionError("the service is down")
+        return Grade(score=float(output in task.targets))
+
+
+def outside(*, tasks: list[Task] | None = None, **world: object) -> tuple[Experiment, list[World]]:
+    worlds = [World(**world)]  # type: ignore[arg-type]
+    part = Outside(worlds)
+    return an_experiment(tasks=tasks, runner=part, grader=part, gate=PairedGate(repeats=1, horizon=1)), worlds
+
+
+def test_after_a_failure_from_outside_the_same_command_measures_afresh(checkout, tmp_path):
+    experiment, worlds = outside(grader_fails=lambda task, output: True)
+    spend(experiment, tmp_path)
+    for _ in range(2):
+        with pytest.raises(UserError, match="Mend it and type the same again"):
+            examine(experiment, checkout, tmp_path)
+    worlds.append(World())
+    found = examine(experiment, checkout, tmp_path)
+    assert (found.runs_ungraded, found.noise.score) == (0, 1.0)
+
+
+def test_a_check_that_came_to_its_end_is_never_asked_again(checkout, tmp_path):
+    experiment, worlds = outside()
+    spend(experiment, tmp_path)
+    one = examine(experiment, checkout, tmp_path)
+    worlds.append(World())
+    other = examine(experiment, checkout, tmp_path)
+    assert sorted(worlds[0].ran) == sorted(worlds[1].ran) != []
+    assert one.id != other.id
+    assert (one.trials, one.usage) == (other.trials, other.usage)  # each says what it took itself
+    worlds.append(World(grader_fails=lambda task, output: random.Random(task.id).random() < 0.45))
+    assert examine(experiment, checkout, tmp_path).problems > other.problems
+
+
+def test_what_the_sandbox_shows_is_looked_at_anew_each_time(checkout, tmp_path):
+    tasks = [
+        task.model_copy(update={"input": f"Tell me about {task.input} Say it in one word"}) for task in some_tasks()
+    ]
+    folder = tmp_path / "box"
+    folder.mkdir()
+    leak = folder / "tasks.jsonl"
+    runner = BoxedRunner(SubprocessSandbox(folder, {"HOME": str(folder)}))
+    experiment = an_experiment(tasks=tasks, runner=runner, gate=PairedGate(repeats=1, horizon=1))
+    spend(experiment, tmp_path / "data")
+    seen = []
+    for is_there in (True, False):
+        leak.write_text("\n".join(task.model_dump_json() for task in tasks) if is_there else "")
+        found = examine(experiment, checkout, tmp_path / "data", seconds=1.0)
+        seen.append(str(leak) in str([hole.example for hole in found.holes]))
+    assert seen == [True, False]
+
+
+def test_what_was_lost_before_a_kill_is_attempted_again(checkout, tmp_path):
+    broken = {"plural-003", "colour-004"}
+    experiment, worlds = outside(tasks=CROWD, grader_fails=lambda task, output: task.id in broken)
+    spend(experiment, tmp_path / "whole")
+    chosen = [task.id for [task] in chosen_of(experiment, 100)]
+    broken |= set(chosen[:20])
+    lost = examine(experiment, checkout, tmp_path / "whole")
+    assert lost.runs_ungraded >= 40
+    [journal] = (tmp_path / "whole").rglob("*check*.jsonl")
+    lines = [line for line in journal.read_bytes().splitlines(keepends=True) if b'"type":"Check"' not in line]
+    spend(experiment, tmp_path / "killed")
+    journal_file(tmp_path / "killed", journal.stem).write_bytes(b"".join(lines))
+    worlds.append(World())
+    found = examine(experiment, checkout, tmp_path / "killed")
+    assert (found.runs_ungraded, found.right_ungraded, found.noise.clusters) == (0, 0, 100)
+    assert set(worlds[-1].ran) == set(chosen) & broken
 
 
 def test_the_arms_of_a_mirror_are_the_odd_and_the_even_runs_of_one_version():
@@ -272,6 +366,72 @@ def test_a_sound_experiment_has_no_problems(noisy):
     assert (noisy.wrong_answers, noisy.wrong_accepted) == (30, 0)
 
 
+def out_of_range(task: Task, output: str) -> float:
+    return 100.0 if output in task.targets else 0.0
+
+
+def test_a_grader_that_raises_on_right_answers_is_a_problem(checkout, tmp_path):
+    gate = PairedGate(repeats=1, horizon=1)
+    never_right = KnowingRunner(unknown=0.0)
+    experiment = an_experiment(tasks=CROWD, runner=never_right, grader=RuleGrader(out_of_range), gate=gate)
+    spend(experiment, tmp_path)
+    found = examine(experiment, checkout, tmp_path)
+    assert (found.right_answers, found.right_ungraded, found.runs_ungraded) == (0, 30, 0)
+    assert found.loses_right_answers
+    assert found.problems == 2  # the split is spent as well
+    assert "less than or equal to 1" in found.ungraded
+
+
+@pytest.mark.parametrize("share", [0.4, 0.45])
+def test_a_grader_that_raises_now_and_then_is_a_problem(share, checkout, tmp_path):
+    times: Counter[str] = Counter()
+
+    def fails(task: Task, output: str) -> bool:
+        times[task.id] += 1
+        return random.Random(f"{task.id}/{times[task.id]}").random() < share
+
+    experiment, _ = outside(grader_fails=fails, tasks=CROWD)
+    spend(experiment, tmp_path)
+    found = examine(experiment, checkout, tmp_path)
+    assert found.loses_runs
+    assert not found.a_a.is_valid
+    assert "the service is down" in found.ungraded
+
+
+def test_a_cheat_is_tried_on_five_tasks_and_on_all_only_if_one_of_them_rewards_it(checkout, tmp_path):
+    asked: list[str] = []
+
+    def polite(task: Task, output: str) -> float:
+        asked.append(output)
+        return float(output in task.targets or ("can't" in output and task.id > "colour"))
+
+    experiment = an_experiment(tasks=CROWD, grader=RuleGrader(polite))
+    with examination(experiment, checkout, tmp_path / "data") as (parts, sample):
+        [hole] = parts.rewarded(sample)
+        everything = attack.answers(experiment.split("train"))
+    assert (hole.cheat, hole.tasks) == ("refusal", 30)
+    tried = Counter(asked)
+    assert tried["nan"] == tried[""] == 5
+    assert sum(tried.values()) < 5 * (len(everything) + 1) + 30 * 4
+    assert tried[everything["most-frequent"][sample[0].id]] == 30
+
+
+def test_a_frequent_target_is_found_however_few_tasks_reward_it(checkout, tmp_path):
+    tasks = [task.model_copy(update={"targets": ("yes",)}) if task.id[-1] in "036" else task for task in CROWD]
+    with examination(an_experiment(tasks=tasks), checkout, tmp_path / "data") as (parts, sample):
+        holes = parts.rewarded(sample)
+    share = sum(task.targets == ("yes",) for task in sample) / 30
+    assert [(hole.cheat, hole.tasks, hole.score) for hole in holes] == [("most-frequent", 30, pytest.approx(share))]
+
+
+@pytest.mark.parametrize("limit", [30, 4])
+def test_a_sound_grader_is_asked_as_often_as_was_announced(limit, checkout, tmp_path):
+    experiment, [world] = outside()
+    spend(experiment, tmp_path)
+    examine(experiment, checkout, tmp_path, limit=limit)
+    assert len(world.graded) - len(world.ran) == gradings(experiment, limit)
+
+
 def test_a_cheat_that_the_grader_rewards_surfaces_with_its_score_and_an_example(checkout, tmp_path):
     polite = RuleGrader(lambda task, output: float("can't" in output or output in task.targets))
     with examination(an_experiment(grader=polite), checkout, tmp_path / "data") as (parts, sample):
@@ -319,7 +479,7 @@ def test_twins_across_splits_and_hidden_tasks_in_the_subject_surface(checkout, t
     found = examine(experiment, checkout, tmp_path / "data")
     assert [(twin.task, twin.other) for twin in found.twins if twin.similarity == 1] == [(asked.id, "again")]
     assert [(leak.task, leak.path) for leak in found.leaks] == [("shown", PROMPT)]
-    assert found.problems == 2
+    assert found.problems == 3  # the split is spent as well
 
 
 @dataclass(frozen=True)
@@ -410,15 +570,14 @@ def test_a_small_validation_split_is_said_to_prove_little(noisy):
     assert not warned(about_the_size(an_experiment(tasks=CROWD), noisy), "no valid rule")
 
 
-def test_a_spent_validation_split_proves_nothing_and_what_was_measured_before_still_holds(checkout, tmp_path):
+def test_a_spent_validation_split_proves_nothing_and_is_a_problem(checkout, tmp_path):
     experiment = an_experiment(gate=PairedGate(repeats=1, horizon=1, min_clusters=20))
     before = examine(experiment, checkout, tmp_path / "data")
     spend(experiment, tmp_path / "data")
     spent = examine(experiment, checkout, tmp_path / "data")
     assert before.provable is not None
     assert (spent.alpha, spent.provable, spent.clusters_for_half) == (None, None, None)
-    assert warned(spent.warnings, "proves no more")
-    assert spent.trials == before.trials
+    assert (before.problems, spent.problems) == (0, 1)
 
 
 def test_what_the_next_test_may_spend_grows_with_a_promotion_and_asking_opens_nothing(tmp_path):
@@ -456,7 +615,7 @@ class FailingRunner:
         return "x"
 
 
-def test_clusters_lost_to_infrastructure_count_for_nothing_and_are_told(checkout, tmp_path):
+def test_clusters_lost_to_infrastructure_count_for_nothing_and_are_a_problem(checkout, tmp_path):
     runner = FailingRunner(0.15, ConnectionError)
     experiment = an_experiment(tasks=CROWD, runner=runner, gate=PairedGate(horizon=1))
     spend(experiment, tmp_path / "data")
@@ -464,7 +623,8 @@ def test_clusters_lost_to_infrastructure_count_for_nothing_and_are_told(checkout
     assert not found.a_a.is_valid
     assert found.noise.clusters < 100
     assert found.noise.discordance == 0
-    assert warned(found.warnings, "lost to infrastructure errors")
+    assert found.runs_ungraded == 0  # there was nothing to grade
+    assert found.problems == 2  # the split is spent as well
 
 
 def test_where_most_trials_fail_it_says_so_and_measures_nothing(checkout, tmp_path):
