@@ -642,9 +642,12 @@ class SoftGrader:
 @pytest.fixture(scope="module")
 def checked(home: Path, repository: Path) -> Night:
     """The journal of a check."""
-    experiment = an_experiment(tasks=some_tasks(15), grader=SoftGrader(), gate=GATE)
+    return examined(repository, home / "checked")
+
+
+def examined(repository: Path, directory: Path) -> Night:
+    experiment = an_experiment(tasks=some_tasks(15), runner=BreakingRunner(""), grader=SoftGrader(), gate=GATE)
     subject = Repo.find(repository).subject("subject")
-    directory = home / "checked"
     with open_check(directory, experiment, subject.live().id) as ledger, ThreadPoolExecutor(2) as executor:
         check(experiment, ledger, subject, executor, clusters=20, limit=12, seconds=0.0)
     return Night(journal_file(directory, ledger.run.id), directory)
@@ -682,6 +685,16 @@ def test_what_a_check_found_cannot_be_edited_unseen(
     changed = edited(checked.lines, number, path, change)
     assert changed != checked.lines
     assert number + 1 in found_at(checked.copy(tmp_path, rewritten(changed, checked.journal.stem)))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_check_killed_anywhere_and_resumed_follows_from_its_trials(
+    checked: Night, repository: Path, tmp_path: Path, share: float
+):
+    lines = checked.lines
+    cut = checked.copy(tmp_path, [*lines[: int(share * len(lines))], b'{"writer":"torn'])
+    assert examined(repository, tmp_path).journal == cut.journal
+    assert [*map(str, cut.verify().differences)] == []
 
 
 def test_a_trial_of_a_check_that_is_gone_is_missed(checked: Night, tmp_path: Path):
