@@ -44,6 +44,7 @@ from harness.ledger import journal_file
 from harness.protocols import Message, Sandbox
 from harness.runners import AgentRunner
 from harness.testing import FakeSandbox, Finished, ScriptedModel
+from harness.verify import verify
 from harness.versions import Repo
 from tests.conftest import a_checkout, git
 from tests.gate.metric_world import EPOCH, MetricTrials, prescribed
@@ -219,6 +220,9 @@ def test_after_a_failure_from_outside_the_same_command_measures_afresh(checkout,
     worlds.append(World())
     found = examine(experiment, checkout, tmp_path)
     assert (found.runs_ungraded, found.noise.score) == (0, 1.0)
+    journals = sorted(tmp_path.rglob("*check*.jsonl"))
+    assert len(journals) == 3
+    assert [verify(journal, tmp_path).differences for journal in journals] == [()] * 3
 
 
 def test_a_check_that_came_to_its_end_is_never_asked_again(checkout, tmp_path):
@@ -268,6 +272,7 @@ def test_what_was_lost_before_a_kill_is_attempted_again(checkout, tmp_path):
     found = examine(experiment, checkout, tmp_path / "killed")
     assert (found.runs_ungraded, found.right_ungraded, found.noise.clusters) == (0, 0, 100)
     assert set(worlds[-1].ran) == set(chosen) & broken
+    assert verify(journal_file(tmp_path / "killed", journal.stem), tmp_path / "killed").differences == ()
 
 
 def test_the_arms_of_a_mirror_are_the_odd_and_the_even_runs_of_one_version():
