@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 """Trials under way at once."""
+ROOM = 10**9
+"""Scores that nights may draw in one simulation: some minutes."""
 STOPPED_BY_LIMIT = frozenset({"hours", "trials", "tokens", "dollars", "failing", "stopped"})
 """Ends that leave with exit code 3."""
 
@@ -126,9 +128,11 @@ def read_journal(path: Path) -> Night | None:
     try:
         return read_night(path)
     except BadLine as e:
+        first = str(e).splitlines()[0]
         raise UserError(
-            f"{os.path.relpath(path)}: {e}. A journal that was edited cannot be trusted, so its run can neither be "
-            "read nor resumed; its rows are in traces.duckdb. Put the line back, or move the file away"
+            f"{os.path.relpath(path)}: {first} It was written by another version of Ratchet, or edited, so its run can "
+            "neither be read nor resumed here. Read it with the version that wrote it, put an edited line back, or "
+            "move the file away"
         ) from e
 
 
@@ -275,7 +279,7 @@ def check(
     """Load it, measure its noise, attack its grader; say what a night can prove and what it will cost."""
     from analysis import checking
     from harness.check import check as examine
-    from harness.check import open_check
+    from harness.check import gradings, open_check
 
     place = Place.of(name)
     live = place.subject.live().id
@@ -283,6 +287,11 @@ def check(
         ledger = open_check(place.directory, place.experiment, live)
     except JournalLocked as e:
         raise UserError(f"{name} is being checked already: {e}") from e
+    err.print(
+        f"checking {name}: {clusters} clusters of train run twice at most, and {gradings(place.experiment):,} gradings",
+        markup=False,
+        highlight=False,
+    )
     earlier = [r.decision.comparison for r in rounds_so_far(place) if r.decision and r.decision.comparison]
     with closing_run(place, ledger) as executor, limited():
         found = examine(place.experiment, ledger, place.subject, executor, clusters=clusters, earlier=earlier)
@@ -340,6 +349,18 @@ def simulate(
     declared = {field: value for field, value in declared.items() if value is not None}
     if declared:
         noise = noise.model_copy(update={**declared, "clusters": 0})
+    most = 2 * noise.score * (1 - noise.score)
+    if noise.is_binary and noise.discordance > most + 1e-9:
+        raise UserError(
+            f"two runs cannot differ on {noise.discordance:.0%} of the tasks at a mean score of {noise.score:g}: "
+            f"scores of 0 and 1 allow at most {most:.0%}. Give a smaller --discordance"
+        )
+    clusters = sum(spec.clusters(split) for split in ("train", "validation", "test"))
+    if nights * ((proposals or spec.proposals) + 2) * max(clusters, 3 * (validation or 0)) > ROOM:
+        raise UserError(
+            f"{nights:,} nights of so many proposals on so many clusters would take far longer than seconds. Give "
+            "fewer --nights, --proposals or --validation"
+        )
     if better + worse > 1:
         raise UserError(f"{better:g} better and {worse:g} worse are more than all proposals. Give shares that sum to 1")
     spec = replace(
@@ -391,7 +412,12 @@ def limited() -> Generator[None]:
     try:
         yield
     except BudgetSpent as e:
-        err.print(f"ratchet: stopped by a limit: {e}. What was bought is kept", markup=False, highlight=False)
+        err.print(
+            f"ratchet: stopped by a limit: {e}. What was bought is kept. Raise that limit in experiment.py, or ask for "
+            "less (check --clusters)",
+            markup=False,
+            highlight=False,
+        )
         raise typer.Exit(3) from e
 
 
@@ -790,6 +816,9 @@ def verify(
     from harness.verify import verify as replay
 
     repo, directory = here()
+    run = Path(run).name.removesuffix(".jsonl")
+    if run == "splits" or run.startswith("promotions-"):
+        raise UserError(f"{run} is no run; the ledger of hidden tasks is checked with each run. Name a run, or NAME")
     journal = journal_file(directory, run)
     if not journal.exists():
         journal = journal_file(directory, last_night(directory, run).run.id)
@@ -810,7 +839,9 @@ def verify(
             say(f"lost: no line has the chain value {lost}, which was kept elsewhere; it was written again, or cut")
         if found.not_replayed:
             say(f"not replayed: {found.not_replayed}")
-        say(f"{'sound' if found.is_sound else 'NOT SOUND'}; the chain ends with {found.head or 'nothing: it has none'}")
+        faulty = found.differences or found.breaks or found.lost
+        word = "sound" if found.is_sound else "NOT SOUND" if faulty else "NOT REPLAYED, though it is as it was written"
+        say(f"{word}; the chain ends with {found.head or 'nothing: it has none'}")
     if not found.is_sound:
         raise typer.Exit(1)
 
@@ -960,8 +991,10 @@ def keep_promotion(place: Place, promotion: Promotion) -> None:
     with Journal(promotions_file(place)) as journal:
         if all(line.key != promotion.id for line in journal.lines()):
             journal.append(promotion, key=promotion.id, durable=True)
-    with suppress(TracesBusy):
+    try:
         merge(place.directory)
+    except TracesError as e:  # the version is live all the same
+        err.print(f"The traces are not merged yet: {e}", markup=False, highlight=False)
 
 
 @app.command()

@@ -47,8 +47,10 @@ FEWEST = 20
 LIMIT = 30
 """Outputs that are graded again, known answers of each kind, tasks that a cheat is tried on: at most."""
 FIRST = 5
-"""Tasks that a cheat is tried on first; on more only if one of them rewards it above the floor. A cheat that one task
-in four rewards is missed with chance 0.75⁵ = 24 %; one that half of them reward, with 3 %."""
+"""Tasks that a cheat is tried on first; where grading costs something, on more only if one of them rewards it above the
+floor. Then a cheat that one task in four rewards is missed with chance 0.75⁵ = 24 %; one that half reward, with 3 %."""
+CHEAP = 0.05
+"""Seconds a grading, on average, that are next to none."""
 RARE = frozenset({"most-frequent"})
 """Cheats that a hole rewards on few tasks each: tried on all at once."""
 NOISY = 0.02
@@ -365,8 +367,8 @@ def tasks_in(chosen: Sequence[Sequence[Task]]) -> list[Task]:
 
 
 def gradings(experiment: Experiment, limit: int = LIMIT) -> int:
-    """How many prepared outputs a check has graded, besides those of the live version's own runs. It may be more: each
-    cheat that pays is tried on all *limit* tasks."""
+    """How many prepared outputs a check has graded, besides those of the live version's own runs. It may be more: where
+    grading costs next to nothing, and of a cheat that pays, all *limit* tasks are tried."""
     sample = tasks_in(chosen_of(experiment, CLUSTERS))[:limit]
     known = sum(map(len, attack.right_and_wrong(sample, seed=0)))
     cheats = sum(
@@ -374,6 +376,12 @@ def gradings(experiment: Experiment, limit: int = LIMIT) -> int:
         for name, outputs in attack.answers(experiment.split("train")).items()
     )
     return len(sample) + known + cheats
+
+
+def is_free(trials: Iterable[Trial]) -> bool:
+    """Did grading them ask no model, and take next to no time?"""
+    found = [*trials]
+    return all(trial.usage.calls == 0 for trial in found) and sum(t.seconds for t in found) <= CHEAP * len(found)
 
 
 def tried_first(cheat: str, tasks: Sequence[Task]) -> list[Task]:
@@ -509,7 +517,7 @@ class Examination:
         for name, outputs in attack.answers(self.experiment.split("train")).items():
             tasks = [task for task in sample if task.id in outputs]
             trials = self.said(f"attack/{name}", tried_first(name, tasks), outputs)
-            if any(score > floor + ROUNDING for score in scores(trials.values())):
+            if is_free(trials.values()) or any(score > floor + ROUNDING for score in scores(trials.values())):
                 trials = self.said(f"attack/{name}", tasks, outputs)
             hole = attack.holes(name, [*trials.values()], floor)
             if hole is not None and (hole.cheat not in worst or worst[hole.cheat].score < hole.score):

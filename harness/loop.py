@@ -255,7 +255,8 @@ class Night:
         if stop.reason not in ("stopped", "failing"):
             needs = self.cost_of_certifying() // 2
             certification = self.certify(self.experiment.gate.checkpoints, working, rounds, needs=needs)
-            if certification is None and not self.ledger.affords(needs):
+            tested = any(proves(r.certification) and r.certification.candidate == working for r in rounds)
+            if working != self.ledger.run.live and certification is None and not tested:
                 detail += f"; too little was left for the promotion test, which may take {2 * needs:,} trials"
         last = rounds[-1] if rounds else None
         return Round(
@@ -287,8 +288,8 @@ class Night:
         tested = [i for i, r in enumerate(rounds) if r.certification]
         kept = sum(r.working != r.incumbent for r in rounds[tested[-1] + 1 if tested else 0 :])
         working = rounds[-1].working
-        begun = [n for n in range(1, gate.checkpoints) if self.ledger.begun(certification_key(n, working))]
-        due = begun[-1] if begun else int(share_used(self.ledger.budget.limits(), rounds) * gate.checkpoints)
+        begun = self.begun_certification(working)
+        due = begun or int(share_used(self.ledger.budget.limits(), rounds) * gate.checkpoints)
         done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
         if kept < 2 or not done < due < gate.checkpoints:
             return None
@@ -304,12 +305,18 @@ class Night:
         pairs = {(r.certification.live, r.certification.candidate) for r in rounds if proves(r.certification)}
         if candidate == live or (live, candidate) in pairs:
             return None
+        checkpoint = self.begun_certification(candidate) or checkpoint
         key = certification_key(checkpoint, candidate)
         with self.ledger.reserving(0):
             if not self.ledger.begun(key) and not self.ledger.affords(needs):
                 return None
             test = partial(self.test, key, checkpoint, live, candidate)
             return self.ledger.step(key, test, durable=True)
+
+    def begun_certification(self, candidate: str) -> int | None:
+        """The checkpoint whose test of *candidate* was begun, if one was: what a kill cut off is taken up again."""
+        numbers = range(1, self.experiment.gate.checkpoints + 1)
+        return next((n for n in numbers if self.ledger.begun(certification_key(n, candidate))), None)
 
     def test(self, key: str, checkpoint: int, live: str, candidate: str) -> Certification:
         gate = self.experiment.gate

@@ -611,5 +611,19 @@ def test_a_gain_that_could_not_be_measured_is_not_promoted(checkout, directory):
 
     for c in (r.certification for r in rounds if r.certification):
         assert c.verdict != "accept" or c.measured is not None
-    if all(r.certification is None for r in rounds):
-        assert "too little was left for the promotion test" in rounds[-1].detail
+
+
+def test_a_budget_that_is_too_small_for_the_promotion_test_opens_none_and_says_so(checkout, directory):
+    tasks = some_tasks(30)
+    named = tuple(task.id for task in tasks[:60])
+    experiment = an_experiment(
+        tasks=tasks, gate=PairedGate(keep_alpha=0.3, min_clusters=20, must_pass=named), budget=Budget(trials=235)
+    )
+    rounds = play(experiment, checkout, directory, workers=1)
+
+    assert rounds[-1].working != rounds[0].incumbent
+    assert all(r.certification is None for r in rounds)
+    assert "too little was left for the promotion test, which may take 336 trials" in rounds[-1].detail
+    assert not (spool(directory) / "splits.jsonl").exists()
+    [run] = runs(directory, "example")
+    assert verify(journal_file(directory, run), directory).is_sound

@@ -184,6 +184,7 @@ class World:
     """What lies outside the experiment, and changes without it: is the grader's service up, does the model answer?"""
 
     grader_fails: Callable[[Task, str], bool] = lambda task, output: False
+    asks_a_model: bool = False
     ran: list[str] = field(default_factory=list)
     graded: list[str] = field(default_factory=list)
 
@@ -200,6 +201,8 @@ class Outside:
 
     def grade(self, task: Task, output: str) -> Grade:
         self.world[-1].graded.append(task.id)
+        if self.world[-1].asks_a_model:
+            ScriptedModel("good").complete([Message("user", output)], seed=0)
         if self.world[-1].grader_fails(task, output):
             raise ConnectionError("the service is down")
         return Grade(score=float(output in task.targets))
@@ -403,11 +406,14 @@ def test_a_grader_that_raises_now_and_then_is_a_problem(share, checkout, tmp_pat
     assert "the service is down" in found.ungraded
 
 
-def test_a_cheat_is_tried_on_five_tasks_and_on_all_only_if_one_of_them_rewards_it(checkout, tmp_path):
+def test_where_grading_costs_a_cheat_is_tried_on_five_tasks_and_on_all_only_if_one_of_them_rewards_it(
+    checkout, tmp_path
+):
     asked: list[str] = []
 
     def polite(task: Task, output: str) -> float:
         asked.append(output)
+        ScriptedModel("good").complete([Message("user", output)], seed=0)
         return float(output in task.targets or ("can't" in output and task.id > "colour"))
 
     experiment = an_experiment(tasks=CROWD, grader=RuleGrader(polite))
@@ -430,8 +436,8 @@ def test_a_frequent_target_is_found_however_few_tasks_reward_it(checkout, tmp_pa
 
 
 @pytest.mark.parametrize("limit", [30, 4])
-def test_a_sound_grader_is_asked_as_often_as_was_announced(limit, checkout, tmp_path):
-    experiment, [world] = outside()
+def test_a_sound_judge_is_asked_as_often_as_was_announced(limit, checkout, tmp_path):
+    experiment, [world] = outside(asks_a_model=True)
     spend(experiment, tmp_path)
     examine(experiment, checkout, tmp_path, limit=limit)
     assert len(world.graded) - len(world.ran) == gradings(experiment, limit)
