@@ -288,7 +288,7 @@ def check(
     except JournalLocked as e:
         raise UserError(f"{name} is being checked already: {e}") from e
     err.print(
-        f"checking {name}: {clusters} clusters of train run twice at most, and {gradings(place.experiment):,} gradings",
+        f"checking {name}: {clusters} clusters of train run twice at most, and at least {gradings(place.experiment):,} gradings",
         markup=False,
         highlight=False,
     )

@@ -39,7 +39,7 @@ def night(number: int, proposals: int, folder: Path) -> tuple[int, int, int]:
         tasks=some_tasks(50),
         runner=IndifferentRunner(number),
         proposer=ListProposer(tuple(f"Say nothing, part {i}." for i in range(proposals))),
-        gate=PairedGate(repeats=3),
+        gate=PairedGate(),
         budget=Budget(rounds=proposals),
     )
     rounds = play(experiment, a_checkout(folder / "repository"), folder / "data", workers=1)
@@ -65,4 +65,4 @@ def main(nights: int, proposals: int) -> None:
 
 if __name__ == "__main__":
     numbers = [int(a) for a in sys.argv[1:]]
-    main(*(numbers + [200, 20][len(numbers) :]))
+    main(*(numbers + [200, 40][len(numbers) :]))
