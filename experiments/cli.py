@@ -288,7 +288,8 @@ def check(
     except JournalLocked as e:
         raise UserError(f"{name} is being checked already: {e}") from e
     err.print(
-        f"checking {name}: {clusters} clusters of train run twice at most, and at least {gradings(place.experiment):,} gradings",
+        f"checking {name}: at most {clusters} clusters of train, run twice, and at least "
+        f"{gradings(place.experiment):,} prepared answers to grade",
         markup=False,
         highlight=False,
     )
