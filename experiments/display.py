@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.report import bare_gain, change, duration, gain, money, short
+from harness.certify import share_used
 from harness.experiment import Experiment
 from harness.ledger import Ledger
-from harness.loop import share_used
 from traces.records import Round
 
 SHOWN = 14

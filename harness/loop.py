@@ -1,13 +1,13 @@
 """The loop: propose, run, compare, keep or discard."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from time import perf_counter
-from typing import TypeGuard
 
+from harness.certify import Certifier, lost, proves
 from harness.errors import BudgetSpent, OutOfIdeas, TrialError, UserError, boundary
 from harness.experiment import Experiment
 from harness.gate.ledger import SplitLedger
@@ -16,15 +16,11 @@ from harness.meter import metered
 from harness.protocols import Checks, History
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
-from harness.undo import edits_between, length, undo
+from harness.undo import length
 from harness.versions import InvalidEdit, Repo, Subject
 from traces.records import (
-    Certification,
-    Comparison,
     Decision,
-    Guards,
     Proposal,
-    Removal,
     Round,
     Run,
     Stop,
@@ -53,7 +49,7 @@ def climb(experiment: Experiment, ledger: Ledger, repo: Repo, executor: Executor
     rounds: list[Round] = []
     try:
         while True:
-            with ledger.reserving(night.cost_of_certifying()):
+            with ledger.reserving(night.certifier.cost()):
                 number = len(rounds)
                 rounds.append(ledger.step(f"round/{number}", partial(night.play, number, rounds), durable=True))
             yield rounds[-1]
@@ -70,6 +66,10 @@ class Night:
     ledger: Ledger
     subject: Subject
     executor: Executor
+
+    @property
+    def certifier(self) -> Certifier:
+        return Certifier(self.experiment, self.ledger, self.subject, self.executor)
 
     # ── a round ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -89,9 +89,9 @@ class Night:
         else:
             self.refuse_in_vain()
         score = self.score(round)
-        certification = self.checkpoint([*rounds, round])
+        certification = self.certifier.checkpoint([*rounds, round])
         if certification is not None and lost(certification):
-            round = self.take_apart(round.model_copy(update={"certification": certification}), rounds)
+            round = self.certifier.take_apart(round.model_copy(update={"certification": certification}), rounds)
             score = self.score(round) if round.removals else score
         score, low, high = score or (None, None, None)
         return round.model_copy(
@@ -215,8 +215,8 @@ class Night:
         trials = [trial for task in base.values() for trial in task]
         return history_for(self.experiment, self.subject, self.ledger.run, rounds, trials)
 
-    def trials(self, number: int | None, scope: str = "") -> DurableTrials:
-        scope = scope or f"round/{number}"
+    def trials(self, number: int) -> DurableTrials:
+        scope = f"round/{number}"
         return DurableTrials(self.experiment, self.ledger, self.subject.text, self.executor, scope, number)
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,8 +253,8 @@ class Night:
         working = rounds[-1].working if rounds else self.ledger.run.live
         certification, detail = None, stop.detail
         if stop.reason not in ("stopped", "failing"):
-            needs = self.cost_of_certifying() // 2
-            certification = self.certify(self.experiment.gate.checkpoints, working, rounds, needs=needs)
+            needs = self.certifier.cost() // 2
+            certification = self.certifier.certify(self.experiment.gate.checkpoints, working, rounds, needs=needs)
             tested = any(proves(r.certification) and r.certification.candidate == working for r in rounds)
             if working != self.ledger.run.live and certification is None and not tested:
                 detail += f"; too little was left for the promotion test, which may take {2 * needs:,} trials"
@@ -275,199 +275,6 @@ class Night:
             started=started,
             seconds=perf_counter() - clock,
         )
-
-    # ── promotion tests ────────────────────────────────────────────────────────────────────────────────────────
-
-    def cost_of_certifying(self) -> int:
-        """Trials that the last certification may need, with its measurement on ``test``."""
-        return self.experiment.gate.cost(self.experiment.sizes())
-
-    def checkpoint(self, rounds: Sequence[Round]) -> Certification | None:
-        """The certification that falls due after these rounds, if at least two changes were kept since the last."""
-        gate = self.experiment.gate
-        tested = [i for i, r in enumerate(rounds) if r.certification]
-        kept = sum(r.working != r.incumbent for r in rounds[tested[-1] + 1 if tested else 0 :])
-        working = rounds[-1].working
-        begun = self.begun_certification(working)
-        due = begun or int(share_used(self.ledger.budget.limits(), rounds) * gate.checkpoints)
-        done = max((r.certification.checkpoint for r in rounds if r.certification), default=0)
-        if kept < 2 or not done < due < gate.checkpoints:
-            return None
-        return self.certify(due, working, rounds, needs=2 * self.cost_of_certifying())
-
-    def certify(self, checkpoint: int, candidate: str, rounds: Sequence[Round], *, needs: int) -> Certification | None:
-        """Test *candidate* against the live version on hidden tasks.
-
-        ``None`` if there is nothing new to test, or if the budget does not leave *needs* trials: half of the most that
-        the last certification can take; for an earlier one its whole cost, and that of the last.
-        """
-        live = self.ledger.run.live
-        pairs = {(r.certification.live, r.certification.candidate) for r in rounds if proves(r.certification)}
-        if candidate == live or (live, candidate) in pairs:
-            return None
-        checkpoint = self.begun_certification(candidate) or checkpoint
-        key = certification_key(checkpoint, candidate)
-        with self.ledger.reserving(0):
-            if not self.ledger.begun(key) and not self.ledger.affords(needs):
-                return None
-            test = partial(self.test, key, checkpoint, live, candidate)
-            return self.ledger.step(key, test, durable=True)
-
-    def begun_certification(self, candidate: str) -> int | None:
-        """The checkpoint whose test of *candidate* was begun, if one was: what a kill cut off is taken up again."""
-        numbers = range(1, self.experiment.gate.checkpoints + 1)
-        return next((n for n in numbers if self.ledger.begun(certification_key(n, candidate))), None)
-
-    def test(self, key: str, checkpoint: int, live: str, candidate: str) -> Certification:
-        gate = self.experiment.gate
-        certification = Certification(
-            id=f"{self.ledger.run.id}/{key}",
-            run=self.ledger.run.id,
-            checkpoint=checkpoint,
-            live=live,
-            candidate=candidate,
-            verdict="undecided",
-            alpha=None,
-            test_number=None,
-            validation=None,
-        )
-        hidden = self.experiment.split("validation")
-        split = SplitLedger(self.ledger.directory, hidden, gate.alpha, gate.horizon) if hidden else None
-        opened = split.open(certification.id) if split else None
-        if split and opened is None:
-            detail = f"the validation split has seen its {gate.horizon} promotion tests; it needs new tasks"
-            return certification.model_copy(update={"verdict": "blocked", "detail": detail})
-        alpha = opened.alpha if opened else gate.alpha
-        trials = self.trials(None, key)
-        validation: Comparison | None = None
-        guards: Guards | None = None
-        measured: Comparison | None = None
-        verdict, detail = "undecided", ""
-        try:
-            validation = self.ledger.step(f"{key}/validation", partial(gate.prove, live, candidate, trials, alpha))
-            verdict, detail = read_verdict(validation)
-            if verdict == "accept":
-                verdict = "hold"  # until the guards have been looked at
-                again = self.trials(None, f"{key}/again")
-                guard = partial(gate.guard, live, candidate, trials, again, validation)
-                guards = self.ledger.step(f"{key}/guards", guard)
-                verdict, detail = read_guards(guards)
-            if verdict == "accept":
-                verdict = "hold"  # until its gain is measured
-                measured = self.ledger.step(f"{key}/test", partial(gate.measure, live, candidate, trials))
-                verdict = "accept"
-        except BudgetSpent as e:
-            detail = f"the budget ended it: {e}"
-        if split:
-            split.close(certification.id, verdict)
-        return certification.model_copy(
-            update={
-                "verdict": verdict,
-                "alpha": alpha,
-                "test_number": opened.number if opened else None,
-                "validation": validation,
-                "guards": guards.found if guards else (),
-                "measured": measured,
-                "detail": detail,
-            }
-        )
-
-    # ── a stack that failed ────────────────────────────────────────────────────────────────────────────────────
-
-    def take_apart(self, round: Round, rounds: Sequence[Round]) -> Round:
-        """Find, by halves, which kept changes do harm on ``train``, and go on from the version without them.
-
-        The stack as a whole lost, so its halves are tested, and of a half that does harm its halves, down to single
-        changes. Each test is of the working version against that without the half. A budget that ends it leaves the
-        working version as it is.
-        """
-        working = self.subject.text(round.working)
-        stack = [c for c in kept_changes([*rounds, round]) if self.text_without(working, [c]) != working]
-        found: list[Removal] = []
-        try:
-            for half in halves(stack):
-                found += self.search(round, half)
-        except BudgetSpent:
-            return round
-        harmful = {number for removal in found if removal.verdict == "drop" for number in removal.rounds}
-        rest = self.without(round.working, [change for change in stack if change.number in harmful])
-        if rest is None:
-            found = [r.model_copy(update={"verdict": "stuck"}) if r.verdict == "drop" else r for r in found]
-        return round.model_copy(update={"removals": tuple(found), "working": rest or round.working})
-
-    def search(self, round: Round, changes: Sequence[Round]) -> list[Removal]:
-        """What there is to say of *changes*: they stay, they go, or their halves are searched."""
-        numbers = tuple(change.number for change in changes)
-        without = self.without(round.working, changes)
-        comparison: Comparison | None = None
-        if without is not None:
-            key = f"round/{round.number}/apart/{numbers[0]}-{numbers[-1]}"
-            test = partial(self.experiment.gate.harm, round.working, without, self.trials(round.number, key))
-            comparison = self.ledger.step(f"{key}/harm", test)
-            if not does_harm(comparison):
-                return [Removal(rounds=numbers, verdict="stay", comparison=comparison)]
-        if len(changes) > 1:
-            return [removal for half in halves(changes) for removal in self.search(round, half)]
-        return [Removal(rounds=numbers, verdict="drop" if without else "stuck", comparison=comparison)]
-
-    def without(self, version: str, changes: Sequence[Round]) -> str | None:
-        """*version* without *changes*, the latest taken out first; ``None`` if that is no version that could work."""
-        now = self.subject.text(version)
-        text = self.text_without(now, changes)
-        if text is None or text == now:
-            return None
-        try:
-            if isinstance(self.experiment.runner, Checks):
-                self.experiment.runner.check(text)
-            return self.subject.candidate(self.subject.version(version), edits_between(now, text)).id
-        except (InvalidEdit, InvalidText):
-            return None
-
-    def text_without(self, text: Mapping[str, str], changes: Sequence[Round]) -> Mapping[str, str] | None:
-        """*text* without *changes*; ``None`` where later ones rest on them."""
-        for change in reversed(changes):
-            assert change.candidate is not None
-            rest = undo(self.subject.text(change.incumbent), self.subject.text(change.candidate), text)
-            if rest is None:
-                return None
-            text = rest
-        return text
-
-
-def lost(certification: Certification) -> bool:
-    """Did the stack come out worse than the live version?"""
-    v = certification.validation
-    failed = certification.verdict in ("reject", "undecided")
-    return failed and v is not None and v.is_valid and v.gain is not None and v.gain < 0
-
-
-def does_harm(without: Comparison) -> bool:
-    """Is the version *without* proven better, or left ahead when the deadline passed without proof?"""
-    if not without.is_valid or without.verdict is None or without.gain is None:
-        return False
-    verdict = without.verdict.verdict
-    return verdict == "accept" or (verdict == "undecided" and without.gain > 0)
-
-
-def kept_changes(rounds: Sequence[Round]) -> list[Round]:
-    """The rounds whose changes the working version consists of, oldest first."""
-    gone = {
-        number
-        for round in rounds
-        for removal in round.removals
-        if removal.verdict == "drop"
-        for number in removal.rounds
-    }
-    return [r for r in rounds if r.decision is not None and r.decision.verdict == "keep" and r.number not in gone]
-
-
-def halves(changes: Sequence[Round]) -> list[Sequence[Round]]:
-    middle = (len(changes) + 1) // 2
-    return [half for half in (changes[:middle], changes[middle:]) if half]
-
-
-def certification_key(checkpoint: int, candidate: str) -> str:
-    return f"certify/{checkpoint}-{candidate[:12]}"
 
 
 def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:
@@ -491,27 +298,6 @@ def rounds_without_progress(rounds: Sequence[Round]) -> int:
         if is_back or (kept if has_metric else rose):
             since, reached = 0, round.score
     return since
-
-
-def proves(certification: Certification | None) -> TypeGuard[Certification]:
-    """Did it come to an end of its own, so that testing the pair again would only be a second try?"""
-    return certification is not None and certification.validation is not None
-
-
-def share_used(budget: Mapping[str, float | int | None], rounds: Sequence[Round]) -> float:
-    """The largest share of any limit that was used up when the last but one of *rounds* ended; of the rounds, by now.
-
-    It goes by records alone, so that a resumed run finds its checkpoints where they were.
-    """
-    before = rounds[-2] if len(rounds) > 1 else rounds[-1]
-    spent = {
-        "rounds": len(rounds) - 1,
-        "hours": sum(r.seconds for r in rounds[:-1]) / 3600,
-        "trials": before.trials,
-        "tokens": before.usage.tokens,
-        "dollars": before.usage.dollars or 0.0,
-    }
-    return max((spent[name] / limit for name, limit in budget.items() if limit and name in spent), default=0.0)
 
 
 def history_for(
@@ -540,31 +326,6 @@ def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
         if r.candidate and not (r.decision and r.decision.because == "drift")
     }
     return {run.live: "it is the live version", **run.tried, **here}
-
-
-def read_verdict(validation: Comparison) -> tuple[str, str]:
-    """What a comparison on ``validation`` means for promotion, and why where that needs saying."""
-    if validation.metric and not validation.tasks:
-        return (
-            "undecided",
-            f"unconfirmed: runs cannot be repeated, so nothing is known of the noise of {validation.metric}",
-        )
-    if validation.drift:
-        return "invalid", f"the conditions changed during the test: {validation.drift}"
-    if not validation.is_valid:
-        return "invalid", f"{validation.errors} pairs lost to infrastructure errors"
-    assert validation.verdict is not None
-    verdict = validation.verdict.verdict
-    return ("accept", "") if verdict == "accept" else ("reject", "") if verdict == "reject" else ("undecided", "")
-
-
-def read_guards(guards: Guards) -> tuple[str, str]:
-    """What the guards leave of a proof, and which of them object."""
-    for verdict, word in (("block", "blocked"), ("hold", "hold")):
-        objecting = [f"{guard.kind} {guard.name}".strip() for guard in guards.found if guard.verdict == verdict]
-        if objecting:
-            return word, f"the mean score is proven better, but: {', '.join(objecting)}"
-    return "accept", ""
 
 
 def proposal_of(answer: object) -> Proposal:

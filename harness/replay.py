@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from pydantic_core import to_jsonable_python
 
 from harness import attack
+from harness.certify import does_harm, halves, kept_changes, lost, read_guards, read_verdict
 from harness.check import (
     HALF,
     Examination,
@@ -31,7 +32,7 @@ from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
 from harness.gate.metric import MetricGate
 from harness.ledger import Ledger, is_done_with
-from harness.loop import does_harm, halves, kept_changes, lost, read_guards, read_verdict, tried_in
+from harness.loop import tried_in
 from harness.protocols import Gate
 from harness.trials import DurableTrials, seed_of
 from harness.versions import Subject

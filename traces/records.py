@@ -457,7 +457,7 @@ class Round(Record):
     working: str
     """The version that the next round starts from."""
     score: float | None = None
-    """Mean train score of ``working``, measured afresh after a keep."""
+    """Mean train score of ``working``. The trials that a change was kept for count, which flatters it a little."""
     score_low: float | None = None
     score_high: float | None = None
     """Its 90 % interval, by cluster."""
