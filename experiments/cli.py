@@ -939,7 +939,8 @@ def promote(
         )
     night, c = found
     again = place.subject.live().id == c.candidate  # or a promotion that a kill cut off, and that was finished just now
-    measured = reporting.gain(c.measured) + " on test" if c.measured else "no test measurement"
+    where = "" if c.measured and c.measured.metric else " on test"
+    measured = reporting.gain(c.measured) + where if c.measured else "no test measurement"
     say(f"{c.candidate[:12]} {'has replaced' if again else 'replaces'} {c.live[:12]}: {measured}\n")
     say(place.subject.diff(c.live, c.candidate))
     if not yes and not again:

@@ -62,13 +62,15 @@ def round_line(r: Round) -> str:
         line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
     else:
         c = r.decision.comparison
-        points = "" if c is None or c.metric else " points"
-        found = f"{bare_gain(c)}{points} on {c.tasks} tasks" if c is not None else short(r.decision.detail)
+        unit = f" {c.metric} in {c.tasks} runs" if c is not None and c.metric else " points"
+        where = f" on {c.tasks} tasks" if c is not None and not c.metric else ""
+        found = f"{bare_gain(c)}{unit}{where}" if c is not None else short(r.decision.detail)
         tried = short(change(r).partition(":")[0], 72)  # the rest is in the report
         line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
     if r.certification is not None:
         c = r.certification
-        proof = gain(c.measured) + " on test" if c.measured is not None else c.detail
+        where = " on test" if c.measured is not None and not c.measured.metric else ""
+        proof = gain(c.measured) + where if c.measured is not None else c.detail
         line += f"\npromotion test of {c.candidate[:12]}: {c.verdict}" + (f", {proof}" if proof else "")
     if r.removals:
         gone = [n for removal in r.removals if removal.verdict == "drop" for n in removal.rounds]

@@ -461,7 +461,7 @@ class Examination:
             *about_the_size(experiment, found),
             *self.about_what_must_pass(),
             *about_the_cost(experiment, found, course.rounds(experiment.budget, one)),
-            *about_churn,
+            *(() if isinstance(self.experiment.gate, MetricGate) else about_churn),
         ]
         return found.model_copy(update={"warnings": tuple(warnings)})
 

@@ -468,3 +468,46 @@ def test_nights_are_simulated_on_measured_or_declared_noise(checkout):
     printed = ratchet(checkout, "simulate", "--nights", "20", "--proposals", "4")
     assert "| no proposal changes anything |" in printed
     assert "sum to 1" in ratchet(checkout, "simulate", "--better", "0.8", "--worse", "0.8", expect=1)
+
+
+METRIC = """
+import random
+from harness.experiment import Budget, Experiment
+from harness.gate import MetricGate
+from harness.graders import MetricGrader
+from traces.records import Edit, Proposal, Task
+
+class Training:
+    def run(self, task, text, seed):
+        rate = float(text["rate.txt"])
+        return f"step 1\\nval_bpb: {1 + abs(rate - 0.3) + random.Random(seed).gauss(0, 0.01):.5f}"
+
+class Halving:
+    def propose(self, incumbent, text, history):
+        rate = float(text["rate.txt"]) * (0.5 if len(history.rounds) % 2 == 0 else 1.25)
+        edit = Edit(path="rate.txt", text=f"{rate:g}\\n")
+        return Proposal(id=f"{rate:g}", proposer="mine", rationale=f"rate {rate:g}", edits=(edit,))
+
+experiment = Experiment(
+    name="example", subject="experiments/example/code", tasks=[Task(id="train", input="go", split="train")],
+    runner=Training(), grader=MetricGrader("val_bpb"), proposer=Halving(),
+    gate=MetricGate("val_bpb", better="lower"), budget=Budget(rounds=4, hours=1),
+)
+"""
+
+
+def test_one_number_per_run_climbs_is_promoted_in_its_own_unit_and_verifies(checkout):
+    code = checkout / "experiments" / "example" / "code"
+    code.mkdir(parents=True)
+    (code / "rate.txt").write_text("1.0\n")
+    write_experiment(checkout, METRIC)
+
+    printed = ratchet(checkout, "run", "example")
+    assert "Proven better" in printed
+    assert "val_bpb better by 0." in printed
+    assert "points" not in printed
+    assert "in fresh runs" in printed
+    report = ratchet(checkout, "report", "example")
+    assert "runs each" in report
+    assert "sound" in ratchet(checkout, "verify", "example")
+    assert "live: " in ratchet(checkout, "promote", "example", "--yes")
