@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from harness.gate import GateSpec
-from harness.gate.simulate import Floats
+from harness.gate import GateSpec, decide
+from harness.gate.simulate import Floats, decide_all
 from traces.records import Verdict
 
 
@@ -228,6 +228,17 @@ def false_accepts_stay_below_alpha(decide: Decide, null: Floats, spec: GateSpec)
     paths: list[list[float]] = null.tolist()
     share = float(np.mean([decide(path, spec).verdict == "accept" for path in paths]))
     assert share <= at_most(spec.alpha, len(paths))
+
+
+def simulated_decisions_are_those_of_decide(differences: Floats, spec: GateSpec) -> None:
+    """Path by path. *differences*: one test a row."""
+    outcomes = decide_all(differences, spec)
+    for row, path in enumerate(differences.tolist()):
+        verdict = decide(path, spec)
+        assert outcomes.accepted[row] == (verdict.verdict == "accept")
+        assert outcomes.rejected[row] == (verdict.verdict == "reject")
+        assert outcomes.n[row] == verdict.n
+        assert outcomes.gain_at_stop[row] == pytest.approx(verdict.gain_at_stop, abs=1e-12)
 
 
 def at_most(probability: float, simulations: int) -> float:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harness.gate import DeadlineE, GateSpec, decide
+from harness.gate import DeadlineE, GateSpec
 from harness.gate.simulate import Floats, binary, decide_all, graded, rare_catastrophe, wealth_paths
+from tests.gate import checks
 from tests.gate.checks import at_most
 
 PATHS = 20_000
@@ -67,10 +68,4 @@ def test_simulated_wealth_is_that_of_the_process_path_by_path():
 def test_simulated_decisions_are_those_of_decide_path_by_path(spec: GateSpec):
     rng = np.random.default_rng(5)
     differences = np.vstack([binary(rng, 150, 95, gain, 0.3) for gain in (-0.1, 0.0, 0.1, 0.2)])
-    outcomes = decide_all(differences, spec)
-    for row, path in enumerate(differences.tolist()):
-        verdict = decide(path, spec)
-        assert outcomes.accepted[row] == (verdict.verdict == "accept")
-        assert outcomes.rejected[row] == (verdict.verdict == "reject")
-        assert outcomes.n[row] == verdict.n
-        assert outcomes.gain_at_stop[row] == pytest.approx(verdict.gain_at_stop, abs=1e-12)
+    checks.simulated_decisions_are_those_of_decide(differences, spec)

@@ -361,13 +361,7 @@ def test_a_margin_makes_an_equal_version_provable():
 def test_simulated_decisions_about_a_margin_are_those_of_decide_path_by_path(spec: GateSpec):
     rng = np.random.default_rng(16)
     differences = np.vstack([binary(rng, 60, 95, gain, 0.3) for gain in (-0.2, -0.1, 0.0, 0.1)] + [graded(rng, 60, 95)])
-    outcomes = decide_all(differences, spec)
-    for row, path in enumerate(differences.tolist()):
-        verdict = decide(path, spec)
-        assert outcomes.accepted[row] == (verdict.verdict == "accept")
-        assert outcomes.rejected[row] == (verdict.verdict == "reject")
-        assert outcomes.n[row] == verdict.n
-        assert outcomes.gain_at_stop[row] == pytest.approx(verdict.gain_at_stop, abs=1e-12)
+    checks.simulated_decisions_are_those_of_decide(differences, spec)
 
 
 # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────────────────
