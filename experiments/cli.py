@@ -30,9 +30,19 @@ from analysis.night import Night, read_night, train_trials
 from experiments import scaffold
 from experiments.display import display, round_line
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
-from harness.experiment import Budget, Experiment, find_experiment, load_experiment
+from harness.experiment import Budget, Experiment, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
-from harness.ledger import Ledger, is_finished, is_held, journal_file, open_comparison, open_run, runs, stop_run
+from harness.ledger import (
+    Ledger,
+    is_finished,
+    is_held,
+    journal_file,
+    open_comparison,
+    open_run,
+    run_to_take_up,
+    runs,
+    stop_run,
+)
 from harness.loop import climb, history_for
 from harness.text import InvalidText
 from harness.trials import DurableTrials
@@ -42,7 +52,7 @@ from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Check, Promotion, Round, Trial
+from traces.records import Certification, Check, Promotion, Round, Run, Trial
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -206,7 +216,7 @@ def run(
     budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
     checked = latest_check(place)
-    if not unchecked and not taken_up(place):
+    if not unchecked and run_to_take_up(place.directory, place.experiment, live) is None:
         hours = [h for h in (*limits, place.experiment.budget.hours) if h is not None]
         refuse_unchecked(name, checked, min(hours, default=None))
     try:
@@ -217,7 +227,7 @@ def run(
             budget=budget,
             session_hours=min(limits, default=None),
             tried=tried_before(place),
-            checked=checked.id if checked else None,
+            checked=checked.id if checked and not checked.problems else None,
         )
     except JournalLocked as e:
         pid = last_night(place.directory, name).pid
@@ -235,12 +245,6 @@ def run(
     say(f"Report: {os.path.relpath(path)}")
     if night.state in STOPPED_BY_LIMIT:
         raise typer.Exit(3)
-
-
-def taken_up(place: Place) -> bool:
-    """Is there an unfinished run that the same command would go on with?"""
-    known = runs(place.directory, place.name)
-    return bool(known) and not is_finished(journal_file(place.directory, known[-1]))
 
 
 def latest_check(place: Place) -> Check | None:
@@ -380,7 +384,8 @@ def simulate(
 
 def night_spec(place: Place, *, has_noise: bool) -> "NightSpec":
     """A night of this experiment as far as it can be simulated; its noise is what the last check measured."""
-    from harness.gate.nights import STANDARD, NightSpec
+    from harness.check import night_of
+    from harness.gate.nights import STANDARD
 
     gate = place.experiment.gate
     if not isinstance(gate, PairedGate):
@@ -394,17 +399,7 @@ def night_spec(place: Place, *, has_noise: bool) -> "NightSpec":
             f"{place.name!r} has not been checked as it is now, so its noise is not known. Measure it: "
             f"ratchet check {place.name}. Or declare it: --score 0.6 --discordance 0.17"
         )
-    sizes = {split: len({task.cluster or task.id for task in place.experiment.split(split)}) for split in gate.splits}
-    noise = checked.noise if checked else STANDARD
-    rounds = place.experiment.budget.rounds or 40
-    return NightSpec(
-        train=sizes["train"],
-        validation=sizes["validation"],
-        test=sizes["test"],
-        proposals=rounds,
-        noise=noise,
-        gate=gate,
-    )
+    return night_of(place.experiment, gate, checked.noise if checked else STANDARD)
 
 
 @contextmanager
@@ -460,11 +455,6 @@ def tried_before(place: Place) -> dict[str, str]:
         for row in found.itertuples()
         if meaning(json.loads(str(row.fingerprint))) == fingerprint
     }
-
-
-def meaning(fingerprint: dict[str, str]) -> dict[str, str]:
-    """What a comparison depends on: all but who proposed."""
-    return {part: value for part, value in fingerprint.items() if part != "proposer"}
 
 
 def hours_in(text: str | None) -> float | None:
@@ -823,7 +813,7 @@ def verify(
     journal = journal_file(directory, run)
     if not journal.exists():
         journal = journal_file(directory, last_night(directory, run).run.id)
-    found = replay(journal, directory, anchors=[*(anchor or []), *anchors_in_git(repo, journal.stem)])
+    found = replay(journal, directory, anchors=[*(anchor or []), *anchors_in_git(repo, journal)])
     if as_json:
         say_json({**asdict(found), "sound": found.is_sound})
     else:
@@ -847,15 +837,14 @@ def verify(
         raise typer.Exit(1)
 
 
-def anchors_in_git(repo: Repo, run: str) -> list[str]:
-    """Chain values of the journal of *run* that promotion commits have kept."""
-    known = run.rsplit("-", 3)[0]
-    try:
-        subject = repo.subject(load_experiment(find_experiment(known, Path.cwd())).subject)
-    except UserError:
-        return []
-    trailers = [promoted.trailers for promoted in subject.history(known)]
-    return [t["Journal"] for t in trailers if t.get("Run") == run and "Journal" in t]
+def anchors_in_git(repo: Repo, journal: Path) -> list[str]:
+    """Chain values of a run's *journal* that promotion commits have kept; none where it does not say what it ran."""
+    with suppress(BadLine, UserError):
+        for line in read(journal):
+            if isinstance(run := line.record(), Run):
+                trailers = [promoted.trailers for promoted in repo.subject(run.subject).history(run.experiment)]
+                return [t["Journal"] for t in trailers if t.get("Run") == journal.stem and "Journal" in t]
+    return []
 
 
 # ── versions ───────────────────────────────────────────────────────────────────────────────────────────────────────

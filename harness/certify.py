@@ -83,8 +83,7 @@ class Certifier:
             test_number=None,
             validation=None,
         )
-        hidden = self.experiment.split("validation")
-        split = SplitLedger(self.ledger.directory, hidden, gate.alpha, gate.horizon) if hidden else None
+        split = SplitLedger.of(self.ledger.directory, self.experiment)
         opened = split.open(certification.id) if split else None
         if split and opened is None:
             detail = f"the validation split has seen its {gate.horizon} promotion tests; it needs new tasks"
@@ -259,7 +258,7 @@ def read_verdict(validation: Comparison) -> tuple[str, str]:
         return "invalid", f"{validation.errors} pairs lost to infrastructure errors"
     assert validation.verdict is not None
     verdict = validation.verdict.verdict
-    return ("accept", "") if verdict == "accept" else ("reject", "") if verdict == "reject" else ("undecided", "")
+    return verdict if verdict in ("accept", "reject") else "undecided", ""
 
 
 def read_guards(guards: Guards) -> tuple[str, str]:

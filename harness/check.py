@@ -20,11 +20,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness import attack, hygiene
 from harness.errors import TrialError, UserError
-from harness.experiment import SPLITS, Budget, Experiment, digest
+from harness.experiment import SPLITS, Budget, Experiment, clusters_in, digest, meaning
 from harness.gate import PairedGate
 from harness.gate.guards import MUST_PASS_RUNS, must_pass
 from harness.gate.ledger import SplitLedger
@@ -37,6 +37,9 @@ from harness.trials import DurableTrials
 from harness.versions import Subject
 from traces.journal import read
 from traces.records import Check, Comparison, Estimate, GateSpec, Hole, Noise, Split, Stop, Task, Trial, Usage
+
+if TYPE_CHECKING:
+    from harness.gate.nights import NightSpec
 
 ALPHA = 0.05
 """Of the live version against itself: the chance that a sound set-up is taken for an unsound one."""
@@ -86,10 +89,9 @@ def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
     Raises:
         JournalLocked: another process is checking it.
     """
-    meaning = {part: value for part, value in experiment.fingerprint().items() if part != "proposer"}
     budget = dataclasses.replace(experiment.budget, trials=None, rounds=experiment.budget.rounds or 1)
     limited = dataclasses.replace(experiment, budget=budget)
-    name = f"{live[:10]}-{digest(meaning)[:8]}"
+    name = f"{live[:10]}-{digest(meaning(experiment.fingerprint()))[:8]}"
 
     def journal(number: int) -> Path:
         return journal_file(directory, f"{experiment.name}-check-{name}-{number}")
@@ -290,6 +292,14 @@ class Course:
         return min(self.rest + self.round * self.rounds(budget, one), affordable(budget, one))
 
 
+def night_of(experiment: Experiment, gate: PairedGate, noise: Noise) -> "NightSpec":
+    """A night of the *experiment* as far as it can be simulated, of as many rounds as its budget says, else 40."""
+    from harness.gate.nights import NightSpec
+
+    train, validation, test = (clusters_in(experiment.split(split)) for split in SPLITS)
+    return NightSpec(train, validation, test, proposals=experiment.budget.rounds or ROUNDS, noise=noise, gate=gate)
+
+
 def course_of(experiment: Experiment, noise: Noise) -> Course:
     """From simulated nights on this *noise*, with one proposal in ten better and two worse; for a gate that cannot be
     simulated, by the sizes alone: each round all of ``train``."""
@@ -300,24 +310,19 @@ def course_of(experiment: Experiment, noise: Noise) -> Course:
         return Course(round=runs * sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
     if not isinstance(gate, PairedGate):
         return Course(round=sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
-    from harness.gate.nights import NightSpec, simulate  # here: numpy and scipy, half a second
+    from harness.gate.nights import simulate  # here: numpy and scipy, half a second
 
-    train, validation, test = (clusters_in(experiment.split(split)) for split in SPLITS)
-    rounds = min(experiment.budget.rounds or ROUNDS, ROUNDS)
-    spec = NightSpec(train, validation, test, proposals=rounds, noise=noise, gate=gate)
-    found = simulate(spec, max(min(NIGHTS, ROOM // (train + validation + test)), 1))
+    spec = night_of(experiment, gate, noise)
+    spec = dataclasses.replace(spec, proposals=min(spec.proposals, ROUNDS))
+    found = simulate(spec, max(min(NIGHTS, ROOM // (spec.train + spec.validation + spec.test)), 1))
     search, whole = float(found.train_calls.mean()), float(found.calls.mean())
-    baseline = gate.repeats * train
-    hidden = (sizes["validation"] + sizes["test"]) / (validation + test)
-    per_cluster = sizes["train"] / train
+    rounds, baseline = spec.proposals, gate.repeats * spec.train
+    hidden = (sizes["validation"] + sizes["test"]) / (spec.validation + spec.test)
+    per_cluster = sizes["train"] / spec.train
     return Course(
         round=max(search - baseline, 0.0) / rounds * per_cluster,
         rest=baseline * per_cluster + max(whole - search, 0.0) * hidden,
     )
-
-
-def clusters_in(tasks: Iterable[Task]) -> int:
-    return len({task.cluster or task.id for task in tasks})
 
 
 # ── the whole ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -578,8 +583,8 @@ def is_ungraded(trial: Trial) -> bool:
 
 def next_alpha(experiment: Experiment, directory: Path) -> float | None:
     """What the next promotion test may spend; ``None`` when nothing is left."""
-    gate, hidden = experiment.gate, experiment.split("validation")
-    return SplitLedger(directory, hidden, gate.alpha, gate.horizon).next_alpha() if hidden else gate.alpha
+    split = SplitLedger.of(directory, experiment)
+    return split.next_alpha() if split else experiment.gate.alpha
 
 
 def failure_score(gate: Gate) -> float:

@@ -91,6 +91,16 @@ class Experiment:
         }
 
 
+def meaning(fingerprint: Mapping[str, str]) -> dict[str, str]:
+    """What a comparison depends on, of a *fingerprint*: all but who proposed."""
+    return {part: value for part, value in fingerprint.items() if part != "proposer"}
+
+
+def clusters_in(tasks: Iterable[Task]) -> int:
+    """How many clusters they make: observations that count."""
+    return len({task.cluster or task.id for task in tasks})
+
+
 def check_name(name: str) -> None:
     """Raise ``UserError`` unless *name* can name an experiment, its git refs and its files."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,59}", name):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
-from harness.experiment import Budget, Experiment, check_name
+from harness.experiment import Budget, Experiment, check_name, meaning
 from harness.meter import close_meter, open_meter
 from harness.protocols import Gate
 from traces.errors import JournalLocked
@@ -386,10 +386,9 @@ def open_run(
     """
     budget = experiment.budget.tightened(budget)
     known = runs(directory, experiment.name)
-    unfinished = known[-1] if known and not is_finished(journal_file(directory, known[-1])) else None
-    if unfinished and is_superseded(journal_file(directory, unfinished), experiment, live):
-        stop_run(directory, unfinished)
-        unfinished = None
+    unfinished = run_to_take_up(directory, experiment, live)
+    if known and unfinished is None and not is_finished(journal_file(directory, known[-1])):
+        stop_run(directory, known[-1])
     run = Run(
         id=unfinished or f"{experiment.name}-{clock():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         experiment=experiment.name,
@@ -407,6 +406,14 @@ def open_run(
     return Ledger(directory, run, budget, experiment.tasks, session_hours=session_hours, clock=clock)
 
 
+def run_to_take_up(directory: Path, experiment: Experiment, live: str) -> str | None:
+    """The unfinished run that ``open_run`` goes on with; ``None`` where it begins a new one."""
+    known = runs(directory, experiment.name)
+    if not known or is_finished(journal := journal_file(directory, known[-1])):
+        return None
+    return None if is_superseded(journal, experiment, live) else known[-1]
+
+
 def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> Ledger:
     """The journal of a comparison by hand of two versions: a run of its own that tries nothing."""
     return open_aside(directory, experiment, a, "compare", f"{a[:10]}-{b[:10]}")
@@ -419,7 +426,7 @@ def open_aside(directory: Path, experiment: Experiment, live: str, trigger: str,
         experiment=experiment.name,
         subject=experiment.subject,
         live=live,
-        fingerprint={k: v for k, v in experiment.fingerprint().items() if k != "proposer"},
+        fingerprint=meaning(experiment.fingerprint()),
         budget=experiment.budget.limits(),
         tasks=experiment.sizes(),
         gate=settings_of(experiment.gate),

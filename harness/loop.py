@@ -91,7 +91,7 @@ class Night:
         score = self.score(round)
         certification = self.certifier.checkpoint([*rounds, round])
         if certification is not None and lost(certification):
-            round = self.certifier.take_apart(round.model_copy(update={"certification": certification}), rounds)
+            round = self.certifier.take_apart(round, rounds)
             score = self.score(round) if round.removals else score
         score, low, high = score or (None, None, None)
         return round.model_copy(
@@ -113,9 +113,10 @@ class Night:
             UserError: the validation split is too small, or its error budget is spent or declared otherwise.
             InvalidText: the live version does not render.
         """
-        gate, hidden = self.experiment.gate, self.experiment.split("validation")
+        gate = self.experiment.gate
         gate.check(self.experiment.tasks)
-        if hidden and SplitLedger(self.ledger.directory, hidden, gate.alpha, gate.horizon).next_alpha() is None:
+        split = SplitLedger.of(self.ledger.directory, self.experiment)
+        if split and split.next_alpha() is None:
             raise UserError(
                 f"the validation split has seen its {gate.horizon} promotion tests, so its error budget is spent and a "
                 "night could promote nothing. Add validation tasks, at least as many as there are"

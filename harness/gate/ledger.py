@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.experiment import digest
+from harness.experiment import Experiment, digest
 from harness.gate.lond import alpha_for
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
@@ -24,6 +24,12 @@ class SplitLedger:
     (a resumed run) finds it open and spends nothing more. A split counts as the same as long as at least half of its
     tasks (input and targets) were in the tests before: renaming, retagging or adding a few buys no new budget.
     """
+
+    @classmethod
+    def of(cls, directory: Path, experiment: Experiment) -> "SplitLedger | None":
+        """That of the experiment's validation split; ``None`` without hidden tasks, where there is nothing to spend."""
+        hidden, gate = experiment.split("validation"), experiment.gate
+        return cls(directory, hidden, gate.alpha, gate.horizon) if hidden else None
 
     def __init__(self, directory: Path, hidden: Iterable[Task], alpha: float, horizon: int) -> None:
         self.hidden = tuple(sorted(digest([task.input, task.targets]) for task in hidden))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 
 from harness.errors import UserError
+from harness.experiment import clusters_in
 from harness.gate.confidence import confidence_sequence, mean_interval, score_interval
 from harness.gate.eprocess import decide, provable_gain
 from harness.gate.guards import MUST_PASS_RUNS, cost, failures, latency, look_again, must_pass, slices, tagged
@@ -103,7 +104,7 @@ class PairedGate:
                 f"the gate names {len(unknown)} must-pass tasks that the experiment does not have, first "
                 f"{unknown[0]!r}, so they would guard nothing. Correct PairedGate(must_pass=…)"
             )
-        clusters = len({task.cluster or task.id for task in tasks if task.split == "validation"})
+        clusters = clusters_in(task for task in tasks if task.split == "validation")
         if clusters < self.min_clusters:
             first = alpha_for(self.alpha, self.horizon, 1, 0)
             gain = provable_gain(V0, max(clusters, 1), first)
@@ -223,16 +224,16 @@ class PairedGate:
         base = trials.baseline(incumbent, self.repeats)
         spread = [variance(scores) for task in base.values() if len(scores := self._scores(task) or []) > 1]
         v0 = min(max(2 * fmean(spread), 0.01), V0) if spread else V0
-
         is_first = True
 
         def measure(tasks: Sequence[Task]) -> list[Mapping[str, list[Trial]]]:
             nonlocal base, is_first
             fresh = trials.baseline(candidate, 1, tasks)
-            changed = drift(trial for side in (base, fresh) for task in side.values() for trial in task)
-            if is_first and changed and not drift(trial for task in fresh.values() for trial in task):
-                trials.refresh(incumbent, "drift", changed)
-                base = trials.baseline(incumbent, self.repeats)
+            if is_first and not drift(trial for task in fresh.values() for trial in task):
+                changed = drift(trial for side in (base, fresh) for task in side.values() for trial in task)
+                if changed:
+                    trials.refresh(incumbent, "drift", changed)
+                    base = trials.baseline(incumbent, self.repeats)
             is_first = False
             return [base, fresh]
 

@@ -16,7 +16,8 @@ import numpy as np
 from analysis.checking import render
 from experiments.cli import WORKERS
 from experiments.word_tasks.experiment import HERE, experiment
-from harness.check import check, clusters_in, open_check
+from harness.check import check, open_check
+from harness.experiment import clusters_in
 from harness.gate import GateSpec, PairedGate
 from harness.gate.nights import provable
 from harness.gate.paired import V0

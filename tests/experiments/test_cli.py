@@ -413,6 +413,8 @@ def test_a_check_that_finds_a_hole_names_it_leaves_with_1_and_the_night_is_refus
     assert "refus" in found
     refused = ratchet(checkout, "run", "example", expect=1)
     assert "problems that would make a night worthless" in refused
+    ratchet(checkout, "run", "example", "--unchecked")
+    assert "started unchecked" in ratchet(checkout, "report", "example")
 
 
 def ratchet_fails(checkout: Path, *arguments: str) -> str:

@@ -13,7 +13,7 @@ import traces
 from harness.errors import UserError
 from harness.experiment import Budget
 from harness.gate import PairedGate
-from harness.ledger import is_finished, journal_file, runs, stop_file
+from harness.ledger import is_finished, journal_file, run_to_take_up, runs, stop_file
 from harness.protocols import History
 from harness.versions import Repo
 from tests.conftest import git
@@ -290,6 +290,10 @@ def test_a_changed_experiment_refuses_to_resume_and_says_what_changed(checkout, 
 
 def test_a_run_that_came_to_nothing_gives_way_to_a_changed_experiment(checkout, directory):
     a_night_killed_after(10, checkout, directory)
+    live = Repo.find(checkout).subject("subject").live().id
+    changed = an_experiment(gate=PairedGate(repeats=2, min_clusters=20))
+    assert run_to_take_up(directory, an_experiment(), live) == runs(directory, "example")[0]
+    assert run_to_take_up(directory, changed, live) is None
 
     rounds = play(an_experiment(gate=PairedGate(repeats=2, min_clusters=20)), checkout, directory)
 
