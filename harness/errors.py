@@ -46,6 +46,18 @@ class ModelError(Exception):
         """Another try later could succeed: the retries were used up, nothing was wrong with the request."""
 
 
+class ToolError(Exception):
+    """A tool call that did not do what it should. The model is told, and the session goes on."""
+
+    def __init__(self, error_class: str, message: str, *, safe_to_repeat: bool | None = None) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        """``arguments`` (ask again, corrected), ``not_found``, ``permission`` (only a person helps), ``timeout``,
+        ``connection``, ``rate_limit``, ``failed``."""
+        self.safe_to_repeat = safe_to_repeat
+        """``None``: it may have happened in part, and nobody can tell."""
+
+
 @contextmanager
 def boundary(name: Boundary) -> Generator[None]:
     """Turn whatever the user's code raises into a ``TrialError`` that names whose code it was.

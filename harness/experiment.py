@@ -58,6 +58,22 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Contract:
+    """Whose experiment it is, and the four answers that it takes to leave it alone."""
+
+    owner: str
+    """Whom an escalation names: a person or a team that can be reached."""
+    stops: str
+    """What stops it."""
+    proves: str
+    """What proves that the last step did what it should, outside of the model that did it."""
+    repeats: str
+    """What is safe to repeat, and what is not."""
+    person: str
+    """What forces it to ask a person."""
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What to improve, how to measure it, how much to spend."""
 
@@ -71,6 +87,8 @@ class Experiment:
     proposer: Proposer
     gate: Gate
     budget: Budget
+    contract: Contract | None = None
+    """What a run of more than an hour is asked for."""
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget, Experiment, check_name, meaning
-from harness.meter import close_meter, open_meter
+from harness.meter import close_meter, open_meter, placed
 from harness.protocols import Gate
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
@@ -61,6 +61,7 @@ class Ledger:
         self._usage = Usage()
         self._trials = 0
         self._under_way: set[str] = set()
+        self._unfinished: dict[str, list[Span]] = {}
         self._worked = 0.0
         self._reserve = 0
         self._stop_file = stop_file(directory, run.id)
@@ -115,6 +116,29 @@ class Ledger:
         """Was the step begun, in this process or one before, whether or not it is finished?"""
         return key in self._attempts or self.recall(key) is not None
 
+    @property
+    def steps(self) -> "Ledger":
+        """Itself: the steps of whoever works on the run outside of any trial."""
+        return self
+
+    @property
+    def effects(self) -> "Ledger":
+        return self
+
+    @property
+    def trial(self) -> None:
+        """It belongs to a run, and to no trial of it."""
+
+    @property
+    def folder(self) -> None:
+        """Only a trial has one."""
+
+    def spans_so_far(self, key: str) -> list[Span]:
+        """Spans of the trial under *key* whose steps an earlier process finished: they are not made again."""
+        with self._lock:
+            went_on = any(k.startswith(f"{key}/") for k in self._steps.get(scope_of(key), {}))
+            return self._unfinished.pop(key, []) if went_on else []
+
     def attempt(self, key: str) -> int:
         """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
         return self._attempts.get(key, 1)
@@ -125,6 +149,9 @@ class Ledger:
         if isinstance(record, Trial):
             self._trials += 1
             self._under_way.discard(key)
+            self._unfinished.pop(key, None)
+            for below in [k for k in steps if k.startswith(f"{key}/")]:
+                del steps[below]
         else:
             for below in [k for k in steps if k.startswith(f"{key}/")]:
                 del steps[below]
@@ -247,6 +274,7 @@ class Ledger:
                 span = span.model_copy(update={"usage": span.usage.model_copy(update={"calls": 1})})
             for text in texts:
                 self._journal.text(text.text)
+            span = placed(span)
             self._journal.append(span)
             self._usage += span.usage
 
@@ -290,6 +318,8 @@ class Ledger:
                 case Span():
                     self._in_flight.pop(record.id, None)
                     self._usage += record.usage
+                    if record.trial and record.status == "ok":
+                        self._unfinished.setdefault(key_of(record.trial, self.run.id), []).append(record)
                 case _:
                     pass
             if line.key is not None:
@@ -399,6 +429,7 @@ def open_run(
         tasks=experiment.sizes(),
         tried=dict(tried or {}),
         seed=len(known) - (unfinished is not None),
+        owner=experiment.contract.owner if experiment.contract else "",
         gate=settings_of(experiment.gate),
         checked=checked,
         ratchet=version("ratchet"),
@@ -522,6 +553,16 @@ def journal_file(directory: Path, run: str) -> Path:
 def stop_file(directory: Path, run: str) -> Path:
     """While it exists, the run may buy nothing: the stop button, which any process can press."""
     return directory / "stop" / run
+
+
+def work_folder(directory: Path, run: str) -> Path:
+    """Where the trials of *run* keep their files while they are under way."""
+    return directory / "work" / run
+
+
+def key_of(trial: str, run: str) -> str:
+    """The key of the step that makes the trial with the id *trial*."""
+    return re.sub(r"#\d+$", "", trial.removeprefix(f"{run}/"))
 
 
 def is_done_with(round: Round) -> bool:

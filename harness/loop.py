@@ -189,7 +189,7 @@ class Night:
     def ask(self, round: Round, history: History) -> Proposal | Decision:
         """The proposer's answer, or the decision that there was none."""
         text = self.subject.text(round.incumbent)
-        meter = TrialMeter(self.ledger, None, [])
+        meter = TrialMeter(self.ledger, f"round/{round.number}/proposal")
         try:
             with metered(meter), boundary("proposer"):
                 return proposal_of(self.experiment.proposer.propose(round.incumbent, text, history))

@@ -3,19 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from traces.records import (
     Comparison,
     Decision,
     Edit,
+    Effect,
+    EndReason,
     GateSpec,
     Grade,
     Guards,
     Proposal,
+    Review,
     Round,
     Split,
     Task,
+    ToolCall,
     Trial,
     Usage,
 )
@@ -25,8 +30,26 @@ from traces.records import (
 class Message:
     """One turn of a chat."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    """Of an assistant message: the tools that it calls."""
+    answers: str = ""
+    """Of a tool message: the id of the call that it answers."""
+    is_error: bool = False
+    """Of a tool message."""
+    opaque: tuple[Mapping[str, Any], ...] = ()
+    """Of an assistant message: blocks that its provider wants back as they were."""
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model is shown it."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    """JSON schema of an object."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +59,11 @@ class Reply:
     text: str
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = "stop"
-    """``stop``, ``length``, ``refusal`` or the provider's own word."""
-    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """``stop``, ``tool_calls``, ``length``, ``refusal`` or the provider's own word."""
+    tool_calls: tuple[ToolCall, ...] = ()
     model: str = ""
     """The model's id as the provider reports it."""
+    opaque: tuple[Mapping[str, Any], ...] = ()
 
 
 class Model(Protocol):
@@ -58,8 +82,28 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class ToolModel(Model, Protocol):
+    """A model that can call tools."""
+
+    @property
+    def takes_tools(self) -> bool: ...
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int,
+        tools: Sequence[ToolSpec] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """As ``Model.complete``. *schema*: the answer's text is to be a JSON object that fits it, as far as the
+        provider can see to that."""
+        ...
+
+
 class Runner(Protocol):
-    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> "str | Outcome":
         """Attempt *task* with the text of a version (path → text); return the output. *task* comes without its targets.
 
         What it raises is the version's own failure, and scores so; except ``ConnectionError``, a ``ModelError`` for an
@@ -89,6 +133,78 @@ class Conditions(Protocol):
 
     def conditions(self) -> Mapping[str, str]:
         """Part → value. Trials under other values are not compared with each other."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a task ended, for runners with more to say than an output."""
+
+    output: str
+    ended: EndReason = "done"
+    detail: str = ""
+    """What ended it, in words."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a tool call, or the review of an output, may use."""
+
+    task: Task
+    """Without its targets."""
+    text: Mapping[str, str]
+    """The files of the version."""
+    box: "Box | None" = None
+    """The opened sandbox on the trial's worktree; ``None`` where the agent has none."""
+    seconds: float = 60.0
+    """How long it may take."""
+    idempotency_key: str = ""
+    """For whatever can tell a repeat from a second wish; the same whenever the same call is made again."""
+
+
+class Tool(Protocol):
+    """Something that an agent can call."""
+
+    @property
+    def name(self) -> str:
+        """Letters, digits, ``_`` and ``-``, at most 64."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What it does and when to use it, for the model."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """JSON schema of an object."""
+        ...
+
+    @property
+    def effect(self) -> Effect: ...
+
+    def call(self, arguments: Mapping[str, Any], work: Work) -> str:
+        """Do it; return what the model is told. *arguments* fit ``parameters``.
+
+        Raises:
+            ToolError: it did not work; says whether the same may be tried again.
+        """
+        ...
+
+
+class Verifier(Protocol):
+    """Tells whether what a maker made will do, outside of the maker's session."""
+
+    @property
+    def attempts(self) -> int:
+        """How often the maker may try, the first time included."""
+        ...
+
+    def review(self, task: Task, output: str, work: Work, before: Sequence[Review]) -> Review:
+        """What is wrong with *output*. *before*: its reviews of earlier attempts, oldest first.
+
+        Never raises for what the output is, or for a judge that broke: that is a ``grader_error``.
+        """
         ...
 
 
@@ -221,8 +337,43 @@ class Gate(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended in a sandbox."""
+
+    exit_code: int
+    """Negative: the signal that killed it."""
+    output: str
+    """Both streams, as they came; the middle left out where it is too long."""
+    ended: Literal["exit", "timeout", "memory", "output"] = "exit"
+    """``timeout``, ``memory`` and ``output`` are limits that it was killed at, with all that it had started."""
+    seconds: float = 0.0
+    peak_memory: int = 0
+    """Bytes, of the largest process; 0: not measured."""
+
+
+class Box(Protocol):
+    """An opened sandbox: a folder, and commands that see little else."""
+
+    def run(
+        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+    ) -> Finished:
+        """Run *command* in the folder; for so many seconds at most, else the sandbox's own limit.
+
+        Raises:
+            FileNotFoundError: there is no such program.
+        """
+        ...
+
+    def read(self, path: str) -> str:
+        """The text of a file, named from the folder. Raises ``ValueError`` for a path that leads out of it."""
+        ...
+
+    def write(self, path: str, text: str) -> None: ...
+
+
 @runtime_checkable
 class Sandbox(Protocol):
-    def open(self) -> AbstractContextManager[Any]:
-        """A context manager with ``run``, ``read`` and ``write``."""
+    def open(self, folder: Path | None = None) -> AbstractContextManager[Box]:
+        """Open it on *folder*, which stays; without one on a temporary folder, which does not."""
         ...

@@ -6,10 +6,11 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import perf_counter
 
 from harness.meter import meter
-from harness.protocols import Message, Reply
+from harness.protocols import Finished, Message, Reply
 from traces.records import Span, Usage, now
 
 
@@ -65,14 +66,6 @@ class FakeClock:
         self.time += timedelta(seconds=seconds)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How a command ended in a sandbox."""
-
-    exit_code: int
-    output: str
-
-
 @dataclass
 class FakeSandbox:
     """Files in memory, and commands whose end is a function of the command and the files."""
@@ -82,7 +75,7 @@ class FakeSandbox:
     """What each opening starts with."""
 
     @contextmanager
-    def open(self) -> Generator["FakeBox"]:
+    def open(self, folder: Path | None = None) -> Generator["FakeBox"]:
         yield FakeBox(self.command, dict(self.files))
 
 
@@ -93,7 +86,9 @@ class FakeBox:
     command: Callable[[Sequence[str], Mapping[str, str]], Finished]
     files: dict[str, str]
 
-    def run(self, command: Sequence[str]) -> Finished:
+    def run(
+        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+    ) -> Finished:
         return self.command(command, self.files)
 
     def read(self, path: str) -> str:

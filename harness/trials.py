@@ -3,20 +3,24 @@
 import hashlib
 import itertools
 import random
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from harness.errors import BudgetSpent, TrialError, UserError, boundary
-from harness.experiment import Experiment
-from harness.ledger import Ledger
-from harness.meter import metered
-from harness.protocols import Conditions
+from harness.experiment import Experiment, digest
+from harness.ledger import Ledger, work_folder
+from harness.meter import Steps, metered, placed
+from harness.protocols import Conditions, Outcome
 from traces import otel
 from traces.journal import clean_text
-from traces.records import GateSpec, Grade, Refresh, Span, Split, Task, Text, Trial, Usage, now
+from traces.records import GateSpec, Grade, Record, Refresh, Run, Span, Split, Task, Text, Trial, Usage, now
+
+R = TypeVar("R", bound=Record)
 
 POLL = 0.25
 """Seconds between two looks at the stop button while trials are under way."""
@@ -26,9 +30,30 @@ HOPELESS = frozenset({"auth", "quota", "not_found"})
 """Model errors that every further call would meet."""
 
 
+GRADED = frozenset({"done", "unsatisfied"})
+"""Ends after which there is an output to grade; after any other the trial failed, whatever it leaves behind."""
+
+
 def seed_of(*parts: object) -> int:
     """A seed in [0, 2³¹) that depends on *parts* alone, so that a resumed run draws the same chances."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Below:
+    """The ledger's steps under *prefix*."""
+
+    ledger: Ledger
+    prefix: str
+
+    def step(self, key: str, make: Callable[[], R]) -> R:
+        return self.ledger.step(f"{self.prefix}/{key}", make)
+
+    def recall(self, key: str) -> Record | None:
+        return self.ledger.recall(f"{self.prefix}/{key}")
+
+    def begun(self, key: str) -> bool:
+        return self.ledger.begun(f"{self.prefix}/{key}")
 
 
 @dataclass(frozen=True)
@@ -36,14 +61,41 @@ class TrialMeter:
     """Charges a trial's calls to the run and adds them up for the trial."""
 
     ledger: Ledger
-    trial: str | None
-    spans: list[Span]
+    key: str
+    """Of the step in progress: the trial's, or the proposal's."""
+    trial: str | None = None
+    again: str = ""
+    """The end of the key that tells attempts after an infrastructure error apart: effects are theirs together."""
+    spans: list[Span] = field(default_factory=list[Span])
+
+    @property
+    def run(self) -> Run:
+        return self.ledger.run
+
+    @property
+    def directory(self) -> Path:
+        return self.ledger.directory
+
+    @property
+    def folder(self) -> Path:
+        return work_folder(self.ledger.directory, self.ledger.run.id) / digest(self.key)
+
+    @property
+    def steps(self) -> Steps:
+        return Below(self.ledger, self.key)
+
+    @property
+    def effects(self) -> Steps:
+        return Below(self.ledger, f"effect/{digest(self.key.removesuffix(self.again))}")
+
+    def check_clock(self) -> None:
+        self.ledger.check_clock()
 
     def begin(self, span_id: str, name: str, estimate: Usage, attempt: int) -> None:
         self.ledger.begin(span_id, name, estimate, attempt, self.trial)
 
     def end(self, span: Span, texts: Sequence[Text] = ()) -> None:
-        span = span.model_copy(update={"run": self.ledger.run.id, "trial": self.trial})
+        span = placed(span).model_copy(update={"run": self.ledger.run.id, "trial": self.trial})
         self.spans.append(span)
         self.ledger.end(span, texts)
 
@@ -168,11 +220,14 @@ class DurableTrials:
         key = name + which
         # the same seed for another attempt: it is no second draw
         seed = seed_of(self.ledger.run.experiment, self.ledger.run.seed, name)
-        return self.ledger.buy(key, lambda: self._make(key, version, text, task, repeat, tools, seed))
+        trial = self.ledger.buy(key, lambda: self._make(key, which, version, text, task, repeat, tools, seed))
+        shutil.rmtree(TrialMeter(self.ledger, key).folder, ignore_errors=True)
+        return trial
 
     def _make(
         self,
         key: str,
+        which: str,
         version: str,
         text: Mapping[str, str],
         task: Task,
@@ -183,16 +238,20 @@ class DurableTrials:
         assert task.split is not None
         run, attempt = self.ledger.run.id, self.ledger.attempt(key)
         id = f"{run}/{key}" if attempt == 1 else f"{run}/{key}#{attempt}"
-        meter = TrialMeter(self.ledger, id, [])
+        meter = TrialMeter(self.ledger, key, id, which, self.ledger.spans_so_far(key))
         started, clock = now(), perf_counter()
-        output: str | None = None
+        outcome: Outcome | None = None
         grade: Grade | None = None
         failure: TrialError | None = None
         with metered(meter):
             try:
                 with boundary("runner"):
-                    output = text_of(self.experiment.runner.run(task.model_copy(update={"targets": ()}), text, seed))
-                grade = self._grade(meter, task, output, attempt)
+                    outcome = outcome_of(
+                        self.experiment.runner.run(task.model_copy(update={"targets": ()}), text, seed)
+                    )
+                if outcome.ended not in GRADED:
+                    raise TrialError("runner", outcome.ended, outcome.detail or outcome.ended)
+                grade = self._grade(meter, task, outcome.output, attempt)
             except TrialError as e:
                 failure = e
         self.ledger.settle(id)
@@ -211,7 +270,8 @@ class DurableTrials:
             attempt=attempt,
             seed=seed,
             conditions=conditions_of(meter.spans, {"grader": self.ledger.run.fingerprint.get("grader", ""), **tools}),
-            output=output,
+            output=outcome.output if outcome else None,
+            ended=outcome.ended if outcome else "failed",
             grade=grade,
             error=str(failure) if failure else None,
             error_class=failure.error_class if failure else None,
@@ -271,11 +331,12 @@ def drift(trials: Iterable[Trial]) -> str:
     return "; ".join(f"{part} was {' and '.join(values)}" for part, values in sorted(seen.items()) if len(values) > 1)
 
 
-def text_of(output: object) -> str:
-    """*output*, if it is text."""
-    if not isinstance(output, str):
+def outcome_of(output: object) -> Outcome:
+    """*output*, if it is text, or an outcome that holds it."""
+    outcome = output if isinstance(output, Outcome) else Outcome(cast(str, output))
+    if not isinstance(cast(object, outcome.output), str):
         raise TypeError(f"run() returned {type(output).__name__}, and an output is a str")
-    return clean_text(output)
+    return replace(outcome, output=clean_text(outcome.output))
 
 
 def grade_of(grade: object) -> Grade:

@@ -28,6 +28,8 @@ CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 
+AGENT_NAME: Final = "gen_ai.agent.name"
+
 TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 
@@ -55,9 +57,11 @@ def attributes(span: Span) -> Mapping[str, Any]:
             }
         case "execute_tool":
             said = {OPERATION: span.operation, TOOL_NAME: span.name}
+        case "invoke_agent":
+            said = {OPERATION: span.operation, AGENT_NAME: span.name}
         case "grade":
             said = {EVALUATION_NAME: span.name}
-        case "run":
+        case _:
             pass
     if span.error_class is not None:
         said[ERROR_TYPE] = span.error_class

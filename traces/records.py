@@ -19,10 +19,65 @@ Boundary = Literal["runner", "grader", "proposer", "model", "sandbox", "experime
 """Whose code failed: each failure belongs to exactly one."""
 
 StopReason = Literal[
-    "out-of-ideas", "rounds", "hours", "trials", "tokens", "dollars", "no-progress", "stopped", "failing"
+    "out-of-ideas",
+    "rounds",
+    "hours",
+    "trials",
+    "tokens",
+    "dollars",
+    "no-progress",
+    "thrashing",
+    "stopped",
+    "failing",
 ]
 """Why a run ended, one a run: the proposer has nothing left; a limit of the budget (its name); ``patience`` rounds
-without a clear gain; a person (``ratchet stop``); or the runner, grader or model kept breaking."""
+without a clear gain, and with much changed in them (``thrashing``) or not; a person (``ratchet stop``); or the runner,
+grader or model kept breaking."""
+
+EndReason = Literal[
+    "done",
+    "unsatisfied",
+    "refused",
+    "step_cap",
+    "time_cap",
+    "token_cap",
+    "dollar_cap",
+    "tool_budget",
+    "repeated_action",
+    "no_progress",
+    "thrashing",
+    "escalated",
+    "failed",
+]
+"""Why a trial ended, one a trial. ``done``: the maker ended by itself, and its verifier, if it has one, is satisfied.
+``unsatisfied``: the verifier was not, after the last attempt; the output is graded all the same. ``refused``: the
+model declined. A limit that it reached. What it did that shows that it gets nowhere. ``escalated``: only a person can
+let it go on. ``failed``: something broke, see ``error_class``."""
+
+Effect = Literal["none", "worktree", "outside"]
+"""What calling a tool changes: nothing, so that it is safe to repeat; files of the trial's own worktree; or anything
+else, which must not happen twice."""
+
+Concern = Literal[
+    "destructive",
+    "out_of_scope",
+    "network",
+    "money",
+    "users",
+    "production",
+    "security",
+    "missing_permission",
+    "repeated_failure",
+    "same_error",
+    "verification_failed",
+    "cannot_verify",
+    "bad_rubric",
+    "grade",
+    "dead",
+]
+"""Why a person is needed. ``same_error``: the same failed again with nothing changed. ``cannot_verify``: the verifier
+broke. ``bad_rubric``: it says of itself that it cannot be met. ``grade``: a criterion asks for a person's judgement.
+``dead``: a trial failed in all its attempts, for reasons that say nothing about its version."""
 
 INFRASTRUCTURE = frozenset({"rate_limit", "overloaded", "server_error", "unavailable", "connection"})
 """Classes of error that say nothing about the version that met them."""
@@ -121,9 +176,13 @@ class Span(Record):
     trial: str | None = None
     """The trial it belongs to; ``None`` for a proposer's calls."""
     parent: str | None = None
-    operation: Literal["chat", "execute_tool", "grade", "run"]
+    operation: Literal["chat", "execute_tool", "grade", "run", "invoke_agent", "turn", "hook", "compact"]
+    """``invoke_agent`` is a whole session of an agent, ``turn`` one model call in it with the tools that it asked
+    for; ``compact`` makes a long session shorter."""
     name: str
-    """What was called: the model, the tool, the grader."""
+    """What was called: the model, the tool, the grader, the hook."""
+    role: str = ""
+    """Who spent it: ``maker``, ``judge``, ``summariser``, the name of a sub-agent; empty: nobody said."""
     started: datetime
     seconds: float
     status: Literal["ok", "error", "interrupted"] = "ok"
@@ -133,6 +192,12 @@ class Span(Record):
     """One word to count by: ``rate_limit``, ``overloaded``, ``timeout``, ``malformed``, ``auth`` and so on."""
     attempt: int = 1
     """Counts retries of the same call, from 1."""
+    effect: Effect | None = None
+    """Of a tool call: what it could change."""
+    safe_to_repeat: bool | None = None
+    """Of a failure: may the same be tried again? ``None``: it did not fail, or nobody can tell."""
+    idempotency_key: str | None = None
+    """Of a tool call that changes something: the same key never has two effects."""
     usage: Usage = Usage()
     input_hash: Hash | None = None
     """Key into ``texts``: the messages sent, as JSON."""
@@ -166,6 +231,8 @@ class Trial(Record):
     """What it was measured with, sorted ``part=value`` pairs: models as their providers report them, the grader, the
     tools. Scores under other conditions are not comparable."""
     output: str | None = None
+    ended: EndReason | None = None
+    """``None`` in what is no attempt at a task, such as a prepared answer that is graded."""
     grade: Grade | None = None
     """``None`` when it could not be scored; then ``boundary`` says whose fault that was."""
     error: str | None = None
@@ -182,6 +249,131 @@ class Trial(Record):
         A time-out and a malformed answer are the version's own: what it asks for decides how long a model talks.
         """
         return self.boundary in ("grader", "sandbox") or self.error_class in INFRASTRUCTURE
+
+
+# ── what an agent does ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ToolCall(Record):
+    """A tool that a model wants called."""
+
+    id: str
+    """The provider's, unique within the session."""
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    malformed: str = ""
+    """What the model wrote, where that is no JSON object; ``arguments`` are empty then."""
+
+
+class ToolResult(Record):
+    """What the model is told about a call. Exactly one for each call."""
+
+    call: str
+    """``ToolCall.id``."""
+    tool: str
+    text: str
+    status: Literal["ok", "error", "denied", "interrupted", "deduplicated"] = "ok"
+    """``denied``: policy, a hook or a person said no, and nothing was done. ``interrupted``: it was begun, and its end
+    was never seen; it is not begun again. ``deduplicated``: it had been done before, and this is what came of it."""
+    error_class: str | None = None
+
+
+class Turn(Record):
+    """What a model answered in a session."""
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    opaque: tuple[dict[str, Any], ...] = ()
+    """Blocks that the provider wants back as they were, such as signed thinking."""
+    usage: Usage = Usage()
+
+
+class Summary(Record):
+    """What stands for the older part of a session that outgrew its budget. Written once, not paid for each turn."""
+
+    text: str
+    messages: int
+    """How many, from the first, it stands for."""
+    tokens_before: int
+    tokens_after: int
+
+
+class Mark(Record):
+    """What a verifier says about one criterion."""
+
+    criterion: str
+    choice: str = ""
+    """Of the criterion's choices, the one that holds."""
+    passed: bool
+    evidence: str = ""
+    """Quoted from the output: what shows that it passed."""
+    because: str = ""
+    """What is wrong; never the answer."""
+    excerpt: str = ""
+    """The part of the output that caused it."""
+    fingerprint: str = ""
+    """The same for the same fault, whatever numbers and names are in it."""
+    first_seen: int | None = None
+    """The attempt that first showed it; ``None`` where it passed."""
+    times_seen: int = 0
+
+
+class Review(Record):
+    """What a verifier says about one attempt."""
+
+    trial: str | None = None
+    verdict: Literal["satisfied", "needs_revision", "failed", "grader_error"]
+    """``failed``: the rubric itself is bad. ``grader_error``: the verifier broke, which says nothing about the output.
+    Neither is the maker's fault."""
+    attempt: int = 1
+    marks: tuple[Mark, ...] = ()
+    detail: str = ""
+
+
+class Escalation(Record):
+    """Something needs a person. Written to the inbox before whatever it is about is held."""
+
+    id: str
+    """Deterministic: the same on a resumed run."""
+    kind: Literal["approval", "notice", "dead"]
+    """``approval``: a call or a grade is held until somebody answers, or until it expires. ``notice``: it has ended.
+    ``dead``: a trial that can be tried again (``redrive``) or be forgotten (``discard``)."""
+    concern: Concern
+    experiment: str
+    owner: str
+    """Whose experiment it is."""
+    run: str | None = None
+    trial: str | None = None
+    span: str | None = None
+    summary: str
+    """One line: what happened, and to what."""
+    evidence: tuple[str, ...] = ()
+    """Excerpts: what was to be done, what failed, how often."""
+    action: str = ""
+    """Digest of the tool and its arguments, which an approval is bound to; empty where nothing is held."""
+    tool: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Redacted."""
+    raised: datetime
+    expires: datetime | None = None
+    """After that it counts as refused; ``None``: nothing waits for it."""
+
+
+class Ruling(Record):
+    """What became of an escalation."""
+
+    escalation: str
+    verdict: Literal["approved", "rejected", "expired", "used", "redriven", "discarded"]
+    """``used``: the approved action was begun; an approval serves once."""
+    who: str
+    """The person, or ``ratchet`` for what the clock decides."""
+    ruled: datetime
+    note: str = ""
+    token: str | None = None
+    """Of an approval: what the runtime must present to carry the action out."""
+    expires: datetime | None = None
+    """Of an approval: until when it may be used."""
 
 
 # ── what is changed ────────────────────────────────────────────────────────────────────────────────────────────
@@ -546,6 +738,8 @@ class Run(Record):
     checked: str | None = None
     """Id of the ``Check`` that it rests on; ``None``: it was started without one."""
     trigger: str = "manual"
+    owner: str = ""
+    """Whose experiment it is, as its contract says."""
     ratchet: str = ""
     """Ratchet's own version."""
 

@@ -42,6 +42,7 @@ CREATE TABLE runs (
     gate JSON,              -- name and settings of the gate
     checked VARCHAR,        -- checks.id that it rests on; NULL: it was started without one
     trigger VARCHAR,        -- what started it: manual, a schedule
+    owner VARCHAR,          -- whose experiment it is
     ratchet VARCHAR         -- Ratchet's own version
 );
 
@@ -119,6 +120,7 @@ CREATE TABLE trials (
     seed BIGINT,            -- what the runner was seeded with
     conditions VARCHAR[],   -- what it was measured with: part=value
     output VARCHAR,         -- NULL: there was none
+    ended VARCHAR,          -- why: done, unsatisfied, refused, escalated, failed, or the limit that it reached
     score DOUBLE,           -- between 0 (worst) and 1 (best); NULL: it could not be scored, which is not a 0
     reason VARCHAR,         -- the grader's: what was wrong, never the answer
     value DOUBLE,           -- the number that was measured, where the score is not it
@@ -144,14 +146,18 @@ CREATE TABLE spans (
     trial VARCHAR,          -- trials.id; NULL for a proposer's calls
     id VARCHAR,             -- unique
     parent VARCHAR,         -- the span that it is a part of
-    operation VARCHAR,      -- chat, execute_tool, grade or run
-    name VARCHAR,           -- what was called: the model, the tool, the grader
+    operation VARCHAR,      -- chat, execute_tool, grade, run, invoke_agent, turn, hook or compact
+    name VARCHAR,           -- what was called: the model, the tool, the grader, the hook
+    role VARCHAR,           -- who spent it: maker, judge, summariser, a sub-agent; '': nobody said
     started TIMESTAMP,
     seconds DOUBLE,
     status VARCHAR,         -- ok, error or interrupted (the process died before the answer was written down)
     error VARCHAR,          -- what went wrong
     error_class VARCHAR,    -- one word to count by: rate_limit, overloaded, timeout, malformed, auth …
     attempt BIGINT,         -- counts retries of the same call, from 1
+    effect VARCHAR,         -- of a tool call, what it could change: none, worktree or outside
+    safe_to_repeat BOOLEAN, -- of a failure; NULL: it did not fail, or nobody can tell
+    idempotency_key VARCHAR, -- of a tool call that changes something: one key never has two effects
     input_hash VARCHAR,     -- texts.hash of the messages sent
     input_preview VARCHAR,  -- the last 200 characters of them
     output_hash VARCHAR,    -- texts.hash of the answer
@@ -163,6 +169,63 @@ CREATE TABLE spans (
     cache_write_tokens BIGINT,
     output_tokens BIGINT,
     dollars DOUBLE
+);
+
+-- What a verifier said about each criterion of an attempt that an agent made within a trial.
+CREATE TABLE reviews (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    trial VARCHAR,          -- trials.id
+    attempt BIGINT,         -- of the maker, from 1
+    verdict VARCHAR,        -- of the whole: satisfied, needs_revision, failed (a bad rubric) or grader_error
+    detail VARCHAR,         -- more, in words
+    criterion VARCHAR,      -- its id in the rubric
+    choice VARCHAR,         -- which of its choices holds
+    passed BOOLEAN,
+    evidence VARCHAR,       -- quoted from the output, where it passed
+    because VARCHAR,        -- what is wrong, where it did not
+    excerpt VARCHAR,        -- the part of the output that caused it
+    fingerprint VARCHAR,    -- the same for the same fault
+    first_seen BIGINT,      -- the attempt that first showed it
+    times_seen BIGINT       -- in how many attempts
+);
+
+-- What needed a person. `inbox` (a view) has each with what became of it.
+CREATE TABLE escalations (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    id VARCHAR,             -- the same when a run is resumed
+    kind VARCHAR,           -- approval (something is held), notice or dead (a trial to redrive or to discard)
+    concern VARCHAR,        -- destructive, money, verification_failed …
+    experiment VARCHAR,
+    owner VARCHAR,          -- of the experiment
+    trial VARCHAR,          -- trials.id
+    span VARCHAR,           -- spans.id
+    summary VARCHAR,        -- one line
+    evidence VARCHAR[],     -- excerpts
+    action VARCHAR,         -- digest of the tool and its arguments, which an approval is bound to
+    tool VARCHAR,
+    arguments JSON,         -- redacted
+    raised TIMESTAMP,
+    expires TIMESTAMP       -- after that it counts as refused
+);
+
+-- What became of them: a row for each step.
+CREATE TABLE rulings (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    escalation VARCHAR,     -- escalations.id
+    verdict VARCHAR,        -- approved, rejected, expired, used, redriven or discarded
+    who VARCHAR,            -- the person, or ratchet
+    ruled TIMESTAMP,
+    note VARCHAR,
+    expires TIMESTAMP       -- of an approval: until when it may be used
 );
 
 -- Long texts, each once however often spans refer to it.
@@ -507,4 +570,4 @@ CREATE TABLE marks (
 CREATE TABLE meta (
     version BIGINT          -- grows whenever the tables change
 );
-INSERT INTO meta VALUES (3);
+INSERT INTO meta VALUES (4);

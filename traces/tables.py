@@ -12,6 +12,7 @@ from traces.records import (
     Certification,
     Check,
     Comparison,
+    Escalation,
     Finding,
     GateSpec,
     Intent,
@@ -19,7 +20,9 @@ from traces.records import (
     Proposal,
     Record,
     Refresh,
+    Review,
     Round,
+    Ruling,
     Run,
     Session,
     Span,
@@ -46,6 +49,8 @@ PLAIN: Mapping[type[Record], str] = {
     SplitResult: "split_results",
     Text: "texts",
     Refresh: "refreshes",
+    Escalation: "escalations",
+    Ruling: "rulings",
 }
 """Types that make one row, their fields its columns."""
 
@@ -106,6 +111,12 @@ def trial_rows(record: Trial) -> Iterator[Row]:
     score, reason = (grade.score, grade.reason) if grade else (None, None)
     value = grade.value if grade else None
     yield "trials", {**vars(record), **vars(record.usage), "score": score, "reason": reason, "value": value}
+
+
+@rows_of.register
+def review_rows(record: Review) -> Iterator[Row]:
+    for mark in record.marks:
+        yield "reviews", {**vars(record), **vars(mark)}
 
 
 @rows_of.register

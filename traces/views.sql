@@ -29,3 +29,32 @@ SELECT
 FROM runs
 LEFT JOIN stops ON stops.run = runs.id
 QUALIFY row_number() OVER (PARTITION BY runs.experiment ORDER BY runs.written DESC, runs.id DESC) = 1;
+
+-- What needs a person, with what became of it: select * from inbox where verdict is null.
+CREATE VIEW inbox AS
+SELECT
+    escalations.* EXCLUDE (writer, seq, written),
+    last.verdict,           -- NULL: nobody has answered
+    last.who,
+    last.ruled,
+    last.note
+FROM (SELECT * FROM escalations QUALIFY row_number() OVER (PARTITION BY id ORDER BY written) = 1) AS escalations
+LEFT JOIN (
+    SELECT * FROM rulings QUALIFY row_number() OVER (PARTITION BY escalation ORDER BY written DESC, seq DESC) = 1
+) AS last ON last.escalation = escalations.id;
+
+-- Who spent what: by run, by what trials were for, and by role.
+CREATE VIEW spend_by_role AS
+SELECT
+    run,
+    role,
+    name AS model,
+    sum(calls) AS calls,
+    sum(input_tokens) AS input_tokens,
+    sum(cached_tokens) AS cached_tokens,
+    sum(output_tokens) AS output_tokens,
+    CASE WHEN count(*) = count(dollars) THEN sum(dollars) END AS dollars,
+    sum(seconds) AS seconds
+FROM spans
+WHERE operation = 'chat'
+GROUP BY ALL;

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.graders.exact import normalised
-from harness.protocols import Message
-from harness.testing import Finished, ScriptedModel
+from harness.protocols import Finished, Message
+from harness.testing import ScriptedModel
 from traces.records import Grade, Task
 
 
@@ -152,7 +152,7 @@ class SubprocessSandbox:
     environment: Mapping[str, str]
 
     @contextmanager
-    def open(self) -> Generator["SubprocessBox"]:
+    def open(self, folder: Path | None = None) -> Generator["SubprocessBox"]:
         yield SubprocessBox(self.folder, self.environment)
 
 
@@ -161,7 +161,9 @@ class SubprocessBox:
     folder: Path
     environment: Mapping[str, str]
 
-    def run(self, command: Sequence[str]) -> Finished:
+    def run(
+        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+    ) -> Finished:
         program, *arguments = command
         if program not in ("python", "python3"):
             raise FileNotFoundError(program)

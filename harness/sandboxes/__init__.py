@@ -1,0 +1,1 @@
+"""Sandboxes: where a version's commands run, and what they cannot reach."""
