@@ -12,7 +12,7 @@ from harness.errors import ModelError
 from harness.meter import meter
 from harness.models.prices import Price, list_price
 from harness.models.retry import Retry
-from harness.models.wire import Answer, Api, Failure, Request
+from harness.models.wire import Answer, Api, Failure, Request, in_words, mended
 from harness.protocols import Message, Reply
 from traces import otel
 from traces.journal import clean_text
@@ -59,13 +59,13 @@ class ChatModel:
             UserError: the key is gone, or the embedded model cannot be started.
         """
         request = Request(
-            messages=[Message(m.role, clean_text(m.content)) for m in messages],
+            messages=[mended(m) for m in messages],
             seed=seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             timeout=self.timeout,
         )
-        asked = text_record(json.dumps([vars(m) for m in request.messages], ensure_ascii=False))
+        asked = text_record(json.dumps([in_words(m) for m in request.messages], ensure_ascii=False))
         estimate = self._priced(estimated_usage(request))
         used: list[Usage] = []
 

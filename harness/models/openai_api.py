@@ -59,7 +59,9 @@ def connect(url: str, key: str | None) -> openai.OpenAI:
 
 def ask(client: openai.OpenAI, model: str, request: Request) -> Answer | Failure:
     """One request, one answer."""
-    messages = cast(Sequence[ChatCompletionMessageParam], [vars(m) for m in request.messages])
+    messages = cast(
+        Sequence[ChatCompletionMessageParam], [{"role": m.role, "content": m.content} for m in request.messages]
+    )
     modern = takes_completion_limit(str(client.base_url))
     secrets = [client.api_key] if client.api_key != NO_KEY else []
     body = exchange(

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from harness.protocols import Message
-from traces.records import Usage
+from traces.journal import clean, clean_text
+from traces.records import ToolCall, Usage
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,24 @@ class Failure:
     """The header, as sent."""
     status: int | None = None
     request_id: str | None = None
+
+
+def mended(message: Message) -> Message:
+    """*message* as it can be encoded."""
+    return replace(
+        message,
+        content=clean_text(message.content),
+        calls=tuple(ToolCall.model_validate(clean(call.model_dump())) for call in message.calls),
+        opaque=tuple(clean(block) for block in message.opaque),
+    )
+
+
+def in_words(message: Message) -> dict[str, Any]:
+    """*message* for a trace: role and content, and of the other fields those that say something."""
+    rest = {"answers": message.answers, "is_error": message.is_error, "opaque": message.opaque}
+    calls = [call.model_dump(exclude_defaults=True) for call in message.calls]
+    more = {name: value for name, value in {"calls": calls, **rest}.items() if value}
+    return {"role": message.role, "content": message.content, **more}
 
 
 Send = Callable[[Request], Answer | Failure]
