@@ -183,7 +183,7 @@ CREATE TABLE reviews (
     detail VARCHAR,         -- more, in words
     criterion VARCHAR,      -- its id in the rubric
     choice VARCHAR,         -- which of its choices holds
-    passed BOOLEAN,
+    passed BOOLEAN,         -- is it good enough
     evidence VARCHAR,       -- quoted from the output, where it passed
     because VARCHAR,        -- what is wrong, where it did not
     excerpt VARCHAR,        -- the part of the output that caused it
@@ -201,16 +201,16 @@ CREATE TABLE escalations (
     id VARCHAR,             -- the same when a run is resumed
     kind VARCHAR,           -- approval (something is held), notice or dead (a trial to redrive or to discard)
     concern VARCHAR,        -- destructive, money, verification_failed …
-    experiment VARCHAR,
+    experiment VARCHAR,     -- its name
     owner VARCHAR,          -- of the experiment
     trial VARCHAR,          -- trials.id
     span VARCHAR,           -- spans.id
     summary VARCHAR,        -- one line
     evidence VARCHAR[],     -- excerpts
     action VARCHAR,         -- digest of the tool and its arguments, which an approval is bound to
-    tool VARCHAR,
+    tool VARCHAR,           -- what is held
     arguments JSON,         -- redacted
-    raised TIMESTAMP,
+    raised TIMESTAMP,       -- when it was written
     expires TIMESTAMP       -- after that it counts as refused
 );
 
@@ -223,8 +223,8 @@ CREATE TABLE rulings (
     escalation VARCHAR,     -- escalations.id
     verdict VARCHAR,        -- approved, rejected, expired, used, redriven or discarded
     who VARCHAR,            -- the person, or ratchet
-    ruled TIMESTAMP,
-    note VARCHAR,
+    ruled TIMESTAMP,        -- when
+    note VARCHAR,           -- in their words
     expires TIMESTAMP       -- of an approval: until when it may be used
 );
 

@@ -33,28 +33,37 @@ QUALIFY row_number() OVER (PARTITION BY runs.experiment ORDER BY runs.written DE
 -- What needs a person, with what became of it: select * from inbox where verdict is null.
 CREATE VIEW inbox AS
 SELECT
-    escalations.* EXCLUDE (writer, seq, written),
+    raised.id,
+    raised.run,
+    raised.kind,
+    raised.concern,
+    raised.experiment,
+    raised.owner,
+    raised.trial,
+    raised.summary,
+    raised.raised,
+    raised.expires,
     last.verdict,           -- NULL: nobody has answered
     last.who,
     last.ruled,
     last.note
-FROM (SELECT * FROM escalations QUALIFY row_number() OVER (PARTITION BY id ORDER BY written) = 1) AS escalations
+FROM (SELECT * FROM escalations QUALIFY row_number() OVER (PARTITION BY id ORDER BY written, seq) = 1) AS raised
 LEFT JOIN (
     SELECT * FROM rulings QUALIFY row_number() OVER (PARTITION BY escalation ORDER BY written DESC, seq DESC) = 1
-) AS last ON last.escalation = escalations.id;
+) AS last ON last.escalation = raised.id;
 
--- Who spent what: by run, by what trials were for, and by role.
+-- Who spent what, by run, role and model.
 CREATE VIEW spend_by_role AS
 SELECT
     run,
-    role,
+    role,                   -- maker, judge, summariser, a sub-agent; '': nobody said
     name AS model,
     sum(calls) AS calls,
     sum(input_tokens) AS input_tokens,
     sum(cached_tokens) AS cached_tokens,
     sum(output_tokens) AS output_tokens,
-    CASE WHEN count(*) = count(dollars) THEN sum(dollars) END AS dollars,
-    sum(seconds) AS seconds
+    CASE WHEN count(*) = count(dollars) THEN sum(dollars) END AS dollars, -- NULL: a price is unknown
+    sum(seconds) AS seconds -- of the calls, which may have overlapped
 FROM spans
 WHERE operation = 'chat'
 GROUP BY ALL;
