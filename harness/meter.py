@@ -8,6 +8,7 @@ it was a part of (``inside``). Outside a run nothing is metered and nothing is k
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -31,6 +32,23 @@ class Steps(Protocol):
     def begun(self, key: str) -> bool:
         """Was the step begun, in this process or one before, whether or not it is finished?"""
         ...
+
+
+@dataclass(frozen=True)
+class Under:
+    """The part of *steps* whose keys begin with *prefix*."""
+
+    steps: Steps
+    prefix: str
+
+    def step(self, key: str, make: Callable[[], R]) -> R:
+        return self.steps.step(f"{self.prefix}/{key}", make)
+
+    def recall(self, key: str) -> Record | None:
+        return self.steps.recall(f"{self.prefix}/{key}")
+
+    def begun(self, key: str) -> bool:
+        return self.steps.begun(f"{self.prefix}/{key}")
 
 
 class Meter(Protocol):

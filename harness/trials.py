@@ -9,18 +9,16 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from harness.errors import BudgetSpent, TrialError, UserError, boundary
 from harness.experiment import Experiment, digest
 from harness.ledger import Ledger, work_folder
-from harness.meter import Steps, metered, placed
+from harness.meter import Steps, Under, metered, placed
 from harness.protocols import Conditions, Outcome
 from traces import otel
 from traces.journal import clean_text
-from traces.records import GateSpec, Grade, Record, Refresh, Run, Span, Split, Task, Text, Trial, Usage, now
-
-R = TypeVar("R", bound=Record)
+from traces.records import GateSpec, Grade, Refresh, Run, Span, Split, Task, Text, Trial, Usage, now
 
 POLL = 0.25
 """Seconds between two looks at the stop button while trials are under way."""
@@ -37,23 +35,6 @@ GRADED = frozenset({"done", "unsatisfied"})
 def seed_of(*parts: object) -> int:
     """A seed in [0, 2³¹) that depends on *parts* alone, so that a resumed run draws the same chances."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big") >> 1
-
-
-@dataclass(frozen=True)
-class Below:
-    """The ledger's steps under *prefix*."""
-
-    ledger: Ledger
-    prefix: str
-
-    def step(self, key: str, make: Callable[[], R]) -> R:
-        return self.ledger.step(f"{self.prefix}/{key}", make)
-
-    def recall(self, key: str) -> Record | None:
-        return self.ledger.recall(f"{self.prefix}/{key}")
-
-    def begun(self, key: str) -> bool:
-        return self.ledger.begun(f"{self.prefix}/{key}")
 
 
 @dataclass(frozen=True)
@@ -82,11 +63,11 @@ class TrialMeter:
 
     @property
     def steps(self) -> Steps:
-        return Below(self.ledger, self.key)
+        return Under(self.ledger, self.key)
 
     @property
     def effects(self) -> Steps:
-        return Below(self.ledger, f"effect/{digest(self.key.removesuffix(self.again))}")
+        return Under(self.ledger, f"effect/{digest(self.key.removesuffix(self.again))}")
 
     def check_clock(self) -> None:
         self.ledger.check_clock()

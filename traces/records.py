@@ -276,6 +276,8 @@ class ToolResult(Record):
     """``denied``: policy, a hook or a person said no, and nothing was done. ``interrupted``: it was begun, and its end
     was never seen; it is not begun again. ``deduplicated``: it had been done before, and this is what came of it."""
     error_class: str | None = None
+    safe_to_repeat: bool | None = None
+    """Of a failure: ``True`` when nothing was changed; ``None``: nobody can tell."""
 
 
 class Turn(Record):
@@ -297,6 +299,20 @@ class Summary(Record):
     """How many, from the first, it stands for."""
     tokens_before: int
     tokens_after: int
+
+
+class Completion(Record):
+    """A session of an agent ended. Subscribers get it at least once; its ``session`` tells repeats apart."""
+
+    session: str
+    """Unique: the trial's key and the agent's place in it."""
+    trial: str | None
+    ended: EndReason
+    detail: str = ""
+    output: str
+    turns: int
+    calls: int
+    """Tool calls."""
 
 
 class Mark(Record):

@@ -10,6 +10,7 @@ from traces.records import (
     Certification,
     Check,
     Comparison,
+    Completion,
     Decision,
     Edit,
     Escalation,
@@ -251,6 +252,7 @@ EVERYTHING: tuple[Record, ...] = (
         raised=NOON,
         expires=NOON,
     ),
+    Completion(session="t1/maker", trial="t1", ended="done", output="…", turns=2, calls=1),
     Ruling(escalation="e1", verdict="rejected", who="ada", ruled=NOON),
     CHECK,
 )
