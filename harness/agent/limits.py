@@ -12,6 +12,8 @@ from harness.errors import UserError
 from harness.progress import fingerprint
 from traces.records import EndReason, ToolCall, ToolResult, Usage
 
+GOOD = ("ok", "deduplicated")
+"""Statuses of calls that did what they should."""
 SHOWN = 160
 """Characters of an action that a detail shows."""
 
@@ -239,9 +241,6 @@ class Watch:
     def _still_open(self) -> None:
         if self._ended is not None:
             raise Ended(*self._ended)
-
-
-GOOD = ("ok", "deduplicated")
 
 
 def action(call: ToolCall) -> str:
