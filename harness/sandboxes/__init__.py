@@ -1,1 +1,5 @@
 """Sandboxes: where a version's commands run, and what they cannot reach."""
+
+from harness.sandboxes.isolation import Bubblewrap, Namespaces, best_sandbox
+
+__all__ = ["Bubblewrap", "Namespaces", "best_sandbox"]

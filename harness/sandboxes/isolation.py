@@ -1,0 +1,427 @@
+"""Sandboxes that Linux itself keeps: namespaces of one's own for files, processes, users and the network.
+
+A command sees the programs of the system, the Python that runs us, a ``/tmp`` of its own and the folder that it works
+in, as ``/work``; all but the last two cannot be written to. There is no network, no process but its own, and no
+variable but those that it is given.
+"""
+
+import functools
+import marshal
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from harness.errors import TrialError, UserError
+from harness.protocols import Finished
+from harness.sandboxes.folder import INSIDE, Folder
+
+HERE = Path(__file__).parent
+PID1 = HERE / "pid1.py"
+ETC = HERE / "etc"
+"""The files of ``/etc`` that would name people and machines: ours instead of the system's."""
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+SETTINGS = (
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+)
+DEVICES = ("null", "zero", "full", "random", "urandom")
+HOME = "/tmp/home"
+
+MIB = 1 << 20
+SHOWN = 64 << 10
+"""Bytes of an output that are kept, half of them its end."""
+GRACE = 2.0
+"""Seconds after which what did not stop by itself is killed from outside."""
+
+Kind = Literal["read", "write", "link", "text", "empty", "hidden", "processes"]
+
+
+class Mount(NamedTuple):
+    """Something that can be seen inside."""
+
+    kind: Kind
+    source: str
+    """Of ``link``: where it points. Of ``text``: what it says. Of ``empty``: its size, as ``size=BYTES``."""
+    place: str
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """What all of them limit."""
+
+    network: bool = False
+    """May it reach the network, and what listens on this machine?"""
+    seconds: float = 60.0
+    """For each command, unless the call says otherwise."""
+    memory: int = 2048 * MIB
+    """Bytes, of all processes of a command together."""
+    output: int = 64 * MIB
+    """Bytes that a command may print. What is kept of it is its beginning and its end."""
+    processes: int = 256
+    disk: int = 1024 * MIB
+    """Bytes of any one file, and of ``/tmp``, which lives in memory and is empty for each command."""
+    readable: tuple[Path, ...] = ()
+    """What else can be read, by the name that it has outside."""
+    hidden: tuple[Path, ...] = field(default=(), repr=False)
+    """What cannot, wherever it lies: of two folders that lie in each other, the inner one decides."""
+
+    name: ClassVar[str]
+
+    def conditions(self) -> Mapping[str, str]:
+        return {"sandbox": self.name}
+
+    def command(self, mounts: Sequence[Mount], report: int) -> list[str]:
+        """What starts ``pid1.py`` within *mounts*."""
+        raise NotImplementedError
+
+    def mounted_from_within(self, mounts: Sequence[Mount]) -> list[tuple[str, ...]] | None:
+        """What ``pid1.py`` has to mount itself; ``None``: nothing."""
+        raise NotImplementedError
+
+    @contextmanager
+    def open(self, folder: Path | None = None) -> Generator["OpenBox"]:
+        if folder is not None:
+            yield OpenBox(self, folder.resolve(strict=True))
+            return
+        with tempfile.TemporaryDirectory(prefix="ratchet-box-", ignore_cleanup_errors=True) as temporary:
+            yield OpenBox(self, Path(temporary).resolve())
+
+    def works(self) -> str:
+        """Empty; or why it does not work here."""
+        try:
+            with self.open() as box:
+                box.run(["true"], seconds=10.0)
+        except (TrialError, UserError, FileNotFoundError) as e:
+            return str(e)
+        return ""
+
+
+@dataclass(frozen=True)
+class Bubblewrap(Isolated):
+    """By ``bwrap``, which needs no privileges."""
+
+    name: ClassVar[str] = "bubblewrap"
+
+    def command(self, mounts: Sequence[Mount], report: int) -> list[str]:
+        options = [program("bwrap", "bubblewrap"), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts"]
+        options += ["--unshare-cgroup-try", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL"]
+        options += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
+        options += [] if self.network else ["--unshare-net"]
+        for kind, source, place in mounts:
+            match kind:
+                case "read":
+                    is_device = place.startswith("/dev/")
+                    options += ["--dev-bind" if is_device else "--ro-bind", source, place]
+                case "write":
+                    options += ["--bind", source, place]
+                case "link":
+                    options += ["--symlink", source, place]
+                case "text":
+                    options += ["--ro-bind", str(ETC / Path(place).name), place]
+                case "empty":
+                    options += ["--perms", "1777", "--size", source.removeprefix("size="), "--tmpfs", place]
+                case "hidden":
+                    options += ["--tmpfs", place, "--remount-ro", place]
+                case "processes":
+                    options += ["--proc", place, "--remount-ro", place]
+        options += ["--ro-bind", str(PID1), "/pid1.py", "--remount-ro", "/", "--"]
+        return [*options, interpreter(), "-I", "-S", "/pid1.py", str(report)]
+
+    def mounted_from_within(self, mounts: Sequence[Mount]) -> list[tuple[str, ...]] | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Namespaces(Isolated):
+    """By ``unshare`` of util-linux, which most systems have."""
+
+    name: ClassVar[str] = "unshare"
+
+    def command(self, mounts: Sequence[Mount], report: int) -> list[str]:
+        options = [program("unshare", "util-linux"), "--user", "--map-root-user", "--mount", "--pid", "--fork"]
+        options += ["--kill-child", "--ipc", "--uts", *([] if self.network else ["--net"]), "--"]
+        return [*options, interpreter(), "-I", "-S", str(PID1), str(report)]
+
+    def mounted_from_within(self, mounts: Sequence[Mount]) -> list[tuple[str, ...]] | None:
+        return [tuple(mount) for mount in mounts]
+
+
+def best_sandbox(**limits: Any) -> Bubblewrap | Namespaces:
+    """The best sandbox that works here; *limits* are the fields of ``Bubblewrap``.
+
+    Raises:
+        UserError: none does; says what to install.
+    """
+    why_not = ""
+    for kind in (Bubblewrap, Namespaces):
+        why = does_not_work(kind)
+        if not why:
+            if kind is not Bubblewrap:
+                warnings.warn(f"SANDBOX: {why_not}. Using unshare. Better: install bubblewrap", stacklevel=2)
+            return kind(**limits)
+        why_not += ("; " if why_not else "") + f"{kind.name} does not work here ({why})"
+    raise UserError(
+        f"{why_not}, so a version's code could read and change whatever you can. Install bubblewrap "
+        "(apt install bubblewrap, dnf install bubblewrap) and allow user namespaces "
+        "(sysctl kernel.unprivileged_userns_clone=1; in a container: --security-opt seccomp=unconfined)"
+    )
+
+
+@functools.cache
+def does_not_work(kind: type[Isolated]) -> str:
+    return kind().works()
+
+
+def program(name: str, package: str) -> str:
+    """Where *name* is.
+
+    Raises:
+        UserError: nowhere.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise UserError(f"there is no {name}, so the sandbox cannot be opened. Install {package}")
+    return found
+
+
+def interpreter() -> str:
+    """The Python that runs us, outside of any virtual environment."""
+    return f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
+    """All that a command can see, in the order in which to mount it: what lies in something comes after it."""
+    shown = [Mount("read", os.path.realpath(place), place) for place in (*SETTINGS, *SYSTEM) if is_there(place)]
+    links = [Mount("link", os.readlink(place), place) for place in SYSTEM if Path(place).is_symlink()]  # noqa: PTH115
+    if sandbox.network and Path("/etc/resolv.conf").exists():
+        shown.append(Mount("read", os.path.realpath("/etc/resolv.conf"), "/etc/resolv.conf"))
+    real = os.path.realpath(sys.base_prefix)
+    for prefix in {sys.base_prefix, real}:
+        if not any(Path(prefix).is_relative_to(mount.place) for mount in shown):
+            shown.append(Mount("read", real, prefix))
+    shown += [Mount("read", str(path.resolve()), str(path.absolute())) for path in sandbox.readable if path.exists()]
+    shown.append(Mount("write", str(folder), INSIDE))
+    for path in sandbox.hidden:
+        real = path.resolve()
+        for mount in tuple(shown):
+            if mount.kind != "hidden" and real.is_relative_to(mount.source) and real.is_dir():
+                inside = Path(mount.place) / real.relative_to(mount.source)
+                shown.append(Mount("hidden", "", str(inside)))
+    shown.sort(key=lambda mount: (len(Path(mount.place).parts), mount.kind != "hidden" and mount.place == INSIDE))
+    return [
+        *links,
+        Mount("empty", f"size={sandbox.disk}", "/tmp"),
+        Mount("empty", f"size={sandbox.disk}", "/dev/shm"),
+        *(Mount("read", f"/dev/{name}", f"/dev/{name}") for name in DEVICES),
+        *(Mount("link", f"/proc/self/fd{end}", f"/dev/{name}") for name, end in STREAMS.items()),
+        *(Mount("text", path.read_text(encoding="ascii"), f"/etc/{path.name}") for path in sorted(ETC.iterdir())),
+        *shown,
+        Mount("processes", "", "/proc"),
+    ]
+
+
+STREAMS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
+
+
+def is_there(place: str) -> bool:
+    path = Path(place)
+    return path.exists() and not (path.is_symlink() and place in SYSTEM)
+
+
+# ── a box ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class OpenBox:
+    """An opened sandbox on *folder*."""
+
+    sandbox: Isolated
+    folder: Path
+
+    def read(self, path: str) -> str:
+        return Folder(self.folder).read(path)
+
+    def write(self, path: str, text: str) -> None:
+        Folder(self.folder).write(path, text)
+
+    def run(
+        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+    ) -> Finished:
+        """As ``Box.run``; the command and all that it started are gone when this returns.
+
+        Raises:
+            TrialError: the sandbox itself does not work; nothing is known of the command.
+        """
+        if not command or any("\0" in part for part in command):
+            raise ValueError(f"{command!r} is no command")
+        mounts = mounts_of(self.sandbox, self.folder)
+        limit = self.sandbox.seconds if seconds is None else seconds
+        spec = {
+            "command": list(command),
+            "environment": {**ENVIRONMENT, "PATH": search_path(), **(environment or {})},
+            "folder": INSIDE,
+            "home": HOME,
+            "seconds": limit,
+            "memory": self.sandbox.memory,
+            "processes": self.sandbox.processes,
+            "disk": self.sandbox.disk,
+            "root": str(ETC),
+            "mounts": self.sandbox.mounted_from_within(mounts),
+            "loopback": not self.sandbox.network,
+        }
+        begun = monotonic()
+        told, tell = os.pipe()
+        try:
+            with subprocess.Popen(
+                self.sandbox.command(mounts, tell),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(tell,),
+                env={},
+                cwd="/",
+                start_new_session=True,
+                bufsize=0,
+            ) as process:
+                os.close(tell)
+                tell = -1
+                try:
+                    hand_over(process, marshal.dumps(spec))
+                    seen = listen(process, told, begun + limit + GRACE, self.sandbox.output)
+                finally:
+                    end(process)
+        finally:
+            os.close(told)
+            if tell >= 0:
+                os.close(tell)
+        return finished(seen, process.returncode, monotonic() - begun, command, self.sandbox)
+
+
+ENVIRONMENT = {"HOME": HOME, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
+
+
+def search_path() -> str:
+    return os.pathsep.join(dict.fromkeys([f"{sys.base_prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin"]))
+
+
+def hand_over(process: subprocess.Popen[bytes], spec: bytes) -> None:
+    """Send *spec*; its pipe stays open, as a sign that we live."""
+    assert process.stdin is not None
+    data = memoryview(len(spec).to_bytes(8, "big") + spec)
+    with suppress(BrokenPipeError):  # it did not start, and says why
+        while data:
+            data = data[process.stdin.write(data) :]
+
+
+class Output:
+    """What a command prints: its beginning and its end, and how much it was."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._head, self._tail = bytearray(), bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        room = SHOWN // 2 - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > SHOWN:
+            del self._tail[: -SHOWN // 2]
+
+    def text(self) -> str:
+        tail = self._tail[-(SHOWN // 2) :]
+        left_out = self.size - len(self._head) - len(tail)
+        between = f"\n[… {left_out:,} bytes left out …]\n".encode() if left_out else b""
+        return (self._head + between + tail).decode("utf-8", "replace")
+
+
+@dataclass
+class Seen:
+    """What could be seen of a command from outside."""
+
+    output: Output = field(default_factory=Output)
+    report: bytes = b""
+    ended: Literal["", "timeout", "output"] = ""
+
+
+def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: int) -> Seen:
+    """Until the last process of the sandbox has ended, or it has to be ended."""
+    assert process.stdout is not None
+    seen = Seen()
+    stream = process.stdout.fileno()
+    poll = select.poll()
+    for source in (stream, told):
+        poll.register(source, select.POLLIN)
+    is_open = {stream, told}
+    while is_open:
+        left = deadline - monotonic()
+        if left <= 0:
+            seen.ended = "timeout"
+            break
+        for source, _ in poll.poll(1000 * left):
+            data = os.read(source, 1 << 16)
+            if not data:
+                poll.unregister(source)
+                is_open.discard(source)
+            elif source == told:
+                seen.report += data
+            else:
+                seen.output.add(data)
+        if seen.output.size > most:
+            seen.ended = "output"
+            break
+    return seen
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """See to it that everything in the sandbox is gone: at the end of its input its first process ends, and this one
+    waits for that."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.stdout.close()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sandbox: Isolated) -> Finished:
+    output = seen.output.text()
+    how, status, peak = marshal.loads(seen.report) if seen.report else ("", 0, 0)
+    if how == "failed":
+        if status in NO_PROGRAM:
+            raise FileNotFoundError(status, "there is no such program in the sandbox", command[0])
+        return Finished(126, f"{output}{command[0]}: {os.strerror(status)}\n", "exit", seconds, peak)
+    ended = seen.ended or how
+    if not ended:
+        raise TrialError("sandbox", "failed", f"{sandbox.name} ended with {code}: {output.strip()[-500:] or 'no word'}")
+    if ended == "exit":
+        return Finished(status, output, "exit", seconds, peak)
+    if ended == "processes":
+        output += f"\n[ended: more than {sandbox.processes} processes]\n"
+        ended = "memory"
+    return Finished(-signal.SIGKILL, output, ended, seconds, peak)
+
+
+NO_PROGRAM = (2, 20)
+"""ENOENT and ENOTDIR."""

@@ -1,0 +1,238 @@
+"""The first process of a sandbox: it starts the command, watches it, and when it ends the kernel ends all the others.
+
+    python3 -I -S pid1.py REPORT-FD < spec
+
+Standalone: it runs inside, on a Python that is to start fast, so it imports little. What it is to do comes on its
+standard input, which whoever asked keeps open: at its end this process ends, and with it everything in the sandbox,
+however those who asked have died. On the descriptor REPORT-FD it says how the command ended; empty: it never began.
+"""
+
+# ruff: noqa: PTH (to import pathlib takes longer than all else that is done here)
+import _signal as signal  # pyright: ignore[reportMissingImports] (half the time of signal)
+import ctypes
+import marshal
+import os
+import resource
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Spec = dict[str, Any]
+
+FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.05
+"""Seconds between two looks at what the processes use."""
+PAGE = resource.getpagesize()
+NICE = 5
+"""The command gives way to those who watch it."""
+
+READ_ONLY, NO_SETUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE, PRIVATE = (
+    1 << bit for bit in (0, 1, 2, 3, 5, 12, 13, 14, 18)
+)
+KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
+"""Of ``statvfs`` → of ``mount``: what a mount from outside has may not be taken from it."""
+SET_DUMPABLE, DROP_BOUND, SET_SECURE, NO_NEW_PRIVILEGES = 4, 24, 28, 38
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(report: int) -> None:
+    spec = received(0)
+    os.set_inheritable(report, False)
+    libc.prctl(SET_DUMPABLE, 0, 0, 0, 0)  # nothing in here may look into this process, or stop it
+    if spec["mounts"] is not None:
+        enter(spec["root"], spec["mounts"], spec["loopback"])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # for a first process that is: none from inside arrives
+    child, failed = start(spec)
+    if failed:
+        os.write(report, marshal.dumps(("failed", failed, 0)))
+    else:
+        os.write(report, marshal.dumps(watch(child, spec)))
+
+
+def received(source: int) -> "Spec":
+    def exactly(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = os.read(source, size - len(data))
+            if not more:
+                os._exit(1)
+            data += more
+        return data
+
+    return marshal.loads(exactly(int.from_bytes(exactly(8), "big")))
+
+
+def start(spec: "Spec") -> "tuple[int, int]":
+    """The command's process, and the number of the error that it did not start for."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(tell)
+        failed = os.read(told, 16)
+        os.close(told)
+        return child, int(failed or b"0")
+    try:
+        os.setsid()  # a signal to its group reaches none of those outside
+        os.nice(NICE)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        for kind, most in (
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, spec["disk"]),
+            (resource.RLIMIT_NPROC, spec["processes"]),
+            (resource.RLIMIT_DATA, 2 * spec["memory"]),  # for what grows between two looks
+        ):
+            hard = resource.getrlimit(kind)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (most, most))
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        os.makedirs(spec["home"], exist_ok=True)
+        os.chdir(spec["folder"])
+        os.execvpe(spec["command"][0], spec["command"], spec["environment"])
+    except OSError as e:
+        os.write(tell, str(e.errno).encode())
+    finally:
+        os._exit(127)
+
+
+def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
+    """How it ended, with which status, and the bytes of the largest process."""
+    deadline = time.monotonic() + spec["seconds"]
+    ended = os.pidfd_open(child)
+    peak, pause = 0, FIRST_LOOK
+    while True:
+        left = deadline - time.monotonic()
+        ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
+        if 0 in ready:
+            os._exit(0)
+        status = reaped(child)
+        if status is not None:
+            largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+            return "exit", os.waitstatus_to_exitcode(status), max(peak, largest)
+        processes = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+        if len(processes) > spec["processes"]:
+            return "processes", -9, peak
+        sizes = [size_of(process) for process in processes]
+        peak = max(peak, *sizes, 0)
+        if sum(sizes) > spec["memory"]:
+            return "memory", -9, peak
+        if left <= 0:
+            return "timeout", -9, peak
+        pause = min(1.5 * pause, LONGEST_PAUSE)
+
+
+def reaped(child: int) -> "int | None":
+    """Bury whoever has died; the status of *child* once it has."""
+    found = None
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                found = status
+            elif not pid:
+                return found
+    except ChildProcessError:
+        return found
+
+
+def size_of(process: str) -> int:
+    """Bytes of memory that are its own."""
+    try:
+        with open(f"/proc/{process}/statm", "rb") as file:
+            fields = file.read().split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * PAGE
+
+
+# ── without bubblewrap ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def enter(root: str, mounts: "list[tuple[str, str, str]]", loopback: bool) -> None:
+    """Make *mounts* (kind, source, place), over *root*, all that can be seen; and give up every privilege."""
+    mount("tmpfs", root, "tmpfs", NO_SETUID | NO_DEVICES, "mode=755")
+    writable = []
+    for kind, source, place in mounts:
+        target = root + place
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if kind == "link":
+            os.symlink(source, target)
+        elif kind == "text":
+            with open(target, "w") as file:
+                file.write(source)
+        elif kind == "empty":
+            os.makedirs(target, exist_ok=True)
+            mount("tmpfs", target, "tmpfs", NO_SETUID | NO_DEVICES, f"mode=1777,{source}")
+            writable.append(target)
+        elif kind == "hidden":
+            os.makedirs(target, exist_ok=True)
+            mount("tmpfs", target, "tmpfs", NO_SETUID | NO_DEVICES, "mode=755")
+        elif kind == "processes":
+            os.makedirs(target, exist_ok=True)
+            mount("proc", target, "proc", NO_SETUID | NO_DEVICES | NO_EXEC)
+        else:
+            if os.path.isdir(source):
+                os.makedirs(target, exist_ok=True)
+            elif not os.path.lexists(target):
+                os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+            mount(source, target, None, BIND | RECURSIVE)
+            if kind == "write":
+                writable.append(target)
+    for target in mounted(root):
+        if not any(target == place or target.startswith(place + "/") for place in writable):
+            now = os.statvfs(target).f_flag
+            flags = sum(flag for bit, flag in KEPT_FLAGS.items() if now & bit)
+            mount(None, target, None, BIND | REMOUNT | READ_ONLY | NO_SETUID | flags)
+    os.chdir(root)
+    mount(root, "/", None, MOVE)
+    os.chroot(".")
+    os.chdir("/")
+    if loopback:
+        raise_loopback()
+    libc.sethostname(b"sandbox", 7)
+    give_up_privileges()
+
+
+def mount(source: "str | None", target: str, kind: "str | None", flags: int, data: str = "") -> None:
+    names = [os.fsencode(name) if name is not None else None for name in (source, target, kind)]
+    if libc.mount(*names, ctypes.c_ulong(flags), data.encode() or None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"mount {source or kind}: {os.strerror(number)}", target)
+
+
+def mounted(root: str) -> "list[str]":
+    """Where something is mounted, *root* and below."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        fields = [line.split(b" ")[4] for line in file]
+    places = [field.decode("unicode_escape").encode("latin-1") for field in fields]
+    named = [os.fsdecode(place) for place in places]
+    return [name for name in named if name == root or name.startswith(root + "/")]
+
+
+def raise_loopback() -> None:
+    """Let the sandbox talk to itself over 127.0.0.1."""
+    import _socket
+    import fcntl
+
+    up_and_running = b"lo".ljust(16, b"\0") + (0x41).to_bytes(2, sys.byteorder) + bytes(22)
+    wire = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    fcntl.ioctl(wire.fileno(), 0x8914, up_and_running)
+    wire.close()
+
+
+def give_up_privileges() -> None:
+    for capability in range(64):
+        libc.prctl(DROP_BOUND, capability, 0, 0, 0)
+    libc.prctl(SET_SECURE, 0b1111, 0, 0, 0)  # user 0 is nobody special any more, nor can become so
+    libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "the sandbox keeps its privileges")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
