@@ -19,7 +19,7 @@ import frontmatter
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from harness.protocols import Message
 
@@ -393,6 +393,15 @@ class Criterion(BaseModel):
     """Something that can be observed: "Does it cite the line that failed?"."""
     choices: Annotated[tuple[_Line, ...], Field(min_length=2)]
     """The possible answers, worst to best."""
+    passing: _Line | None = None
+    """The worst of the choices that passes; by default the best one alone does."""
+    quoted: bool = True
+    """Does a pass need evidence from the output? Not so where something has to be absent, which nothing can show."""
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The choices that pass."""
+        return self.choices[self.choices.index(self.passing) if self.passing else -1 :]
 
     @field_validator("choices")
     @classmethod
@@ -400,6 +409,12 @@ class Criterion(BaseModel):
         if repeated := _repeated(choices):
             raise ValueError(f"{repeated!r} is there twice")
         return choices
+
+    @model_validator(mode="after")
+    def can_fail(self) -> "Criterion":
+        if self.passing is not None and self.passing not in self.choices[1:]:
+            raise ValueError("passing is one of the choices, and not the worst")
+        return self
 
 
 class Rubric(BaseModel):

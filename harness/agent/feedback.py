@@ -61,7 +61,7 @@ def told(mark: Mark, attempt: int) -> str:
     history = (
         say("feedback_new")
         if is_new
-        else say("feedback_repeated", first=mark.first_seen, times=ordinal(mark.times_seen))
+        else say("feedback_repeated", first=mark.first_seen, times=mark.times_seen)
     )
     quoted = "".join(f"\n  > {line}" for line in mark.excerpt.splitlines() if line.strip())
     return f"- {mark.criterion} ({history}): {mark.because}{quoted}"
@@ -88,9 +88,4 @@ def evidence(review: Review) -> tuple[str, ...]:
         + (f" | {' '.join(m.excerpt.split())}" if m.excerpt else "")
         for m in faults_of(review)[:MOST]
     ]
-    return tuple([*([review.detail] if review.detail else []), *lines])
-
-
-def ordinal(number: int) -> str:
-    tens, ones = divmod(number % 100, 10)
-    return f"{number}{'th' if tens == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(ones, 'th')}"
+    return (*([review.detail] if review.detail else []), *lines)
