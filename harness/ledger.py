@@ -8,17 +8,19 @@ asked for is written down before it happens.
 import os
 import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from harness.errors import BudgetSpent, UserError
-from harness.experiment import Budget, Experiment, check_name, meaning
+from harness.experiment import Budget, Experiment, check_name, digest, meaning
 from harness.meter import close_meter, open_meter, placed
 from harness.protocols import Gate
 from traces.errors import JournalLocked
@@ -62,6 +64,7 @@ class Ledger:
         self._trials = 0
         self._under_way: set[str] = set()
         self._unfinished: dict[str, list[Span]] = {}
+        self._within: dict[str, list[str]] = {}
         self._worked = 0.0
         self._reserve = 0
         self._stop_file = stop_file(directory, run.id)
@@ -136,8 +139,7 @@ class Ledger:
     def spans_so_far(self, key: str) -> list[Span]:
         """Spans of the trial under *key* whose steps an earlier process finished: they are not made again."""
         with self._lock:
-            went_on = any(k.startswith(f"{key}/") for k in self._steps.get(scope_of(key), {}))
-            return self._unfinished.pop(key, []) if went_on else []
+            return self._unfinished.pop(key, []) if key in self._within else []
 
     def attempt(self, key: str) -> int:
         """Which attempt of the step in progress this is: above 1 when the process died in an earlier one."""
@@ -145,16 +147,16 @@ class Ledger:
 
     def _keep(self, key: str, offset: int, record: Record) -> None:
         self._attempts.pop(key, None)
+        for under_way in above(key):
+            if under_way in self._attempts:
+                self._within.setdefault(under_way, []).append(key)
         steps = self._steps.setdefault(scope_of(key), {})
         if isinstance(record, Trial):
             self._trials += 1
             self._under_way.discard(key)
             self._unfinished.pop(key, None)
-            for below in [k for k in steps if k.startswith(f"{key}/")]:
-                del steps[below]
-        else:
-            for below in [k for k in steps if k.startswith(f"{key}/")]:
-                del steps[below]
+        for below in self._within.pop(key, ()):
+            steps.pop(below, None)
         steps[key] = offset
         if isinstance(record, Round) and is_done_with(record):
             self._steps.pop(f"train/{record.candidate}", None)
@@ -335,6 +337,10 @@ class Ledger:
             if self._steps.get(scope_of(key), {}).pop(key, None) is not None:  # what met trouble is measured again
                 self._attempts[key] = attempt
         self._worked += (last - began).total_seconds() if began and last else 0.0
+        under_way = {digest(key) for key in self._attempts}
+        for folder in work_folder(self.directory, self.run.id).glob("*"):
+            if folder.name not in under_way:  # its trial had ended when the process died
+                shutil.rmtree(folder, ignore_errors=True)
         if last is None:
             self._journal.append(self.run, durable=True)
         for task in tasks:
@@ -373,6 +379,8 @@ class Ledger:
             if not self._journal.closed:
                 self._write_off([*self._in_flight.values()])
                 self._journal.close()
+        with suppress(OSError):
+            work_folder(self.directory, self.run.id).rmdir()  # what trials under way keep there, stays
 
     def __enter__(self) -> "Ledger":
         return self
@@ -415,6 +423,7 @@ def open_run(
         UserError: the unfinished run was begun by a different experiment.
     """
     budget = experiment.budget.tightened(budget)
+    prune(directory)
     known = runs(directory, experiment.name)
     unfinished = run_to_take_up(directory, experiment, live)
     if known and unfinished is None and not is_finished(journal_file(directory, known[-1])):
@@ -560,6 +569,14 @@ def work_folder(directory: Path, run: str) -> Path:
     return directory / "work" / run
 
 
+def prune(directory: Path) -> None:
+    """Remove what the trials of runs left behind that nobody will take up again."""
+    for folder in (directory / "work").glob("*"):
+        journal = journal_file(directory, folder.name)
+        if not journal.exists() or (is_finished(journal) and not is_held(journal)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def key_of(trial: str, run: str) -> str:
     """The key of the step that makes the trial with the id *trial*."""
     return re.sub(r"#\d+$", "", trial.removeprefix(f"{run}/"))
@@ -569,6 +586,11 @@ def is_done_with(round: Round) -> bool:
     """Can nobody ask for the candidate's trials again? It is tried once, unless the conditions changed meanwhile."""
     d = round.decision
     return d is not None and d.verdict != "keep" and d.because != "drift"
+
+
+def above(key: str) -> list[str]:
+    """The keys of the steps that the step under *key* may be a part of: ``a`` and ``a/b`` for ``a/b/c``."""
+    return list(accumulate(key.split("/")[:-1], "{}/{}".format))
 
 
 def scope_of(key: str) -> str:

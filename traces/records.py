@@ -4,6 +4,7 @@ A record is frozen, refuses unknown fields, and is written to the journal as one
 happen is ``None``, never ``0.0``: an unmeasured trial has no grade, an unpriced call has no dollars.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -167,6 +168,11 @@ class Text(Record):
     """Hexadecimal SHA-256 of the UTF-8 bytes."""
     text: str
 
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        """*text* must be clean: no half of a surrogate pair."""
+        return cls(hash=hashlib.sha256(text.encode()).hexdigest(), text=text)
+
 
 class Span(Record):
     """One timed step of a trial or of a proposal: a model call, a tool call, a grade."""
@@ -288,6 +294,8 @@ class Turn(Record):
     finish_reason: str = "stop"
     opaque: tuple[dict[str, Any], ...] = ()
     """Blocks that the provider wants back as they were, such as signed thinking."""
+    appended: tuple[str, ...] = ()
+    """What hooks had added to the prompt before it."""
     usage: Usage = Usage()
 
 
