@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as checked
 from harness.agent.deadline import OutOfTime, within
 from harness.errors import TrialError, UserError, boundary
 from harness.meter import inside, meter
+from harness.models.redact import redacted
 from harness.protocols import Message, Reply
 from traces.journal import clean_text
 from traces.records import Concern, Span, Task, ToolCall, ToolResult, now
@@ -209,13 +210,13 @@ class _Asked:
                 started=started,
                 seconds=perf_counter() - clock,
                 status="ok" if failure is None else "error",
-                error=None if failure is None else clean_text(str(failure)),
+                error=None if failure is None else redacted(clean_text(str(failure))),
                 error_class=None if failure is None else failure.error_class,
                 attributes={
                     POINT: event.point,
                     TURN: event.turn,
                     ANSWER: "none" if answer is None else type(answer).__name__.lower(),
-                    **({BECAUSE: answer.because} if isinstance(answer, Veto | Hold) else {}),
+                    **({BECAUSE: redacted(answer.because)} if isinstance(answer, Veto | Hold) else {}),
                 },
             )
         )
