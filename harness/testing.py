@@ -4,13 +4,15 @@ import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from harness.meter import meter
-from harness.protocols import Finished, Message, Reply
+from harness.models.calls import spoken, why
+from harness.protocols import Finished, Message, Reply, ToolSpec
 from traces.records import Span, Usage, now
 
 
@@ -18,18 +20,27 @@ from traces.records import Span, Usage, now
 class ScriptedModel:
     """Answers from a function of the messages, or with the same text always; metered like a real model.
 
-    ``answer`` may raise, to play a provider's failure.
+    ``answer`` may return a ``Reply``, with tool calls, of which the text and all but the usage is taken as it is; and
+    it may raise, to play a provider's failure.
     """
 
-    answer: Callable[[Sequence[Message]], str] | str
+    answer: Callable[[Sequence[Message]], str | Reply] | str | Reply
     name: str = "scripted:model"
     dollars: float | None = 0.0
     """Per call."""
     calls: int = field(default=0, repr=False)
     """Requests that it was sent, so far."""
+    takes_tools: bool = field(default=True, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int,
+        tools: Sequence[ToolSpec] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
         span_id = uuid.uuid4().hex
         words = sum(len(message.content.split()) for message in messages)
         estimate = Usage(calls=1, input_tokens=words, output_tokens=8, dollars=self.dollars)
@@ -37,8 +48,10 @@ class ScriptedModel:
         with self._lock:
             self.calls += 1
         started, clock = now(), perf_counter()
-        text = self.answer if isinstance(self.answer, str) else self.answer(messages)
-        usage = Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), dollars=self.dollars)
+        answer = self.answer(messages) if callable(self.answer) else self.answer
+        reply = answer if isinstance(answer, Reply) else Reply(answer)
+        said = spoken(reply.text, reply.tool_calls)
+        usage = Usage(calls=1, input_tokens=words, output_tokens=len(said.split()), dollars=self.dollars)
         meter().end(
             Span(
                 id=span_id,
@@ -47,10 +60,15 @@ class ScriptedModel:
                 started=started,
                 seconds=perf_counter() - clock,
                 usage=usage,
-                output_preview=text[:200],
+                output_preview=said[:200],
             )
         )
-        return Reply(text=text, usage=usage, model=self.name)
+        return replace(
+            reply,
+            usage=usage,
+            finish_reason=why(reply.finish_reason, reply.tool_calls),
+            model=reply.model or self.name,
+        )
 
 
 @dataclass

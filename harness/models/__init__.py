@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from harness.errors import UserError
+from harness.models.breaker import Breaker
 from harness.models.chat import ChatModel
 from harness.models.embedded import MODEL, EmbeddedApi, model_file
 from harness.models.keys import check_base_url, find_key
-from harness.models.prices import Price
+from harness.models.prices import Price, price_known
+from harness.models.redact import redacted
 from harness.models.retry import Retry
+from harness.models.routing import Routes
 from harness.models.shared import close
 from harness.models.wire import Api
 
-__all__ = ["ChatModel", "Price", "Retry", "close", "model", "price_known"]
+__all__ = ["Breaker", "ChatModel", "Price", "Retry", "Routes", "close", "model", "price_known", "redacted"]
 
 EXAMPLES = f"local:{MODEL}, openai:MODEL, anthropic:MODEL"
 
@@ -28,13 +31,16 @@ def model(
     key_variable: str | None = None,
     price: Price | None = None,
     retry: Retry | None = None,
+    breaker: Breaker | None = None,
+    stream: bool = False,
 ) -> ChatModel:
     """The model that *spec* names, ``provider:model``.
 
     ``openai:`` is any server that speaks the chat completions API: give its *base_url*, or set ``OPENAI_BASE_URL``.
     A key is read from ``OPENAI_API_KEY`` or ``ANTHROPIC_API_KEY``, or from *key_variable*; a server on this machine
     needs none. *temperature* is usually 0, and not sent to Anthropic, whose newer models refuse it; ``None`` does not
-    send it. *price* makes a budget in dollars possible where the price list does not know the model.
+    send it. *stream* asks for the answer bit by bit: for long ones, which would meet *timeout*. *price* makes a budget
+    in dollars possible where the price list does not know the model.
 
     Raises:
         UserError: no such provider or model, no key, or the embedded model is not installed.
@@ -67,7 +73,7 @@ def model(
             )
     if temperature == "usual":
         temperature = None if provider == "anthropic" else 0.0
-    return ChatModel(spec, api, temperature, max_tokens, timeout, price, retry or Retry())
+    return ChatModel(spec, api, temperature, max_tokens, timeout, price, retry or Retry(), breaker or Breaker(), stream)
 
 
 def embedded(spec: str, name: str, base_url: str | None, key_variable: str | None) -> EmbeddedApi:
@@ -84,14 +90,3 @@ def embedded(spec: str, name: str, base_url: str | None, key_variable: str | Non
 
 def address(variable: str, base_url: str | None, usual: str, environment: Mapping[str, str] = os.environ) -> str:
     return check_base_url(base_url or environment.get(variable, "").strip() or usual)
-
-
-@runtime_checkable
-class Priced(Protocol):
-    @property
-    def price_known(self) -> bool: ...
-
-
-def price_known(model: Any) -> bool:
-    """Can a budget in dollars be kept with *model*? No, unless it says that it knows its price."""
-    return isinstance(model, Priced) and model.price_known

@@ -3,17 +3,21 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
 
-from harness.errors import ModelError
+from harness.errors import BudgetSpent, ModelError, UserError
 from harness.meter import meter
+from harness.models.breaker import Breaker, Circuit
+from harness.models.calls import distinct, dumped, in_words, mended, spoken
 from harness.models.prices import Price, list_price
+from harness.models.redact import redacted
 from harness.models.retry import Retry
-from harness.models.wire import Answer, Api, Failure, Request, in_words, mended
-from harness.protocols import Message, Reply
+from harness.models.shared import shared
+from harness.models.wire import Answer, Api, Failure, Request
+from harness.protocols import Message, Reply, ToolSpec
 from traces import otel
 from traces.journal import clean_text
 from traces.records import Span, Text, Usage, now
@@ -23,6 +27,9 @@ REQUEST_ID: Final = "ratchet.request_id"
 STATUS: Final = "http.response.status_code"
 ESTIMATED: Final = "ratchet.usage.estimated"
 """The provider did not say what the request used, or may have done work that it did not answer for."""
+
+TOOLS: Final = "ratchet.request.tools"
+"""Names of the tools that the model was offered."""
 
 PREVIEW = 200
 
@@ -41,29 +48,54 @@ class ChatModel:
     """``None``: not sent, so the provider's own."""
     max_tokens: int
     timeout: float = field(default=120.0, repr=False)
-    """Seconds without a byte after which a request has failed; and for a whole body after its first byte."""
+    """Seconds without a byte after which a request has failed; and for a whole body after its first byte, of which a
+    stream has ten times as many."""
     price: Price | None = field(default=None, repr=False)
     """``None``: by the public price list, where the model is on it."""
     retry: Retry = field(default_factory=Retry, repr=False)
+    breaker: Breaker = field(default_factory=Breaker, repr=False)
+    """Models with equal ones share their provider's."""
+    stream: bool = field(default=False, repr=False)
+    """Is the answer sent as it is made? It is the same, but a long one does not meet ``timeout``."""
 
     @property
     def price_known(self) -> bool:
         return self._dollars(Usage()) is not None
 
-    def complete(self, messages: Sequence[Message], *, seed: int) -> Reply:
-        """Answer the chat.
+    @property
+    def takes_tools(self) -> bool:
+        return self.api.takes_tools
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int,
+        tools: Sequence[ToolSpec] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Answer the chat. *schema*: the answer's text is to be a JSON object that fits it, as far as the provider can
+        see to that.
 
         Raises:
             ModelError: the provider refused or failed for good; says which, and whether it was worth a retry.
-            BudgetSpent: the run may not buy this call.
-            UserError: the key is gone, or the embedded model cannot be started.
+            BudgetSpent: the run may not buy this call, or has to end at once.
+            UserError: the key is gone, the embedded model cannot be started, or it is offered *tools*.
         """
+        if tools and not self.takes_tools:
+            raise UserError(
+                f"{self.name} was offered {len(tools)} tools, and it cannot call any, so an agent cannot work with it. "
+                "Name a model that can: openai:MODEL or anthropic:MODEL"
+            )
         request = Request(
             messages=[mended(m) for m in messages],
             seed=seed,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             timeout=self.timeout,
+            tools=sorted(tools, key=lambda tool: tool.name),  # another order would be another prompt to a cache
+            schema=schema,
+            stream=self.stream,
         )
         asked = text_record(json.dumps([in_words(m) for m in request.messages], ensure_ascii=False))
         estimate = self._priced(estimated_usage(request))
@@ -74,7 +106,11 @@ class ChatModel:
             with self.api.open() as send:
                 meter().begin(span_id, self.name, estimate, number)
                 started, clock = now(), perf_counter()
-                outcome = send(request)
+                broken_off: BudgetSpent | None = None
+                try:
+                    outcome = send(request)
+                except BudgetSpent as e:
+                    outcome, broken_off = Failure("stopped", str(e), unsettled=True), e
                 seconds = perf_counter() - clock
             span = Span(
                 id=span_id,
@@ -89,18 +125,25 @@ class ChatModel:
                 attributes=self._attributes(request, outcome),
             )
             span, texts = with_outcome(span, outcome)
+            if broken_off is not None:
+                span = span.model_copy(update={"status": "interrupted", "error_class": None})
             used.append(span.usage)
             meter().end(span, (asked, *texts) if number == 1 else texts)
+            if broken_off is not None:
+                raise broken_off
             return outcome
 
-        outcome = self.retry.call(attempt)
+        circuit = shared(("circuit", self.api.provider, self.api.url, self.breaker), lambda: Circuit(self.breaker))
+        outcome = self.retry.call(lambda number: circuit.call(lambda: attempt(number)))
         if isinstance(outcome, Failure):
             raise self._error(outcome, len(used))
         return Reply(
             text=outcome.text,
             usage=Usage.sum(used),
             finish_reason=outcome.finish_reason,
+            tool_calls=distinct(outcome.tool_calls, request.messages),
             model=outcome.model or "",
+            opaque=outcome.opaque,
         )
 
     def _dollars(self, usage: Usage) -> float | None:
@@ -119,7 +162,8 @@ class ChatModel:
             case Answer(usage=Usage() as usage):
                 return self._priced(usage)
             case Answer():
-                return self._priced(estimate.model_copy(update={"output_tokens": estimated_tokens(outcome.text)}))
+                written = estimated_tokens(spoken(outcome.text, outcome.tool_calls))
+                return self._priced(estimate.model_copy(update={"output_tokens": written}))
             case Failure(unsettled=True):
                 return estimate
             case Failure():
@@ -133,6 +177,7 @@ class ChatModel:
             otel.REQUEST_TEMPERATURE: request.temperature,
             otel.REQUEST_MAX_TOKENS: request.max_tokens,
             otel.REQUEST_SEED: request.seed,
+            TOOLS: [tool.name for tool in request.tools] or None,
             REQUEST_ID: outcome.request_id,
         }
         match outcome:
@@ -159,7 +204,7 @@ class ChatModel:
 def with_outcome(span: Span, outcome: Answer | Failure) -> tuple[Span, tuple[Text, ...]]:
     match outcome:
         case Answer():
-            answered = text_record(outcome.text)
+            answered = text_record(spoken(outcome.text, outcome.tool_calls))
             preview = answered.text[:PREVIEW]
             return span.model_copy(update={"output_hash": answered.hash, "output_preview": preview}), (answered,)
         case Failure():
@@ -168,14 +213,21 @@ def with_outcome(span: Span, outcome: Answer | Failure) -> tuple[Span, tuple[Tex
 
 
 def text_record(text: str) -> Text:
-    text = clean_text(text)
+    text = clean_text(redacted(text))
     return Text(hash=hashlib.sha256(text.encode()).hexdigest(), text=text)
 
 
 def estimated_usage(request: Request) -> Usage:
     """What a request may use at most, about: a token is four bytes or so, and a turn costs a few more."""
-    prompt = sum(estimated_tokens(m.content) + 5 for m in request.messages)
-    return Usage(calls=1, input_tokens=prompt, output_tokens=request.max_tokens)
+    prompt = sum(estimated_tokens(said_in(m)) + 5 for m in request.messages)
+    offered = sum(estimated_tokens(t.name + t.description + dumped(t.parameters)) for t in request.tools)
+    wanted = estimated_tokens(dumped(request.schema)) if request.schema else 0
+    return Usage(calls=1, input_tokens=prompt + offered + wanted, output_tokens=request.max_tokens)
+
+
+def said_in(message: Message) -> str:
+    opaque = "".join(dumped(block) for block in message.opaque)
+    return (spoken(message.content, message.calls) if message.calls else message.content) + opaque
 
 
 def estimated_tokens(text: str) -> int:

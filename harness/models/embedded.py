@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from harness.errors import ModelError, UserError
+from harness.meter import meter
 from harness.models.shared import shared
-from harness.models.wire import Send
+from harness.models.wire import POLL, Send
 
 MODEL = "smollm2-135m"
 MOST_SERVERS = 4
@@ -35,6 +36,11 @@ class EmbeddedApi:
     def url(self) -> None:
         """A free port for each server, so no part of what identifies the model."""
         return None
+
+    @property
+    def takes_tools(self) -> bool:
+        """It is too small to call any."""
+        return False
 
     @contextmanager
     def open(self) -> Generator[Send]:
@@ -176,7 +182,8 @@ class Pool:
                 if self._running < self._most:
                     self._running += 1
                     break
-                self._free.wait()
+                self._free.wait(POLL)
+                meter().check_clock()
         try:
             return self._start()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
 
 import genai_prices
 
@@ -48,3 +49,14 @@ def list_price(url: str, model: str, usage: Usage, at: datetime) -> float | None
     except (LookupError, ValueError):  # not on the list; or the provider counted more cached tokens than tokens
         return None
     return float(price.total_price)
+
+
+@runtime_checkable
+class Priced(Protocol):
+    @property
+    def price_known(self) -> bool: ...
+
+
+def price_known(model: Any) -> bool:
+    """Can a budget in dollars be kept with *model*? No, unless it says that it knows its price."""
+    return isinstance(model, Priced) and model.price_known

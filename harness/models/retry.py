@@ -1,7 +1,6 @@
 """When a request is worth sending again, and after how long. The only layer that retries: those of the SDKs are off."""
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import cast
 
 from tenacity import RetryCallState, Retrying, retry_if_result
 
+from harness.models.attention import nap
 from harness.models.wire import Answer, Failure
 from traces.records import now
 
@@ -25,7 +25,7 @@ class Retry:
     """Seconds that one wait lasts at most, whatever the provider asks for. Rate limits are counted by the minute."""
     total_wait: float = 180.0
     """Seconds that all waits of one call last at most; a wait that would go beyond is not begun."""
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = nap
     chance: Callable[[], float] = random.random
     """A number in [0, 1)."""
     clock: Callable[[], datetime] = now
@@ -41,7 +41,11 @@ class Retry:
         return min(jittered if asked is None else max(asked, 0.0) + jittered / 2, self.longest_wait)
 
     def call(self, send: Callable[[int], Answer | Failure]) -> Answer | Failure:
-        """The first answer, or the failure that ended it. *send* is given the number of the attempt."""
+        """The first answer, or the failure that ended it. *send* is given the number of the attempt.
+
+        Raises:
+            BudgetSpent: also within a wait.
+        """
 
         def failure_of(state: RetryCallState) -> Failure:
             assert state.outcome is not None

@@ -4,16 +4,24 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
 
-from harness.protocols import Message
-from traces.journal import clean, clean_text
+from harness.meter import meter
+from harness.models.redact import GONE, redacted
+from harness.protocols import Message, ToolSpec
 from traces.records import ToolCall, Usage
+
+STREAMING = 10
+"""How many times its ``timeout`` a stream may last, as long as it keeps coming."""
+MOST_BYTES = 64 << 20
+"""Of a body; no answer is as long."""
+POLL = 0.25
+"""Seconds between two looks at the stop button."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,17 @@ class Request:
     """``None``: not sent."""
     max_tokens: int
     timeout: float
-    """Seconds without a byte, and seconds for the whole body after the first."""
+    """Seconds without a byte, see also ``longest``."""
+    tools: Sequence[ToolSpec] = ()
+    """In an order that is always the same."""
+    schema: Mapping[str, Any] | None = None
+    """JSON schema of the answer."""
+    stream: bool = False
+
+    @property
+    def longest(self) -> float:
+        """Seconds for the whole body after its first byte."""
+        return self.timeout * (STREAMING if self.stream else 1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,7 @@ class Answer:
 
     text: str
     finish_reason: str
-    """``stop``, ``length``, ``refusal`` or the provider's own word."""
+    """``stop``, ``tool_calls``, ``length``, ``refusal`` or the provider's own word."""
     stop: str | None = None
     """The provider's own word."""
     usage: Usage | None = None
@@ -45,6 +63,9 @@ class Answer:
     """The provider's id of the answer."""
     request_id: str | None = None
     """The provider's id of the request, to quote to its support."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    opaque: tuple[Mapping[str, Any], ...] = ()
+    """What the provider wants back as it was."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +85,6 @@ class Failure:
     """The header, as sent."""
     status: int | None = None
     request_id: str | None = None
-
-
-def mended(message: Message) -> Message:
-    """*message* as it can be encoded."""
-    return replace(
-        message,
-        content=clean_text(message.content),
-        calls=tuple(ToolCall.model_validate(clean(call.model_dump())) for call in message.calls),
-        opaque=tuple(clean(block) for block in message.opaque),
-    )
-
-
-def in_words(message: Message) -> dict[str, Any]:
-    """*message* for a trace: role and content, and of the other fields those that say something."""
-    rest = {"answers": message.answers, "is_error": message.is_error, "opaque": message.opaque}
-    calls = [call.model_dump(exclude_defaults=True) for call in message.calls]
-    more = {name: value for name, value in {"calls": calls, **rest}.items() if value}
-    return {"role": message.role, "content": message.content, **more}
 
 
 Send = Callable[[Request], Answer | Failure]
@@ -104,6 +107,9 @@ class Api(Protocol):
     def url(self) -> str | None:
         """``None``: it has no fixed address."""
         ...
+
+    @property
+    def takes_tools(self) -> bool: ...
 
     def open(self) -> AbstractContextManager[Send]:
         """Wait until a request can be sent, and send it within."""
@@ -139,19 +145,22 @@ class Body:
 
 
 def exchange(
-    post: Callable[[], AbstractContextManager[Response]], errors: Errors, timeout: float, secrets: Sequence[str]
+    post: Callable[[], AbstractContextManager[Response]], errors: Errors, request: Request, secrets: Sequence[str]
 ) -> Body | Failure:
     """Send one request and read the whole answer.
 
     Until the headers are here, only the SDK raises, and a repeat is harmless. After that the provider has done the
     work: a body that is cut or dripping is not asked for again.
+
+    Raises:
+        BudgetSpent: the run has to end at once. The connection is closed.
     """
     try:
         with post() as response:
-            return read(response, timeout)
+            return read(response, request.longest)
     except errors.timeout as e:
         never_sent = isinstance(e.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
-        message = f"no answer within {timeout:g} s"
+        message = f"no answer within {request.timeout:g} s"
         return Failure("timeout", message, retry=True, transient=True, unsettled=not never_sent)
     except errors.connection as e:
         never_sent = isinstance(e.__cause__, httpx2.ConnectError)
@@ -160,7 +169,7 @@ def exchange(
     except errors.status as e:
         return refusal_of(e, secrets)
     except httpx2.TimeoutException:
-        return Failure("timeout", f"the answer stopped for {timeout:g} s", transient=True, unsettled=True)
+        return Failure("timeout", f"the answer stopped for {request.timeout:g} s", transient=True, unsettled=True)
     except httpx2.DecodingError as e:
         return Failure("malformed", redact(f"the body cannot be unpacked: {e}", secrets), unsettled=True)
     except httpx2.TransportError as e:
@@ -168,15 +177,22 @@ def exchange(
         return Failure("connection", message, transient=True, unsettled=True)
 
 
-def read(response: Response, timeout: float) -> Body | Failure:
-    started = monotonic()
+def read(response: Response, longest: float) -> Body | Failure:
+    started = looked = monotonic()
     content = bytearray()
     request_id = id_of(response.headers)
     for chunk in response.iter_bytes():
         content += chunk
-        if monotonic() - started > timeout:  # a server that drips never meets the timeout of a single read
-            message = f"the answer was not complete within {timeout:g} s of its first byte"
+        at = monotonic()
+        if at - looked > POLL:
+            looked = at
+            meter().check_clock()
+        if at - started > longest:  # a server that drips never meets the timeout of a single read
+            message = f"the answer was not complete within {longest:g} s of its first byte"
             return Failure("timeout", message, transient=True, unsettled=True, request_id=request_id)
+        if len(content) > MOST_BYTES:
+            message = f"an answer of more than {MOST_BYTES:,} bytes"
+            return Failure("malformed", message, unsettled=True, request_id=request_id)
     return Body(bytes(content), request_id, response.status_code)
 
 
@@ -220,6 +236,29 @@ def meaning(status: int, body: str) -> tuple[str, bool]:
             return ("server_error" if status >= 500 else "bad_request"), False
 
 
+def torn(body: Body) -> Failure:
+    """A stream that ended before its answer did."""
+    message = "the answer was cut: the stream ended before it did"
+    return Failure("connection", message, transient=True, unsettled=True, request_id=body.request_id)
+
+
+def failed_midway(body: Body, error: object, status: int, begun: bool, secrets: Sequence[str]) -> Failure:
+    """An error that came as an event of a stream, with the *status* that it would have had as a response.
+
+    *begun*: a part of the answer had come before it.
+    """
+    error_class, transient = meaning(status, str(error))
+    return Failure(
+        error_class,
+        redact(f"the stream broke off: {error}", secrets),
+        retry=transient and not begun,
+        transient=transient,
+        unsettled=begun,
+        status=body.status,
+        request_id=body.request_id,
+    )
+
+
 def malformed(body: Body, why: str, secrets: Sequence[str]) -> Failure:
     start = body.content[:80].decode(errors="replace")
     return Failure(
@@ -242,8 +281,8 @@ def redact(text: str, secrets: Sequence[str]) -> str:
     """*text* without *secrets* and whatever looks like one; at most 500 characters."""
     for secret in secrets:
         if secret:
-            text = text.replace(secret, "[key]")
-    return KEY_LIKE.sub("[key]", text)[:500]
+            text = text.replace(secret, GONE)
+    return KEY_LIKE.sub(GONE, redacted(text))[:500]
 
 
 def is_loopback(url: str) -> bool:

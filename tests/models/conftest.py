@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness import models
+from harness.errors import BudgetSpent
 from harness.meter import metered
 from harness.models import ChatModel, Retry, model
 from harness.protocols import Message
@@ -31,6 +32,11 @@ class Remembering:
     begun: list[tuple[str, str, Usage, int]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
+    stopped: bool = False
+
+    def check_clock(self) -> None:
+        if self.stopped:
+            raise BudgetSpent("stopped", "a person stopped it")
 
     def begin(self, span_id: str, name: str, estimate: Usage, attempt: int) -> None:
         self.begun.append((span_id, name, estimate, attempt))

@@ -1,0 +1,39 @@
+"""No secret in a trace, a log or a prompt: the values of the environment's keys, and whatever looks like a key."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import quote
+
+GONE = "[key]"
+NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?\d*(?:_|$)", re.IGNORECASE)
+"""Of variables that hold one. Not ``TOKENIZERS_PARALLELISM``, nor ``KEYMAP``."""
+SHORTEST = 8
+"""Characters; anything shorter could be a word."""
+PATTERNS = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf)[-_](?=[\w-]*\d)[\w-]{16,}"
+    r"|\bAIza[\w-]{30,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bxox[abprs]-[\w-]{10,}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
+    r"|(?i:bearer)\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*"
+)
+"""Keys of known makes. Tight, since it also meets source code."""
+
+
+def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
+    """*text* without secrets; the same text, where there is none."""
+    values = tuple(value for name, value in environment.items() if len(value) >= SHORTEST and NAMES.search(name))
+    if values:
+        text = of_values(values).sub(GONE, text)
+    return PATTERNS.sub(GONE, text)
+
+
+@lru_cache(maxsize=16)
+def of_values(values: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of *values*, as it is, in JSON or in a URL; of one with several lines, also each line."""
+    lines = {line.strip() for value in values for line in (value, *value.splitlines())}
+    forms = {form for line in lines for form in (line, json.dumps(line)[1:-1], quote(line, safe=""))}
+    longest_first = sorted((form for form in forms if len(form) >= SHORTEST), key=lambda form: (-len(form), form))
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
