@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from harness.errors import UserError
 from harness.experiment import Budget, Contract, Experiment
+from harness.models.routing import Routes
 from harness.protocols import Tool
 from traces.records import ToolCall
 
@@ -179,17 +180,20 @@ def lints(experiment: Experiment) -> list[str]:
     runner = experiment.runner
     tools = tools_of(runner)
     verifier = first(runner, "verifier")
-    makers = frozenset[str]().union(*(models_in(part) for part in parts_of(runner) if part is not verifier))
-    judges = models_in(verifier) | models_in(experiment.grader)
+    role = str(first(runner, "role") or "maker")
+    makers = frozenset[str]().union(*(models_in(part, role) for part in parts_of(runner) if part is not verifier))
+    judges = models_in(verifier, "judge") | models_in(experiment.grader, "judge")
     found = [*loose_tools(runner, tools)]
-    if tools and verifier is None:
-        mcp = [tool.name for tool in tools if is_mcp(tool)]
+    servers = [str(first(server, "name") or server) for server in parts_of(first(runner, "servers"))]
+    if servers and verifier is None:
         found.append(
-            f"the agent has tools of MCP servers ({listed(mcp)}) and no verifier: tools alone are no loop, since "
-            "nothing tells whether what they did is right. Give its runner verifier=…"
-            if mcp
-            else f"the agent has tools ({listed([t.name for t in tools])}) and no verifier: whether it is done is its "
-            "own word. Give its runner verifier=…"
+            f"the agent has the tools of MCP servers ({listed(servers)}) and no verifier: tools alone are no loop, "
+            "since nothing tells whether what they did is right. Give its runner verifier=…"
+        )
+    elif tools and verifier is None:
+        found.append(
+            f"the agent has tools ({listed([t.name for t in tools])}) and no verifier: whether it is done is its own "
+            "word. Give its runner verifier=…"
         )
     if experiment.budget.dollars is None and experiment.budget.tokens is None:
         found.append(
@@ -233,7 +237,7 @@ def loose_tools(runner: object, tools: Sequence[Tool]) -> Iterator[str]:
 def tools_of(runner: object) -> list[Tool]:
     """The tools of *runner*, and of the agents below it."""
     tools = [cast(Tool, tool) for tool in parts_of(first(runner, "tools")) if hasattr(tool, "effect")]
-    agents = [first(tool, "agent") for tool in tools]
+    agents = [first(child, "agent") for child in parts_of(first(runner, "children"))]
     return tools + [tool for agent in agents for tool in tools_of(agent)]
 
 
@@ -248,17 +252,15 @@ def parts_of(thing: object) -> list[object]:
     return []
 
 
-def is_mcp(tool: Tool) -> bool:
-    return "mcp" in type(tool).__module__.split(".") or "mcp" in type(tool).__name__.lower()
-
-
-def models_in(thing: object, depth: int = 6) -> frozenset[str]:
-    """Names of the models that *thing* would ask, as far as its fields show."""
+def models_in(thing: object, role: str, depth: int = 6) -> frozenset[str]:
+    """Names of the models that *thing* would ask in this *role*, as far as its fields show."""
     if thing is None or depth == 0:
         return frozenset()
+    if isinstance(thing, Routes):
+        return models_in(thing.of(role), role, depth - 1)
     if callable(getattr(thing, "complete", None)) and isinstance(getattr(thing, "name", None), str):
         return frozenset({cast(Any, thing).name})
-    return frozenset[str]().union(*(models_in(part, depth - 1) for part in parts_of(thing)))
+    return frozenset[str]().union(*(models_in(part, role, depth - 1) for part in parts_of(thing)))
 
 
 def first(thing: object, *names: str) -> Any:

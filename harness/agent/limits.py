@@ -41,8 +41,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
-            if value is not None and not (0 < value < math.inf or (name == "corrections" and value == 0)):
-                raise UserError(f"a session is limited to {value} {name}, which is no limit. Give {name} above zero")
+            least = 1 if name in ("repeats", "idle", "flips") else 0  # 0: what a sub-agent gets where nothing is left
+            if value is not None and not least <= value < math.inf:
+                raise UserError(f"a session is limited to {value} {name}, which is no limit. Give at least {least}")
 
 
 class Ended(Exception):
@@ -87,6 +88,11 @@ class Watch:
         self._same: tuple[str, str, str] | None = None
         self._in_a_row = 0
         self._failures: dict[str, Failure] = {}
+
+    @property
+    def usage(self) -> Usage:
+        """What the session has spent, as far as it was told."""
+        return self._usage
 
     def seconds_left(self) -> float:
         """Never below zero."""

@@ -135,10 +135,20 @@ def test_the_call_after_the_last_one_of_the_budget_is_not_made():
     assert 'drop({"table": "orders"})' in end.detail
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"seconds": float("inf")}, {"seconds": float("nan")}, {"tokens": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"repeats": 0}, {"steps": -1}, {"seconds": float("inf")}, {"seconds": float("nan")}, {"tokens": -1}]
+)
 def test_a_limit_that_limits_nothing_is_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+def test_who_has_nothing_left_may_do_nothing():
+    assert ending(lambda: Watch(Limits(steps=0)).before_turn(FREE)).reason == "step_cap"
+    assert ending(lambda: Watch(Limits(calls=0)).before_call(call())).reason == "tool_budget"
+    assert ending(lambda: Watch(Limits(seconds=0)).before_turn(FREE)).reason == "time_cap"
+    assert ending(lambda: Watch(Limits(tokens=0)).before_turn(FREE)).reason == "token_cap"
+    assert ending(lambda: Watch(Limits(dollars=0)).before_turn(FREE)).reason == "dollar_cap"
 
 
 # ── signs that it gets nowhere ─────────────────────────────────────────────────────────────────────────────────────

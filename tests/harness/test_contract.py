@@ -17,6 +17,7 @@ from harness.contract import (
 )
 from harness.errors import UserError
 from harness.experiment import Budget, Contract
+from harness.models.routing import Routes
 from harness.testing import ScriptedModel
 from tests.world import KnowingRunner, an_experiment
 
@@ -169,8 +170,10 @@ class SomeTool:
     effect: str = "outside"
 
 
-class McpTool(SomeTool):
-    pass
+@dataclass(frozen=True)
+class Named:
+    name: str
+    agent: object = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,8 @@ class SomeAgent(KnowingRunner):
     policy: object = None
     verifier: object = None
     memory: object = None
+    servers: tuple = ()
+    children: tuple = ()
 
 
 def warned(runner, budget=None):
@@ -213,26 +218,27 @@ def test_a_tool_that_acts_outside_needs_a_policy_that_says_no_to_something():
 
 
 def test_tools_of_a_sub_agent_count_too():
-    @dataclass(frozen=True)
-    class Child:
-        name: str
-        agent: object
-        effect: str = "none"
-
-    agent = SomeAgent(tools=(Child("helper", SomeAgent(tools=(SomeTool("pay"),))),), verifier=WATCHED)
+    agent = SomeAgent(children=(Named("helper", SomeAgent(tools=(SomeTool("pay"),))),), verifier=WATCHED)
     assert "'pay' can change" in warned(agent)[0]
 
 
 def test_tools_without_a_verifier_are_pointed_out_and_mcp_alone_is_no_loop():
     agent = SomeAgent(policy=OnePolicy("deny"))
     assert "its own word" in warned(replace(agent, tools=(SomeTool("write_file", "worktree"),)))[0]
-    assert "tools alone are no loop" in warned(replace(agent, tools=(McpTool("query"),)))[0]
+    assert "tools alone are no loop" in warned(replace(agent, servers=(Named("crm"),)))[0]
 
 
 def test_a_judge_that_is_the_makers_own_model_is_pointed_out():
     agent = SomeAgent(tools=(SomeTool("a", "none"),), verifier=SomeVerifier(ScriptedModel("x", name="small")))
     [warning] = warned(agent)
     assert "'small' both makes and judges" in warning
+
+
+def test_with_a_table_of_models_the_one_for_its_role_counts():
+    small, large = ScriptedModel("x", name="small"), ScriptedModel("x", name="large")
+    agent = SomeAgent(tools=(SomeTool("a", "none"),), model=Routes(small, judge=large))
+    assert warned(replace(agent, verifier=SomeVerifier(agent.model))) == []
+    assert "'small' both" in warned(replace(agent, verifier=SomeVerifier(Routes(small, reviewer=large))))[0]
 
 
 def test_a_budget_without_a_ceiling_and_a_memory_without_a_cap_are_pointed_out():
