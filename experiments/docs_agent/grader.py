@@ -1,0 +1,238 @@
+"""Is a section of the reference true to the code? Nothing here asks a model, and no answer leaves in a reason."""
+
+import ast
+import os
+import posixpath
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.docs_agent.pages import (
+    BLOCK,
+    RETURNS,
+    Parameter,
+    Signature,
+    anchors_of,
+    functions_in,
+    links_of,
+    normal,
+    rows_of,
+    sections_of,
+    slug,
+    stated,
+    summary_of,
+)
+from harness.graders.marks import fault
+from harness.graders.patches import DiffInScope
+from harness.protocols import Sandbox, Work
+from traces.records import Grade, Mark, Record, Task
+
+SECONDS = 10.0
+"""That an example may take."""
+WORDS = 3
+"""That a summary has at least."""
+PLAIN = (
+    *(ast.Assert, ast.Assign, ast.ImportFrom, ast.alias, ast.Module, ast.Name, ast.Load, ast.Store),
+    *(ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.USub, ast.Not),
+    *(ast.Call, ast.keyword, ast.Compare, ast.Eq, ast.Is),
+)
+"""All that an example may consist of: a program that could end early, or could look elsewhere, shows nothing."""
+HARMLESS = frozenset({"sorted", "list", "dict", "set", "tuple", "len", "round"})
+"""What an example may call besides."""
+
+
+class Facts(Record):
+    """What a task asks about; its last target."""
+
+    module: str
+    function: str
+    """As the code has it."""
+    section: str
+    """As the page calls it before the work."""
+
+    @property
+    def path(self) -> str:
+        return f"docs/api/{self.module}.md"
+
+
+def facts_of(task: Task) -> Facts:
+    return Facts.model_validate_json(task.targets[-1])
+
+
+@dataclass(frozen=True)
+class DocsGrader:
+    """1 for a patch after which the section says what the code does, and nothing else is changed; else 0.
+
+    The reason names the criterion and the kind of fault, so that what fails alike is found together.
+    """
+
+    project: Path = field(repr=False)
+    sandbox: Sandbox
+    """Where examples are run."""
+
+    def grade(self, task: Task, output: str) -> Grade:
+        faults = self.faults(facts_of(task), task, output)
+        first = next(faults, None)
+        return Grade(score=1.0) if first is None else Grade(score=0.0, reason=f"{first.criterion}: {first.because}")
+
+    def faults(self, facts: Facts, task: Task, output: str) -> Iterator[Mark]:
+        """What is wrong, the first fault of a kind before what may follow from it."""
+        if not output.strip():
+            yield fault("scope", "nothing was changed")
+            return
+        scope = DiffInScope(allowed=[facts.path], files=1).check(task, output, Work(task, {}))
+        yield from (mark for mark in scope if not mark.passed)
+        before = (self.project / facts.path).read_text("utf-8")
+        after = patched(facts.path, before, output)
+        if after is None:
+            yield fault("scope", "the patch does not apply to the project")
+            return
+        yield from about_scope(facts, before, after)
+        text = sections_of(after).get(facts.function)
+        if text is None:
+            yield fault("names", "there is no section under the name that the function has in the code")
+            return
+        code = functions_in((self.project / "pocket" / f"{facts.module}.py").read_text("utf-8"))
+        yield from about_signature(text, code[facts.function])
+        yield from about_example(text, facts, shown=sections_of(before)[facts.section])
+        pages = {
+            str(page.relative_to(self.project)): page.read_text("utf-8") for page in self.project.glob("docs/**/*.md")
+        }
+        yield from about_links(facts.path, sections_of(before)[facts.section], text, {**pages, facts.path: after})
+        yield from about_summary(text)
+        if not self.runs(text):
+            yield fault("example", "it fails when it is run")
+
+    def runs(self, text: str) -> bool:
+        """Do all examples of a section run, in a copy of the code, in one go?"""
+        with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
+            shutil.copytree(self.project / "pocket", Path(folder) / "pocket", ignore=shutil.ignore_patterns("__*__"))
+            with self.sandbox.open(Path(folder)) as box:
+                box.write("example.py", "\n".join(BLOCK.findall(text)))
+                finished = box.run(["python3", "-S", "-B", "example.py"], seconds=SECONDS)
+        return finished.ended == "exit" and finished.exit_code == 0
+
+
+def patched(path: str, before: str, patch: str) -> str | None:
+    """The file at *path* after *patch*, which changes no other; ``None``: it does not apply."""
+    with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
+        file = Path(folder) / path
+        file.parent.mkdir(parents=True)
+        file.write_text(before, "utf-8", newline="\n")
+        done = subprocess.run(
+            ["git", "apply", "-"],
+            cwd=folder,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},
+            input=patch.encode(),
+            capture_output=True,
+            check=False,
+        )
+        return file.read_text("utf-8", errors="replace") if not done.returncode and file.is_file() else None
+
+
+# ── the criteria ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def about_scope(facts: Facts, before: str, after: str) -> Iterator[Mark]:
+    """Is only the one section changed? It may have got the name of its function."""
+    old, new = [*sections_of(before).items()], [*sections_of(after).items()]
+    mine = (facts.section, facts.function)
+    if [part for part in old if part[0] not in mine] != [part for part in new if part[0] not in mine]:
+        yield fault("scope", "another section of the page is changed")
+    elif len(old) != len(new) or before.count("\n## ") != after.count("\n## "):
+        yield fault("scope", "a section was added or taken out")
+
+
+def about_signature(text: str, true: Signature) -> Iterator[Mark]:
+    """Does what the section says of parameters and returns agree with the code?"""
+    said = stated(text)
+    if said is None:
+        yield fault("signature", "there is no one line with a signature that can be read")
+        return
+    if said.name != true.name:
+        yield fault("names", "the signature has another name than the function in the code")
+    yield from about_parameters("signature", said.parameters, true.parameters)
+    yield from about_parameters("table", rows_of(text), true.parameters)
+    stated_returns = [normal(found) for found in RETURNS.findall(text)]
+    if said.returns != true.returns or stated_returns != [true.returns]:
+        yield fault("returns", "the type returned is not the code's")
+
+
+def about_parameters(criterion: str, said: Sequence[Parameter], true: Sequence[Parameter]) -> Iterator[Mark]:
+    names, known = [p.name for p in said], [p.name for p in true]
+    if set(names) - set(known):
+        yield fault(criterion, "documents a parameter that the code does not have")
+    elif names != known:
+        yield fault(criterion, "leaves out a parameter that the code has, or has them in another order")
+    elif [p.default for p in said] != [p.default for p in true]:
+        yield fault(criterion, "documents a default that the code does not have")
+    elif tuple(said) != tuple(true):
+        yield fault(criterion, "documents a type that the code does not have")
+
+
+def about_example(text: str, facts: Facts, shown: str) -> Iterator[Mark]:
+    """Does an example show what the function returns? Whether it is true is seen when it is run."""
+    try:
+        trees = [ast.parse(block) for block in BLOCK.findall(text)]
+    except (SyntaxError, ValueError):
+        yield fault("example", "it is not Python")
+        return
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    if not is_plain(nodes):
+        yield fault("example", "does more than import from the package, call and assert")
+    elif sum(shows(node, facts.function) for node in nodes) < max(shown.count("\nassert "), 1):
+        yield fault("example", "shows less of what the function returns than before")
+
+
+def is_plain(nodes: Sequence[ast.AST]) -> bool:
+    """Is nothing called but what comes from the package, under the name that it has there?"""
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    imported = {alias.name for node in imports for alias in node.names}
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    called = [node.func for node in nodes if isinstance(node, ast.Call)]
+    return (
+        all(isinstance(node, PLAIN) for node in nodes)
+        and all(node.module is not None and node.module.split(".")[0] == "pocket" for node in imports)
+        and all(node.asname is None for node in nodes if isinstance(node, ast.alias))
+        and all(isinstance(function, ast.Name) and function.id in imported | HARMLESS for function in called)
+        and not assigned & (imported | HARMLESS)
+    )
+
+
+def shows(node: ast.AST, function: str) -> bool:
+    """Does *node* assert that a call of *function* gives a value that stands there?"""
+    if not isinstance(node, ast.Assert) or not isinstance(node.test, ast.Compare) or len(node.test.ops) != 1:
+        return False
+    sides = (node.test.left, node.test.comparators[0])
+    calls = [isinstance(s, ast.Call) and isinstance(s.func, ast.Name) and s.func.id == function for s in sides]
+    return sum(calls) == 1 and is_value(sides[calls.index(False)])
+
+
+def is_value(expression: ast.expr) -> bool:
+    return not any(isinstance(node, ast.Name | ast.Call) for node in ast.walk(expression))
+
+
+def about_links(path: str, before: str, after: str, pages: Mapping[str, str]) -> Iterator[Mark]:
+    """Do the links that were there still stand there, and lead to what they name?"""
+    links = links_of(after)
+    if {link.label for link in links_of(before)} - {link.label for link in links}:
+        yield fault("links", "a link was taken out")
+    for link in links:
+        name, _, anchor = link.target.partition("#")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(path), name)) if name else path
+        if target not in pages:
+            yield fault("links", "a link leads to no file", str(link))
+        elif anchor not in anchors_of(pages[target]):
+            yield fault("links", "a link leads to no heading", str(link))
+        elif anchor != slug(link.label):
+            yield fault("links", "a link leads to something else than it names", str(link))
+
+
+def about_summary(text: str) -> Iterator[Mark]:
+    """Is there a sentence that says what the function is for?"""
+    summary = summary_of(text)
+    if "TODO" in summary or len(summary.split()) < WORDS or not summary.endswith((".", "?")):
+        yield fault("summary", "there is no sentence that says what the function does")
