@@ -1,0 +1,292 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.agent.mcp import McpServer, _names, _without_patterns, conditions_of, connect
+from harness.agent.tools import arguments_of, specs
+from harness.errors import ToolError, UserError
+from harness.experiment import describe
+from harness.protocols import Work
+from traces.records import Task, ToolCall
+
+SERVER = Path(__file__).parent / "mcp_server.py"
+SECRET = {"MCP_TEST_TOKEN": "t0ken-of-the-test", "ANTHROPIC_API_KEY": "another-secret"}
+
+
+def a_server(folder: Path, like: str = "plain", **settings) -> McpServer:
+    command = (sys.executable, "-B", str(SERVER), str(folder), like)
+    return McpServer("shop", command, secrets=("MCP_TEST_TOKEN",), **settings)
+
+
+def work(seconds: float = 30, key: str = "") -> Work:
+    return Work(task=Task(id="t", input=""), text={}, seconds=seconds, idempotency_key=key)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids, seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while any(map(running, pids)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not any(map(running, pids))
+
+
+def pids(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("mcp")
+
+
+@pytest.fixture(scope="module")
+def shop(folder):
+    """One server for those that do it no harm."""
+    with connect([a_server(folder, effects={"a*": "none", "add": "worktree"}, longest=1_000)], SECRET) as tools:
+        yield {tool.name.removeprefix("shop__"): tool for tool in tools}
+
+
+@pytest.fixture
+def own(tmp_path):
+    @contextmanager
+    def open_one(like: str = "plain", **settings):
+        with connect([a_server(tmp_path, like, **settings)], SECRET) as tools:
+            yield {tool.name.removeprefix("shop__"): tool for tool in tools}
+
+    return open_one
+
+
+def test_a_servers_tools_are_tools_like_any_other(shop):
+    shown = {spec.name: spec for spec in specs(shop.values())}
+    assert shown["shop__add"].parameters["required"] == ["a", "b"]
+    add = shop["add"]
+    call = ToolCall(id="1", name=add.name, arguments={"a": 2, "b": 3})
+    assert add.call(arguments_of(add, call), work()) == "5"
+    with pytest.raises(ToolError, match=r"\$\.a: seen \"two\""):
+        arguments_of(add, call.model_copy(update={"arguments": {"a": "two", "b": 3}}))
+
+
+def test_what_a_server_says_of_a_tool_is_cleaned_and_a_tool_counts_as_the_gravest_it_may_be(shop):
+    assert shop["add"].description == "Adds two[2J numbers."
+    assert shop["add"].effect == "worktree"
+    assert shop["count"].effect == "outside"
+
+
+def test_a_server_sees_its_own_secret_and_nobody_elses_and_no_result_shows_it(shop):
+    said = shop["environment"].call({}, work())
+    names = {line.partition("=")[0] for line in said.splitlines()}
+    assert names <= {"PATH", "MCP_TEST_TOKEN", "LC_CTYPE"}
+    assert "MCP_TEST_TOKEN=[MCP_TEST_TOKEN]" in said
+    assert not any(value in said + repr(describe(shop["add"])) for value in SECRET.values())
+
+
+def test_a_tool_that_fails_says_so_without_the_secret(shop):
+    with pytest.raises(ToolError, match=r"no such day, \[MCP_TEST_TOKEN\]") as e:
+        shop["fail"].call({}, work())
+    assert (e.value.error_class, e.value.safe_to_repeat) == ("failed", None)
+
+
+def test_a_long_result_is_cut_in_its_middle_and_a_picture_is_described(shop):
+    said = shop["big"].call({"characters": 100_000}, work())
+    assert len(said) < 1_100
+    assert "[… 99,000 characters left out …]" in said
+    assert shop["picture"].call({}, work()) == "a cat\n[image/png, 9 bytes, not shown]"
+
+
+def test_the_server_is_told_the_idempotency_key(shop, folder):
+    assert shop["count"].call({}, work(key="k-1")) == "k-1"
+    assert shop["count"].call({}, work()) == "none"
+    assert (folder / "count").read_text().split() == ["k-1", "none"]
+
+
+def test_calls_to_one_server_run_side_by_side(shop):
+    started = time.monotonic()
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(lambda n: shop["slow"].call({"seconds": 0.5}, work()), range(10))) == ["slept"] * 10
+    assert time.monotonic() - started < 4
+
+
+def test_a_server_that_dies_in_a_call_leaves_it_open_what_happened_and_is_started_again_once(own, tmp_path):
+    with own() as tools:
+        with pytest.raises(ToolError, match="shop") as e:
+            tools["crash"].call({}, work())
+        assert (e.value.error_class, e.value.safe_to_repeat) == ("connection", None)
+        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+    assert len(pids(tmp_path / "starts")) == 2
+    assert (tmp_path / "crashes").read_text() == "1\n"
+    with pytest.raises(ToolError, match="disconnected"):
+        tools["add"].call({"a": 1, "b": 1}, work())
+
+
+def test_a_call_that_takes_too_long_ends_in_time_with_the_server_that_hangs(own, tmp_path):
+    with own() as tools:
+        started = time.monotonic()
+        with pytest.raises(ToolError, match=r"did not answer within 0\.3 s") as e:
+            tools["hang"].call({}, work(seconds=0.3))
+        assert (e.value.error_class, e.value.safe_to_repeat) == ("timeout", None)
+        assert time.monotonic() - started < 5
+        assert gone(pids(tmp_path / "starts"))
+        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+    assert gone(pids(tmp_path / "starts"))
+
+
+def test_all_that_a_server_started_ends_with_it_and_its_noise_stays_off_our_streams(own, tmp_path, capfd):
+    with own() as tools:
+        assert tools["spawn"].call({}, work()) == "spawned"
+        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+    everything = pids(tmp_path / "starts") + pids(tmp_path / "children")
+    assert len(everything) == 3
+    assert gone(everything)
+    assert capfd.readouterr() == ("", "")
+
+
+PARENT = """
+import sys, time
+sys.path[:0] = {path!r}
+from tests.agent.test_mcp import a_server, connect, Path, SECRET, work
+with connect([a_server(Path({folder!r}))], SECRET) as tools:
+    next(tool for tool in tools if tool.own_name == "spawn").call({{}}, work())
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_nothing_is_left_when_we_are_killed(tmp_path):
+    code = PARENT.format(path=[str(SERVER.parents[2])], folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        everything = pids(tmp_path / "starts") + pids(tmp_path / "children")
+        assert all(map(running, everything))
+        os.kill(parent.pid, signal.SIGKILL)
+    assert gone(everything)
+
+
+def test_a_server_that_comes_back_with_other_tools_is_not_called(own, tmp_path):
+    with own("changes") as tools:
+        assert list(conditions_of(tools.values())) == ["mcp/shop"]
+        with pytest.raises(ToolError):
+            tools["crash"].call({}, work())
+        with pytest.raises(ToolError, match="other tools than it had declared") as e:
+            tools["add"].call({"a": 1, "b": 1}, work())
+        assert e.value.error_class == "permission"
+        before = conditions_of(tools.values())
+    with own("changes") as tools:
+        assert tools["add_more"].own_name == "add.more"
+        assert conditions_of(tools.values()) != before
+
+
+@pytest.mark.parametrize(
+    ("like", "says"),
+    [("hangs", r"no answer within 1 s; it said: warming up"), ("breaks", r"the token is \[MCP_TEST_TOKEN\]")],
+)
+def test_a_server_that_does_not_start_is_named_in_time_with_what_it_said(own, tmp_path, like, says):
+    started = time.monotonic()
+    with pytest.raises(UserError, match=says), own(like, start_seconds=1 if like == "hangs" else 30):
+        pass
+    assert time.monotonic() - started < 15
+    assert gone(pids(tmp_path / "starts"))
+
+
+def test_tools_are_taken_by_pattern_and_a_pattern_that_fits_none_is_named(own):
+    with own(only=("add", "s*")) as tools:
+        assert sorted(tools) == ["add", "slow", "spawn"]
+    with pytest.raises(UserError, match=r"no tool matches 'delete'\. There are: add, big"), own(only=("*", "delete")):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("servers", "says"),
+    [
+        ([McpServer("a__b", ("true",))], "named 'a__b'"),
+        ([McpServer("a", ("true",)), McpServer("a", ("true",))], "2 MCP servers are named 'a'"),
+        ([McpServer("a")], "needs one of"),
+        ([McpServer("a", ("no-such-program",))], "no program 'no-such-program'"),
+        ([McpServer("a", ("true",), secrets=("MCP_UNSET",))], "export MCP_UNSET="),
+        ([McpServer("a", url="http://example.com/mcp")], "not encrypted"),
+        ([McpServer("a", url="https://me:secret@example.com/mcp")], "must hold no secret"),
+    ],
+)
+def test_a_server_that_is_declared_wrongly_is_refused_before_anything_starts(servers, says):
+    with pytest.raises(UserError, match=re.escape(says)), connect(servers, {}):
+        pass
+
+
+def test_a_server_at_an_address_serves_and_its_end_is_seen(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-B", str(SERVER), str(tmp_path), "http", str(port)]
+    server = McpServer("web", url=f"http://127.0.0.1:{port}/mcp", headers={"Authorization": "MCP_TEST_TOKEN"})
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wait_for_port(port)
+        with connect([server], SECRET) as tools:
+            [add] = [tool for tool in tools if tool.name == "web__add"]
+            [count] = [tool for tool in tools if tool.name == "web__count"]
+            assert add.call({"a": 2, "b": 2}, work()) == "4"
+            assert count.call({}, work(key="k-2")) == "k-2"
+            process.kill()
+            process.wait()
+            with pytest.raises(ToolError) as e:
+                add.call({"a": 2, "b": 2}, work(seconds=5))
+            assert e.value.error_class == "connection"
+            with pytest.raises(ToolError, match="did not start again") as e:
+                add.call({"a": 2, "b": 2}, work(seconds=5))
+            assert e.value.safe_to_repeat is True
+
+
+def wait_for_port(port: int) -> None:
+    for _ in range(1_000):
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("the server did not come up")
+
+
+def test_names_that_providers_would_refuse_or_mix_up_are_told_apart():
+    own = ["a.b", "a_b", "a b", "x" * 80, "x" * 81, "é"]
+    names = _names("s", own)
+    assert names["a_b"] == "s__a_b"
+    assert len(set(names.values())) == len(own)
+    assert all(re.fullmatch("[A-Za-z0-9_-]{1,64}", name) for name in names.values())
+
+
+def test_a_servers_regular_expressions_are_not_run_and_its_properties_keep_their_names():
+    schema = {
+        "properties": {"pattern": {"type": "string", "pattern": "(a+)+$"}, "o": {"enum": [{"pattern": 1}]}},
+        "patternProperties": {"^x": {}},
+        "additionalProperties": False,
+        "description": "A\x1b[2J.",
+    }
+    assert _without_patterns(schema) == {
+        "properties": {"pattern": {"type": "string"}, "o": {"enum": [{"pattern": 1}]}},
+        "description": "A[2J.",
+    }
+
+
+def test_no_thread_outlives_its_connection(shop):
+    before = threading.active_count()
+    with pytest.raises(UserError), connect([McpServer("gone", ("false",))], {}):
+        pass
+    assert threading.active_count() == before
+
+
+def test_tools_are_defined_without_starting_the_mcp_client():
+    code = "import sys, harness.agent.tools, harness.agent.mcp, experiments.cli; print('mcp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"
