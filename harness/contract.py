@@ -205,13 +205,9 @@ def lints(experiment: Experiment) -> list[str]:
             "Give the judge another model"
         )
     memory = first(runner, "memory")
-    if memory is not None and first(memory, *CAPS) is None:
+    if memory is not None and first(memory, "cap") is None:
         found.append("the memory has no cap on its size: it grows until it fills what the model can read")
     return found + [f"{fault}; a run of more than an hour is refused" for fault in faults(experiment.contract)]
-
-
-CAPS = ("cap", "characters", "most", "size", "limit", "max_characters", "bytes", "tokens", "lines")
-"""Names that the cap of a memory may go by."""
 
 
 def loose_tools(runner: object, tools: Sequence[Tool]) -> Iterator[str]:
