@@ -146,6 +146,10 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(known.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
+class DoesNotApply(Exception):
+    """A patch that cannot be applied: a fault of the output."""
+
+
 class Source(Protocol):
     """Where patches apply to."""
 
@@ -153,19 +157,18 @@ class Source(Protocol):
 
 
 @contextmanager
-def applied(sandbox: Sandbox | None, worktree: Source | None, output: str) -> Generator[Box | None]:
-    """A box on a fresh copy of *worktree* with the patch *output* applied; nothing of it is the maker's own box.
+def applied(sandbox: Sandbox, worktree: Source | None, output: str) -> Generator[Box]:
+    """A box on a fresh copy of *worktree* with the patch *output* applied; without a worktree it is empty.
 
-    Without a worktree the box is empty; without a sandbox there is none.
+    Raises:
+        DoesNotApply: the patch does not fit the worktree, or is none.
     """
-    if sandbox is None:
-        yield None
-    elif worktree is None:
+    if worktree is None:
         with sandbox.open() as box:
             yield box
-    else:
-        with tempfile.TemporaryDirectory(prefix="ratchet-") as top:
-            folder = Path(top) / "worktree"
-            worktree.apply(output, folder)
-            with sandbox.open(folder) as box:
-                yield box
+        return
+    with tempfile.TemporaryDirectory(prefix="ratchet-") as top:
+        folder = Path(top) / "worktree"
+        worktree.apply(output, folder)
+        with sandbox.open(folder) as box:
+            yield box
