@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import itertools
 import json
 import re
 import secrets
@@ -66,10 +67,8 @@ class Document:
             if token.type == "heading_open":
                 title = "".join(t.content for t in _within(tokens[at + 1]) if t.type in ("text", "code_inline"))
                 slug = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
-                again = next(
-                    n for n in range(len(found) + 1) if f"{slug}-{n}" not in found or (n == 0 and slug not in found)
-                )
-                found.add(f"{slug}-{again}" if again else slug)
+                twins = (f"{slug}-{n}" for n in itertools.count(1))
+                found.add(slug if slug not in found else next(twin for twin in twins if twin not in found))
             elif token.type in ("html_inline", "html_block"):
                 found.update(HTML_ANCHOR.findall(token.content))
         return found
