@@ -182,7 +182,6 @@ def lints(experiment: Experiment) -> list[str]:
     verifier = first(runner, "verifier")
     role = str(first(runner, "role") or "maker")
     makers = frozenset[str]().union(*(models_in(part, role) for part in parts_of(runner) if part is not verifier))
-    judges = models_in(verifier, "judge") | models_in(experiment.grader, "judge")
     found = [*loose_tools(runner, tools)]
     servers = [str(first(server, "name") or server) for server in parts_of(first(runner, "servers"))]
     if servers and verifier is None:
@@ -199,11 +198,7 @@ def lints(experiment: Experiment) -> list[str]:
         found.append(
             "the budget has no ceiling in dollars or tokens. Write Budget(…, dollars=5) or Budget(…, tokens=2_000_000)"
         )
-    if both := sorted(makers & judges):
-        found.append(
-            f"{listed(both)} both makes and judges: what it does not see while it works, it does not see afterwards. "
-            "Give the judge another model"
-        )
+    found += [doubt for part in (verifier, experiment.grader) for doubt in doubts(part, makers)]
     memory = first(runner, "memory")
     if memory is not None and first(memory, "cap") is None:
         found.append("the memory has no cap on its size: it grows until it fills what the model can read")
@@ -228,6 +223,18 @@ def loose_tools(runner: object, tools: Sequence[Tool]) -> Iterator[str]:
             f"{listed([t.name for t in outside])} can change what lies outside of the worktree, and the policy allows "
             "it whatever its arguments are. Hold or deny what a person should see first"
         )
+
+
+def doubts(judging: object, makers: frozenset[str]) -> list[str]:
+    """What makes the verdicts of *judging* doubtful, as it says itself or as its models show."""
+    if callable(warnings := getattr(judging, "warnings", None)):
+        return list(cast(Sequence[str], warnings(makers)))
+    both = sorted(makers & models_in(judging, "judge"))
+    return [
+        f"{model!r} both makes and judges: what it does not see while it works, it does not see afterwards. Give the "
+        "judge another model"
+        for model in both
+    ]
 
 
 def tools_of(runner: object) -> list[Tool]:

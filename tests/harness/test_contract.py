@@ -234,6 +234,14 @@ def test_a_judge_that_is_the_makers_own_model_is_pointed_out():
     assert "'small' both makes and judges" in warning
 
 
+def test_a_verifier_that_knows_what_makes_it_doubtful_is_asked():
+    class Doubting:
+        def warnings(self, makers):
+            return [f"{maker} judges its own work" for maker in makers]
+
+    assert warned(SomeAgent(verifier=Doubting())) == ["small judges its own work"]
+
+
 def test_with_a_table_of_models_the_one_for_its_role_counts():
     small, large = ScriptedModel("x", name="small"), ScriptedModel("x", name="large")
     agent = SomeAgent(tools=(SomeTool("a", "none"),), model=Routes(small, judge=large))

@@ -1,0 +1,219 @@
+"""``ratchet plan``: what so many iterations would take, before anything is spent."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.night import Night, read_night
+from analysis.report import duration
+from harness.agent.limits import Limits
+from harness.experiment import Budget, Experiment, find_experiment, load_experiment
+from harness.ledger import journal_file, runs
+from traces.places import data_directory, spool
+
+ITERATIONS = 20
+"""Where neither the command nor an experiment says how many."""
+ATTEMPTS = 3
+"""How often a maker may try, where no verifier says it."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What something takes; ``None``: nobody can tell."""
+
+    calls: float
+    tokens: float | None = None
+    dollars: float | None = None
+    hours: float | None = None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is repeated: attempts at a task by a maker, each looked at by a verifier or not."""
+
+    iterations: int
+    is_verified: bool
+    limits: Limits = field(default_factory=Limits)
+    """Of one attempt, its verification's feedback included."""
+    has_turns: bool = True
+    """Can the maker take more than one turn?"""
+    attempts: int = ATTEMPTS
+    """How often a verifier looks at most."""
+    budget: Budget | None = None
+    """Of the whole."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What earlier trials took, all told."""
+
+    run: str
+    trials: int
+    each: Amount
+    was_verified: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a loop takes: at the least, as seen before, and at the most."""
+
+    loop: Loop
+    least: Amount
+    expected: Amount | None
+    """``None``: nothing like it has run yet."""
+    worst: Amount
+    seen: Seen | None
+
+
+def plan_of(loop: Loop, seen: Seen | None = None) -> Plan:
+    """What *loop* takes, by its limits and by what was *seen* of it before."""
+    return Plan(loop, least(loop), expected(loop, seen) if seen else None, worst(loop), seen)
+
+
+def least(loop: Loop) -> Amount:
+    """An iteration is a call that makes, and one that looks at what was made."""
+    return Amount(calls=loop.iterations * (1 + loop.is_verified))
+
+
+def expected(loop: Loop, seen: Seen) -> Amount:
+    """As it went before; a verification that was not there then counts as one more call like the others."""
+    calls = seen.each.calls + (loop.is_verified and not seen.was_verified)
+    more = calls / seen.each.calls if seen.each.calls else 1.0
+
+    def all_of(each: float | None) -> float | None:
+        return None if each is None else each * more * loop.iterations
+
+    amount = Amount(
+        calls=loop.iterations * max(calls, 1 + loop.is_verified),
+        tokens=all_of(seen.each.tokens),
+        dollars=all_of(seen.each.dollars),
+        hours=all_of(seen.each.hours),
+    )
+    return capped(amount, loop.budget)
+
+
+def worst(loop: Loop) -> Amount:
+    """Each iteration up to every cap of its own, all of them up to the budget's."""
+    of, n = loop.limits, loop.iterations
+    turns = of.steps if loop.has_turns else 1
+    amount = Amount(
+        calls=n * (turns + loop.attempts * loop.is_verified),
+        tokens=None if of.tokens is None else n * of.tokens,
+        dollars=None if of.dollars is None else n * of.dollars,
+        hours=n * of.seconds / 3600 if loop.has_turns else None,
+    )
+    return capped(amount, loop.budget)
+
+
+def capped(amount: Amount, budget: Budget | None) -> Amount:
+    """Never more than the budget."""
+    if budget is None:
+        return amount
+    caps = {name: getattr(budget, name) for name in ("tokens", "dollars", "hours")}
+    known = {name: [v for v in (getattr(amount, name), cap) if v is not None] for name, cap in caps.items()}
+    return dataclasses.replace(amount, **{name: min(values, default=None) for name, values in known.items()})
+
+
+# ── from an experiment ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool) -> Loop:
+    """The attempts at tasks that a night of *experiment* makes, or *iterations* of them."""
+    runner = experiment.runner
+    verifier, limits = getattr(runner, "verifier", None), getattr(runner, "limits", None)
+    return Loop(
+        iterations=iterations or trials_of(experiment),
+        is_verified=verify or has_verifier(experiment),
+        limits=limits if isinstance(limits, Limits) else Limits(),
+        has_turns=any(getattr(runner, part, ()) for part in ("tools", "servers", "children", "worktree"))
+        or verifier is not None,
+        attempts=getattr(verifier, "attempts", ATTEMPTS),
+        budget=experiment.budget,
+    )
+
+
+def has_verifier(experiment: Experiment) -> bool:
+    return getattr(experiment.runner, "verifier", None) is not None
+
+
+def trials_of(experiment: Experiment) -> int:
+    """Trials that a night may need: the baseline, each round on all of ``train``, and the promotion test."""
+    sizes, budget = experiment.sizes(), experiment.budget
+    needed = sizes["train"] * (experiment.gate.repeats + (budget.rounds or ITERATIONS)) + experiment.gate.cost(sizes)
+    return min(needed, budget.trials or needed)
+
+
+def seen_before(directory: Path, experiment: Experiment) -> Seen | None:
+    """What the trials of its last night took, or of its last check where it had none."""
+    known = [journal_file(directory, run) for run in reversed(runs(directory, experiment.name))]
+    checks = sorted(spool(directory).glob(f"{experiment.name}-check-*.jsonl"), key=lambda p: -p.stat().st_mtime)
+    nights = (read_night(path) for path in (*known, *checks))
+    night = next((night for night in nights if night is not None and night.trials), None)
+    return None if night is None else Seen(night.run.id, night.trials, each_of(night), has_verifier(experiment))
+
+
+def each_of(night: Night) -> Amount:
+    """What a trial took of the whole *night*, its share of proposals and of waiting included."""
+    n, used = night.trials, night.usage
+    dollars = None if used.dollars is None else used.dollars / n
+    return Amount(used.calls / n, used.tokens / n, dollars, night.seconds / n / 3600)
+
+
+# ── in words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lines(plan: Plan) -> list[str]:
+    """What a person reads before anything is spent."""
+    loop = plan.loop
+    with_ = "with verification" if loop.is_verified else "without verification"
+    said = [
+        f"{loop.iterations:,} iterations {with_}; nothing is spent yet",
+        f"  at least  {amounts(plan.least)}",
+    ]
+    if plan.expected is not None and plan.seen is not None:
+        by = f"as {plan.seen.trials:,} trials of {plan.seen.run} went"
+        said.append(f"  expected  {amounts(plan.expected)} ({by})")
+    said.append(f"  at most   {amounts(plan.worst)}")
+    turns = f"{loop.limits.steps} turns" if loop.has_turns else "1 turn"
+    looks = f" and {loop.attempts} reviews" if loop.is_verified else ""
+    said.append(
+        f"The most is by the caps: {turns}{looks} an iteration{budget_of(loop)}. A review may be more than one call."
+    )
+    return said
+
+
+def amounts(amount: Amount) -> str:
+    parts = [f"{amount.calls:,.0f} calls"]
+    parts += [f"{amount.tokens:,.0f} tokens"] if amount.tokens is not None else []
+    parts += [f"${amount.dollars:,.2f}"] if amount.dollars is not None else []
+    parts += [duration(amount.hours * 3600)] if amount.hours is not None else []
+    return ", ".join(parts)
+
+
+def budget_of(loop: Loop) -> str:
+    limits = loop.budget.limits() if loop.budget else {}
+    known = [f"{limits[name]:g} {name}" for name in ("tokens", "dollars", "hours") if limits.get(name) is not None]
+    return f", and the budget of {', '.join(known)}" if known else ""
+
+
+def plan(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An experiment; default: any loop")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Attempts at a task; default: what a night of NAME may need, else 20")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Each attempt is looked at by a verifier")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout; its field names are stable")] = False,
+) -> None:
+    """Model calls, tokens, dollars and hours of so many iterations, before anything is spent."""
+    if name is None:
+        found = plan_of(Loop(iterations or ITERATIONS, verify))
+    else:
+        path = find_experiment(name, Path.cwd())
+        experiment = load_experiment(path)
+        seen = seen_before(data_directory(path.parent), experiment)
+        found = plan_of(loop_of(experiment, iterations, verify=verify), seen)
+    typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=str) if as_json else "\n".join(lines(found)))
