@@ -63,7 +63,7 @@ class AnthropicApi:
 
 def connect(url: str, key: str | None) -> anthropic.Anthropic:
     through = transport(url)
-    client = None if through is None else anthropic.DefaultHttpxClient(transport=through)
+    client = None if through is None else anthropic.DefaultHttpxClient(transport=through, trust_env=False)
     return anthropic.Anthropic(base_url=url, api_key=key or NO_KEY, max_retries=0, http_client=client)
 
 

@@ -1,8 +1,10 @@
 """Waiting that notices the stop button: asleep between two attempts, in a queue, on a silent connection."""
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 from urllib.request import getproxies
 
@@ -76,13 +78,19 @@ class Network(httpcore2.SyncBackend):
         return Stream(super().connect_tcp(host, port, timeout, local_address, socket_options))
 
 
+@cache
+def certificates() -> ssl.SSLContext:
+    """Read once: that takes longer than a request."""
+    return httpx2.create_ssl_context()
+
+
 class Transport(httpx2.HTTPTransport):
     """As usual, on a network that listens to the stop button."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(verify=certificates())
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
+            ssl_context=certificates(),
             max_connections=CONNECTIONS,
             max_keepalive_connections=KEPT,
             keepalive_expiry=5.0,

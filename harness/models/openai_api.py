@@ -66,7 +66,7 @@ class OpenAIApi:
 
 def connect(url: str, key: str | None) -> openai.OpenAI:
     through = transport(url)
-    client = None if through is None else openai.DefaultHttpxClient(transport=through)
+    client = None if through is None else openai.DefaultHttpxClient(transport=through, trust_env=False)
     return openai.OpenAI(base_url=url, api_key=key or NO_KEY, max_retries=0, http_client=client)
 
 

@@ -1,7 +1,8 @@
 """Models that talk to a loopback provider through the real SDKs, and a meter that remembers."""
 
+import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +97,20 @@ class Sdk:
             **{**defaults, **options},
         )
 
+    def calls(self, *calls: tuple[Any, str, Any], text: str = "", stop: str | None = None) -> dict[str, Any]:
+        """A response that calls tools. Each of *calls*: id, name, arguments."""
+        body = self.says(text, stop or ("tool_calls" if self.name == "openai" else "tool_use"))
+        if self.name == "openai":
+            body["choices"][0]["message"]["tool_calls"] = [
+                {"id": id, "type": "function", "function": {"name": name, "arguments": as_json(arguments)}}
+                for id, name, arguments in calls
+            ]
+        else:
+            texts = body["content"] if text else []
+            uses = [{"type": "tool_use", "id": id, "name": name, "input": given} for id, name, given in calls]
+            body["content"] = [*texts, *uses]
+        return body
+
     def says(self, text: str, stop: str | None = None) -> dict[str, Any]:
         """A response as the provider sends it: 100 tokens in, 60 of them cached, 7 out."""
         if self.name == "openai":
@@ -124,6 +139,72 @@ class Sdk:
                 "output_tokens": 7,
             },
         }
+
+    def streamed(self, body: dict[str, Any], piece: int = 3) -> list[str]:
+        """*body* as the events of a stream, its texts and arguments in pieces."""
+        return list(openai_events(body, piece) if self.name == "openai" else anthropic_events(body, piece))
+
+
+def as_json(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def pieces(text: str, length: int) -> list[str]:
+    return [text[i : i + length] for i in range(0, len(text), length)]
+
+
+def openai_events(body: dict[str, Any], piece: int) -> Iterator[str]:
+    [choice] = body["choices"]
+
+    def event(delta: dict[str, Any], reason: str | None = None) -> str:
+        choices = [{"index": 0, "delta": delta, "finish_reason": reason}]
+        return f"data: {json.dumps({'id': body['id'], 'model': body['model'], 'choices': choices, 'usage': None})}\n\n"
+
+    yield event({"role": "assistant", "content": ""})
+    for name in ("reasoning_content", "content", "refusal"):
+        for part in pieces(choice["message"].get(name) or "", piece):
+            yield event({name: part})
+    for index, call in enumerate(choice["message"].get("tool_calls") or ()):
+        function = call["function"]
+        head = {"index": index, "id": call["id"], "type": "function"}
+        yield event({"tool_calls": [{**head, "function": {"name": function["name"], "arguments": ""}}]})
+        for part in pieces(function["arguments"], piece):
+            yield event({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
+    yield event({}, choice["finish_reason"])
+    yield f"data: {json.dumps({'id': body['id'], 'choices': [], 'usage': body['usage']})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def anthropic_events(body: dict[str, Any], piece: int) -> Iterator[str]:
+    def event(kind: str, **fields: Any) -> str:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
+
+    usage = {**body["usage"], "output_tokens": 1}
+    yield event("message_start", message={**body, "content": [], "stop_reason": None, "usage": usage})
+    yield event("ping")
+    for index, block in enumerate(body["content"]):
+        kinds = {"text": ("text", "text_delta"), "thinking": ("thinking", "thinking_delta")}
+        if block["type"] == "tool_use":
+            yield event("content_block_start", index=index, content_block={**block, "input": {}})
+            for part in pieces(as_json(block["input"]), piece):
+                yield event(
+                    "content_block_delta", index=index, delta={"type": "input_json_delta", "partial_json": part}
+                )
+        elif block["type"] in kinds:
+            name, delta = kinds[block["type"]]
+            empty = {**block, name: "", **({"signature": ""} if name == "thinking" else {})}
+            yield event("content_block_start", index=index, content_block=empty)
+            for part in pieces(block[name], piece):
+                yield event("content_block_delta", index=index, delta={"type": delta, name: part})
+            if name == "thinking":
+                signed = {"type": "signature_delta", "signature": block["signature"]}
+                yield event("content_block_delta", index=index, delta=signed)
+        else:
+            yield event("content_block_start", index=index, content_block=block)
+        yield event("content_block_stop", index=index)
+    last = {"output_tokens": body["usage"]["output_tokens"]}
+    yield event("message_delta", delta={"stop_reason": body["stop_reason"], "stop_sequence": None}, usage=last)
+    yield event("message_stop")
 
 
 OPENAI = Sdk("openai", "/v1/chat/completions", "/v1", "x-request-id")

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,8 @@ class Provider:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+    """Its client hung up on it in the middle of a stream."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -144,5 +146,33 @@ def drips(body: object, gap: float) -> Play:
             if handler.provider.over.wait(gap):
                 break
         handler.close_connection = True
+
+    return play
+
+
+def streams(events: Sequence[str], *, torn: bool = False, stalls: bool = False, gap: float = 0.0) -> Play:
+    """Sends *events* one by one; then, if it is *torn*, closes the connection in the middle of the transfer, and if it
+    *stalls*, says nothing more."""
+
+    def play(handler: Handler, received: Received) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.send_header("transfer-encoding", "chunked")
+        handler.end_headers()
+        for event in events:
+            content = event.encode()
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+            handler.wfile.flush()
+            if gap and handler.provider.over.wait(gap):
+                break
+        if stalls:
+            handler.connection.settimeout(10)
+            with suppress(TimeoutError):
+                handler.connection.recv(1)
+                handler.provider.left.set()
+        if torn or stalls:
+            handler.close_connection = True
+        else:
+            handler.wfile.write(b"0\r\n\r\n")
 
     return play
