@@ -80,7 +80,7 @@ class Isolated:
     readable: tuple[Path, ...] = ()
     """What else can be read, by the name that it has outside."""
     hidden: tuple[Path, ...] = field(default=(), repr=False)
-    """What cannot, wherever it lies: of two folders that lie in each other, the inner one decides."""
+    """What cannot be seen, wherever it lies: of two folders that lie in each other, the inner one decides."""
 
     name: ClassVar[str]
 
@@ -124,6 +124,7 @@ class Bubblewrap(Isolated):
         options += ["--unshare-cgroup-try", "--die-with-parent", "--as-pid-1", "--cap-drop", "ALL"]
         options += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
         options += [] if self.network else ["--unshare-net"]
+        read_only = ["/"]
         for kind, source, place in mounts:
             match kind:
                 case "read":
@@ -138,11 +139,15 @@ class Bubblewrap(Isolated):
                 case "empty":
                     options += ["--perms", "1777", "--size", source.removeprefix("size="), "--tmpfs", place]
                 case "hidden":
-                    options += ["--tmpfs", place, "--remount-ro", place]
+                    options += ["--tmpfs", place]
+                    read_only.append(place)
                 case "processes":
-                    options += ["--proc", place, "--remount-ro", place]
-        options += ["--ro-bind", str(PID1), "/pid1.py", "--remount-ro", "/", "--"]
-        return [*options, interpreter(), "-I", "-S", "/pid1.py", str(report)]
+                    options += ["--proc", place]
+                    read_only.append(place)
+        options += ["--ro-bind", str(PID1), "/pid1.py"]
+        for place in read_only:
+            options += ["--remount-ro", place]
+        return [*options, "--", interpreter(), "-I", "-S", "/pid1.py", str(report)]
 
     def mounted_from_within(self, mounts: Sequence[Mount]) -> list[tuple[str, ...]] | None:
         return None
@@ -221,10 +226,11 @@ def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
     for path in sandbox.hidden:
         real = path.resolve()
         for mount in tuple(shown):
-            if mount.kind != "hidden" and real.is_relative_to(mount.source) and real.is_dir():
-                inside = Path(mount.place) / real.relative_to(mount.source)
-                shown.append(Mount("hidden", "", str(inside)))
-    shown.sort(key=lambda mount: (len(Path(mount.place).parts), mount.kind != "hidden" and mount.place == INSIDE))
+            if mount.kind in ("read", "write") and real.is_relative_to(mount.source) and real.exists():
+                inside = str(Path(mount.place) / real.relative_to(mount.source))
+                covered = Mount("hidden", "", inside) if real.is_dir() else Mount("read", os.devnull, inside)
+                shown.append(covered)
+    shown.sort(key=lambda mount: len(Path(mount.place).parts))  # of two at one place the later one, which hides
     return [
         *links,
         Mount("empty", f"size={sandbox.disk}", "/tmp"),

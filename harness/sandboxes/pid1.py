@@ -7,7 +7,8 @@ standard input, which whoever asked keeps open: at its end this process ends, an
 however those who asked have died. On the descriptor REPORT-FD it says how the command ended; empty: it never began.
 """
 
-# ruff: noqa: PTH (to import pathlib takes longer than all else that is done here)
+# To import pathlib takes longer than all else that is done here.
+# ruff: noqa: PTH103, PTH112, PTH120, PTH123, PTH208, PTH211
 import _signal as signal  # pyright: ignore[reportMissingImports] (half the time of signal)
 import ctypes
 import marshal
@@ -29,8 +30,8 @@ PAGE = resource.getpagesize()
 NICE = 5
 """The command gives way to those who watch it."""
 
-READ_ONLY, NO_SETUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE, PRIVATE = (
-    1 << bit for bit in (0, 1, 2, 3, 5, 12, 13, 14, 18)
+READ_ONLY, NO_SETUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE = (
+    1 << bit for bit in (0, 1, 2, 3, 5, 12, 13, 14)
 )
 KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 """Of ``statvfs`` → of ``mount``: what a mount from outside has may not be taken from it."""
@@ -155,9 +156,10 @@ def size_of(process: str) -> int:
 def enter(root: str, mounts: "list[tuple[str, str, str]]", loopback: bool) -> None:
     """Make *mounts* (kind, source, place), over *root*, all that can be seen; and give up every privilege."""
     mount("tmpfs", root, "tmpfs", NO_SETUID | NO_DEVICES, "mode=755")
-    writable = []
+    made = {root: "root"}
     for kind, source, place in mounts:
         target = root + place
+        made[target] = kind
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if kind == "link":
             os.symlink(source, target)
@@ -167,7 +169,6 @@ def enter(root: str, mounts: "list[tuple[str, str, str]]", loopback: bool) -> No
         elif kind == "empty":
             os.makedirs(target, exist_ok=True)
             mount("tmpfs", target, "tmpfs", NO_SETUID | NO_DEVICES, f"mode=1777,{source}")
-            writable.append(target)
         elif kind == "hidden":
             os.makedirs(target, exist_ok=True)
             mount("tmpfs", target, "tmpfs", NO_SETUID | NO_DEVICES, "mode=755")
@@ -180,10 +181,9 @@ def enter(root: str, mounts: "list[tuple[str, str, str]]", loopback: bool) -> No
             elif not os.path.lexists(target):
                 os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
             mount(source, target, None, BIND | RECURSIVE)
-            if kind == "write":
-                writable.append(target)
     for target in mounted(root):
-        if not any(target == place or target.startswith(place + "/") for place in writable):
+        nearest = max((place for place in made if f"{target}/".startswith(f"{place}/")), key=len)
+        if made[nearest] not in ("write", "empty"):
             now = os.statvfs(target).f_flag
             flags = sum(flag for bit, flag in KEPT_FLAGS.items() if now & bit)
             mount(None, target, None, BIND | REMOUNT | READ_ONLY | NO_SETUID | flags)
