@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch, fnmatchcase
+from functools import lru_cache
 
 from harness.agent.shell import ASSIGNMENT, Command, Unreadable, Word, parse
 from traces.records import Concern
@@ -31,6 +32,7 @@ class Finding:
     """The rest of a sentence that starts with the command."""
 
 
+@lru_cache(maxsize=64)
 def findings(command: str, worktree: str = "") -> tuple[Finding, ...]:
     """Why *command* is a concern; empty for a harmless one. *worktree*: where the sandbox shows the worktree, for
     absolute paths in it."""
@@ -136,8 +138,8 @@ HARMLESS = (
     | SEARCHING
     | _words(
         "cat ls head tail less more wc find diff cmp git pytest ruff mypy pyright black isort flake8 test [ [[ cd "
-        "pwd tree stat file sort uniq cut tr mkdir touch rm cp mv ln basename dirname which type date sleep man unittest tox "
-        "coverage tee read local return exit set export unset shift wait source . xxd od md5sum sha256sum"
+        "pwd tree stat file sort uniq cut tr mkdir touch rm cp mv ln basename dirname which type date sleep man "
+        "unittest tox coverage tee read local return exit set export unset shift wait source . xxd od md5sum sha256sum"
     )
 )
 """Their arguments name files and texts: words such as ``prod`` and ``refund`` mean nothing there."""
@@ -507,6 +509,8 @@ class _Reader:
         if name in ("rm", "rmdir", "unlink", "shred", "mv"):
             self._removal(name, arguments)
         if name == "find":
+            if len(arguments) > MOST:
+                self.hidden("has too many arguments to be looked through")
             self._find(arguments, depth)
         if name in SHELLS:
             self._shell(arguments, fed, is_fed, depth)
@@ -716,11 +720,11 @@ class _Reader:
         tests = {"-name", "-iname", "-path", "-regex", "-mtime", "-size", "-newer", "-mmin", "-wholename", "-empty"}
         is_narrow = any(w.text in tests for w in arguments)
         is_far = any(w.hides or leads_outside(w.text, self.worktree) for w in roots)
-        for at, word in enumerate(arguments):
+        for at, word in enumerate(arguments[:MOST]):
             if word.text == "-delete" and (is_far or not is_narrow):
                 self.note("destructive", "deletes everything that it finds")
             if word.text in ("-exec", "-execdir", "-ok", "-okdir") and at + 1 < len(arguments):
-                run = arguments[at + 1 :]
+                run = arguments[at + 1 : at + 1 + MOST]
                 end = next((i for i, w in enumerate(run) if w.text in (";", "+")), len(run))
                 if program_name(run[0].text) in ("rm", "shred", "unlink") and (is_far or not is_narrow):
                     self.note("destructive", "deletes everything that it finds")
