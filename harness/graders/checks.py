@@ -137,7 +137,7 @@ def text_at(path: str, criterion: str, output: str, work: Work) -> str | Mark:
         return output
     try:
         return box_of(work, criterion).read(path)
-    except UnicodeDecodeError:
-        return fault(criterion, f"`{path}` is not UTF-8")
-    except (OSError, ValueError, KeyError):  # gone, a folder, or a link that leads out
+    except (FileNotFoundError, KeyError):
         return fault(criterion, f"there is no file `{path}`")
+    except (OSError, ValueError):  # a folder, too large, or it leads out
+        return fault(criterion, f"`{path}` is no file of the worktree that can be read")

@@ -11,10 +11,11 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from harness.graders.marks import fault, marks_of
 from harness.protocols import Box, Sandbox, Work
+from harness.worktrees import Worktree
 from traces.records import Mark, Task
 
 Change = Literal["mode", "symlink", "binary", "rename"]
@@ -150,14 +151,8 @@ class DoesNotApply(Exception):
     """A patch that cannot be applied: a fault of the output."""
 
 
-class Source(Protocol):
-    """Where patches apply to."""
-
-    def apply(self, patch: str, folder: Path) -> None: ...
-
-
 @contextmanager
-def applied(sandbox: Sandbox, worktree: Source | None, output: str) -> Generator[Box]:
+def applied(sandbox: Sandbox, worktree: Worktree | None, output: str) -> Generator[Box]:
     """A box on a fresh copy of *worktree* with the patch *output* applied; without a worktree it is empty.
 
     Raises:
@@ -169,6 +164,9 @@ def applied(sandbox: Sandbox, worktree: Source | None, output: str) -> Generator
         return
     with tempfile.TemporaryDirectory(prefix="ratchet-") as top:
         folder = Path(top) / "worktree"
-        worktree.apply(output, folder)
+        try:
+            worktree.apply(output if output.strip() else "", folder)
+        except ValueError as e:
+            raise DoesNotApply(str(e)) from e
         with sandbox.open(folder) as box:
             yield box

@@ -11,9 +11,10 @@ from harness.errors import ModelError, TrialError, UserError, boundary
 from harness.graders.exact import normalised
 from harness.graders.judge import Judge
 from harness.graders.marks import Checker, fault, seen
-from harness.graders.patches import DoesNotApply, Source, applied
+from harness.graders.patches import DoesNotApply, applied
 from harness.meter import inside, meter, spending
 from harness.protocols import Box, Finished, Sandbox, Work
+from harness.worktrees import Worktree
 from traces import otel
 from traces.records import Grade, Mark, Review, Span, Task, now
 
@@ -25,7 +26,7 @@ When = Literal["checks-pass", "always"]
 class FreshBox:
     """A box on a fresh copy with the output applied, opened when it is first used: most checks never do."""
 
-    def __init__(self, stack: ExitStack, sandbox: Sandbox, worktree: Source | None, output: str) -> None:
+    def __init__(self, stack: ExitStack, sandbox: Sandbox, worktree: Worktree | None, output: str) -> None:
         self._stack = stack
         self._applied = applied(sandbox, worktree, output)
         self._box: Box | None = None
@@ -55,7 +56,7 @@ class Panel:
     judge: Judge | None
     judge_when: When
     sandbox: Sandbox | None
-    worktree: Source | None
+    worktree: Worktree | None
 
     @property
     def criteria(self) -> list[str]:
@@ -147,7 +148,7 @@ class RubricVerifier:
     """How often the maker may try, the first time included."""
     sandbox: Sandbox | None = None
     """Where checks run commands; without one there are no files to look at."""
-    worktree: Source | None = None
+    worktree: Worktree | None = None
     """What the output is a patch of; without one the files are an empty folder."""
     judge_when: When = "checks-pass"
 
@@ -189,7 +190,7 @@ class RubricGrader:
     must: Collection[str] = ()
     """Criteria without which all others are worth nothing."""
     sandbox: Sandbox | None = None
-    worktree: Source | None = None
+    worktree: Worktree | None = None
     judge_when: When = "checks-pass"
     seconds: float = 120.0
     """How long a command of a check may take."""

@@ -110,7 +110,9 @@ def test_the_schema_of_a_file(tmp_path):
     files_in(tmp_path, {"out.json": '{"name": "a"}'})
     assert faults(FitsSchema(SCHEMA, path="out.json"), folder=tmp_path) == []
     assert faults(FitsSchema(SCHEMA, path="gone.json"), folder=tmp_path) == ["there is no file `gone.json`"]
-    assert faults(FitsSchema(SCHEMA, path="../out.json"), folder=tmp_path) == ["there is no file `../out.json`"]
+    assert faults(FitsSchema(SCHEMA, path="../out.json"), folder=tmp_path) == [
+        "`../out.json` is no file of the worktree that can be read"
+    ]
 
 
 # ── tables ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.graders.patches import DoesNotApply
 from harness.protocols import Finished, Work
 from traces.records import Task
 
@@ -60,22 +58,6 @@ class FolderSandbox:
     def open(self, folder=None):
         self.opened.append(folder)
         yield FolderBox(folder)
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """A folder that patches apply to."""
-
-    source: Path
-
-    def apply(self, patch, folder):
-        shutil.copytree(self.source, folder)
-        if patch.strip():
-            done = subprocess.run(
-                ["git", "apply"], cwd=folder, input=patch, text=True, capture_output=True, check=False
-            )
-            if done.returncode:
-                raise DoesNotApply(done.stderr.strip())
 
 
 def files_in(folder, files):
