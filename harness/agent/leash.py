@@ -20,23 +20,26 @@ ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(parent: int, command: list[str]) -> int:
     for number in ENDS:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     kernel(PR_SET_CHILD_SUBREAPER, 1)  # what the command leaves behind becomes a child of this process
     kernel(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before we asked to be told
         return 1
-    try:
-        child = os.fork()
-        if child == 0:
-            start(command)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):  # so that the command's end of a pipe is the only one
-            os.dup2(nowhere, stream)
-        return wait_for(child)
-    finally:
-        for number in ENDS:
-            signal.signal(number, signal.SIG_IGN)
-        kill_children()
+    child = os.fork()
+    if child == 0:
+        start(command)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # so that the command's end of a pipe is the only one
+        os.dup2(nowhere, stream)
+    code = wait_for(child)
+    kill_children()
+    return code
+
+
+def end(number: int, _frame: object) -> None:
+    """Raises nothing, since it may come while ``main`` is at the same: done twice is done."""
+    kill_children()
+    os._exit(128 + number)
 
 
 def kernel(option: int, value: int) -> None:
@@ -79,10 +82,6 @@ def children() -> Iterator[int]:
         with suppress(OSError):
             if int(entry.read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
                 yield int(entry.parent.name)
-
-
-def _end(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

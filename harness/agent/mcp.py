@@ -149,9 +149,10 @@ def _check_names(servers: Sequence[McpServer]) -> None:
             raise UserError(f"MCP server {server.name!r} needs one of command=('program', …) and url='http://…'")
         if server.url and not is_loopback(check_base_url(server.url)) and urlsplit(server.url).scheme == "http":
             raise UserError(f"MCP server {server.name!r} at {server.url} is not encrypted. Write https://")
-        if server.command and not shutil.which(server.command[0], path=server.environment.get("PATH")):
+        program = server.command[0] if server.command else "/"
+        if "/" not in program and not shutil.which(program, path=server.environment.get("PATH")):
             raise UserError(
-                f"MCP server {server.name!r}: there is no program {server.command[0]!r}. Install it, or give its path"
+                f"MCP server {server.name!r}: there is no program {program!r}. Install it, or give its path"
             )
 
 
@@ -175,6 +176,8 @@ class _Session:
 
     client: "Client"
     declared: "list[Declared]"
+    digest: str
+    """Of what it declared."""
     over: asyncio.Event
     """It ended, or is to."""
     life: asyncio.Task[None]
@@ -248,11 +251,10 @@ class Connection:
                 f"MCP server {self.server.name!r} did not start: {e}. Nothing can call its tools; try "
                 f"{' '.join(self.server.command) or self.server.url} by itself, or give it more start_seconds"
             ) from e
-        declared = self._session.declared
-        self._digest = _digest(declared)
+        self._digest = self._session.digest
         about = self._session.client.server_info
         version = self.clean(f"{about.name} {about.version} ")[:80] if about else ""
-        return _tools(self, declared, f"{version}{self._digest}")
+        return _tools(self, self._session.declared, f"{version}{self._digest}")
 
     async def _open(self, seconds: float) -> _Session:
         """A session, within so many *seconds*. Raises ``_Lost``."""
@@ -262,7 +264,8 @@ class Connection:
         life.add_done_callback(lambda task: task.cancelled() or task.exception())  # or it is complained about later
         await asyncio.wait({opened, life}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if opened.done():
-            return _Session(*opened.result(), over, life)
+            client, declared = opened.result()
+            return _Session(client, declared, _digest(declared), over, life)
         why = f"no answer within {seconds:g} s"
         if life.done():
             why = "it ended" if over.is_set() else _plainly(life.exception())
@@ -300,7 +303,7 @@ class Connection:
         except _Lost as e:
             why = f"{who} had ended and did not start again: {e}"
             raise ToolError("connection", why, safe_to_repeat=True) from e
-        if _digest(session.declared) != self._digest:
+        if session.digest != self._digest:
             why = f"{who} came back with other tools than it had declared; a person has to look at them"
             raise ToolError("permission", why, safe_to_repeat=False)
         meta = cast("Any", {KEY: work.idempotency_key} if work.idempotency_key else None)

@@ -20,12 +20,13 @@ from harness.protocols import Work
 from traces.records import Task, ToolCall
 
 SERVER = Path(__file__).parent / "mcp_server.py"
+BAD = Path(__file__).parent / "bad_mcp_server.py"
 SECRET = {"MCP_TEST_TOKEN": "t0ken-of-the-test", "ANTHROPIC_API_KEY": "another-secret"}
 
 
-def a_server(folder: Path, like: str = "plain", **settings) -> McpServer:
-    command = (sys.executable, "-B", str(SERVER), str(folder), like)
-    return McpServer("shop", command, secrets=("MCP_TEST_TOKEN",), **settings)
+def bad_server(folder: Path, like: str = "plain", **settings) -> McpServer:
+    command = (sys.executable, "-I", "-S", str(BAD), str(folder), like)
+    return McpServer("bad", command, secrets=("MCP_TEST_TOKEN",), **settings)
 
 
 def work(seconds: float = 30, key: str = "") -> Work:
@@ -58,16 +59,21 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def shop(folder):
     """One server for those that do it no harm."""
-    with connect([a_server(folder, effects={"a*": "none", "add": "worktree"}, longest=1_000)], SECRET) as tools:
+    command = (sys.executable, "-B", str(SERVER), str(folder))
+    effects = {"a*": "none", "add": "worktree"}
+    server = McpServer("shop", command, secrets=("MCP_TEST_TOKEN",), effects=effects, longest=1_000)
+    with connect([server], SECRET) as tools:
         yield {tool.name.removeprefix("shop__"): tool for tool in tools}
 
 
 @pytest.fixture
-def own(tmp_path):
+def bad(tmp_path):
+    """Opens one that may be harmed."""
+
     @contextmanager
     def open_one(like: str = "plain", **settings):
-        with connect([a_server(tmp_path, like, **settings)], SECRET) as tools:
-            yield {tool.name.removeprefix("shop__"): tool for tool in tools}
+        with connect([bad_server(tmp_path, like, **settings)], SECRET) as tools:
+            yield {tool.name.removeprefix("bad__"): tool for tool in tools}
 
     return open_one
 
@@ -122,34 +128,44 @@ def test_calls_to_one_server_run_side_by_side(shop):
     assert time.monotonic() - started < 4
 
 
-def test_a_server_that_dies_in_a_call_leaves_it_open_what_happened_and_is_started_again_once(own, tmp_path):
-    with own() as tools:
-        with pytest.raises(ToolError, match="shop") as e:
+def test_a_server_that_dies_in_a_call_leaves_it_open_what_happened_and_is_started_again_once(bad, tmp_path):
+    with bad() as tools:
+        with pytest.raises(ToolError, match="bad") as e:
             tools["crash"].call({}, work())
         assert (e.value.error_class, e.value.safe_to_repeat) == ("connection", None)
-        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+        assert tools["add"].call({}, work()) == "2"
     assert len(pids(tmp_path / "starts")) == 2
     assert (tmp_path / "crashes").read_text() == "1\n"
     with pytest.raises(ToolError, match="disconnected"):
-        tools["add"].call({"a": 1, "b": 1}, work())
+        tools["add"].call({}, work())
 
 
-def test_a_call_that_takes_too_long_ends_in_time_with_the_server_that_hangs(own, tmp_path):
-    with own() as tools:
+def test_a_call_that_takes_too_long_ends_in_time_with_the_server_that_hangs(bad, tmp_path):
+    with bad() as tools:
         started = time.monotonic()
         with pytest.raises(ToolError, match=r"did not answer within 0\.3 s") as e:
             tools["hang"].call({}, work(seconds=0.3))
         assert (e.value.error_class, e.value.safe_to_repeat) == ("timeout", None)
         assert time.monotonic() - started < 5
         assert gone(pids(tmp_path / "starts"))
-        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+        assert tools["add"].call({}, work()) == "2"
     assert gone(pids(tmp_path / "starts"))
 
 
-def test_all_that_a_server_started_ends_with_it_and_its_noise_stays_off_our_streams(own, tmp_path, capfd):
-    with own() as tools:
+def test_a_server_that_floods_us_or_stays_when_its_input_ends_is_ended(bad, tmp_path):
+    with bad() as tools:
+        with pytest.raises(ToolError) as e:
+            tools["flood"].call({}, work())
+        assert e.value.error_class == "connection"
+        assert tools["linger"].call({}, work()) == "here to stay"
+    assert len(pids(tmp_path / "starts")) == 2
+    assert gone(pids(tmp_path / "starts"))
+
+
+def test_all_that_a_server_started_ends_with_it_and_its_noise_stays_off_our_streams(bad, tmp_path, capfd):
+    with bad() as tools:
         assert tools["spawn"].call({}, work()) == "spawned"
-        assert tools["add"].call({"a": 1, "b": 1}, work()) == "2"
+        assert tools["add"].call({}, work()) == "2"
     everything = pids(tmp_path / "starts") + pids(tmp_path / "children")
     assert len(everything) == 3
     assert gone(everything)
@@ -158,18 +174,21 @@ def test_all_that_a_server_started_ends_with_it_and_its_noise_stays_off_our_stre
 
 PARENT = """
 import sys, time
-sys.path[:0] = {path!r}
-from tests.agent.test_mcp import a_server, connect, Path, SECRET, work
-with connect([a_server(Path({folder!r}))], SECRET) as tools:
-    next(tool for tool in tools if tool.own_name == "spawn").call({{}}, work())
+from harness.agent.mcp import McpServer, connect
+from harness.protocols import Work
+from traces.records import Task
+print("mcp" in sys.modules, flush=True)
+with connect([McpServer("bad", tuple(sys.argv[1:]), environment={"MCP_TEST_TOKEN": ""})]) as tools:
+    next(tool for tool in tools if tool.own_name == "spawn").call({}, Work(Task(id="t", input=""), {}))
     print("ready", flush=True)
     time.sleep(600)
 """
 
 
 def test_nothing_is_left_when_we_are_killed(tmp_path):
-    code = PARENT.format(path=[str(SERVER.parents[2])], folder=str(tmp_path))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+    server = bad_server(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", PARENT, *server.command], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"False\n"  # the client is imported when there is a server, not before
         assert parent.stdout.readline() == b"ready\n"
         everything = pids(tmp_path / "starts") + pids(tmp_path / "children")
         assert all(map(running, everything))
@@ -177,16 +196,16 @@ def test_nothing_is_left_when_we_are_killed(tmp_path):
     assert gone(everything)
 
 
-def test_a_server_that_comes_back_with_other_tools_is_not_called(own, tmp_path):
-    with own("changes") as tools:
-        assert list(conditions_of(tools.values())) == ["mcp/shop"]
+def test_a_server_that_comes_back_with_other_tools_is_not_called(bad, tmp_path):
+    with bad("changes") as tools:
+        assert list(conditions_of(tools.values())) == ["mcp/bad"]
         with pytest.raises(ToolError):
             tools["crash"].call({}, work())
         with pytest.raises(ToolError, match="other tools than it had declared") as e:
-            tools["add"].call({"a": 1, "b": 1}, work())
+            tools["add"].call({}, work())
         assert e.value.error_class == "permission"
         before = conditions_of(tools.values())
-    with own("changes") as tools:
+    with bad("changes") as tools:
         assert tools["add_more"].own_name == "add.more"
         assert conditions_of(tools.values()) != before
 
@@ -195,18 +214,18 @@ def test_a_server_that_comes_back_with_other_tools_is_not_called(own, tmp_path):
     ("like", "says"),
     [("hangs", r"no answer within 1 s; it said: warming up"), ("breaks", r"the token is \[MCP_TEST_TOKEN\]")],
 )
-def test_a_server_that_does_not_start_is_named_in_time_with_what_it_said(own, tmp_path, like, says):
+def test_a_server_that_does_not_start_is_named_in_time_with_what_it_said(bad, tmp_path, like, says):
     started = time.monotonic()
-    with pytest.raises(UserError, match=says), own(like, start_seconds=1 if like == "hangs" else 30):
+    with pytest.raises(UserError, match=says), bad(like, start_seconds=1 if like == "hangs" else 30):
         pass
     assert time.monotonic() - started < 15
     assert gone(pids(tmp_path / "starts"))
 
 
-def test_tools_are_taken_by_pattern_and_a_pattern_that_fits_none_is_named(own):
-    with own(only=("add", "s*")) as tools:
-        assert sorted(tools) == ["add", "slow", "spawn"]
-    with pytest.raises(UserError, match=r"no tool matches 'delete'\. There are: add, big"), own(only=("*", "delete")):
+def test_tools_are_taken_by_pattern_and_a_pattern_that_fits_none_is_named(bad):
+    with bad(only=("add", "s*")) as tools:
+        assert sorted(tools) == ["add", "spawn"]
+    with pytest.raises(UserError, match=r"no tool matches 'delete'\. There are: add, crash"), bad(only=("*", "delete")):
         pass
 
 
@@ -231,7 +250,7 @@ def test_a_server_at_an_address_serves_and_its_end_is_seen(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-B", str(SERVER), str(tmp_path), "http", str(port)]
+    command = [sys.executable, "-B", str(SERVER), str(tmp_path), str(port)]
     server = McpServer("web", url=f"http://127.0.0.1:{port}/mcp", headers={"Authorization": "MCP_TEST_TOKEN"})
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         wait_for_port(port)
@@ -285,8 +304,3 @@ def test_no_thread_outlives_its_connection(shop):
     with pytest.raises(UserError), connect([McpServer("gone", ("false",))], {}):
         pass
     assert threading.active_count() == before
-
-
-def test_tools_are_defined_without_starting_the_mcp_client():
-    code = "import sys, harness.agent.tools, harness.agent.mcp, experiments.cli; print('mcp' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"False\n"
