@@ -28,8 +28,8 @@ class Breaker:
     """Seconds that a call waits for a provider that is left alone, before it fails as ``unavailable``."""
     in_flight: int = 64
     """Requests to it at a time; further ones wait."""
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = field(default=time.monotonic, hash=False)
+    sleep: Callable[[float], None] = field(default=time.sleep, hash=False)
 
 
 @dataclass

@@ -10,7 +10,8 @@ LINE = re.compile(r"\r\n|\n|\r")
 def events(content: bytes) -> Iterator[str]:
     """The data of each event, without comments and without what was cut before its end."""
     data: list[str] = []
-    for line in LINE.split(content.decode(errors="replace").removeprefix("\ufeff")):
+    *lines, _unfinished = LINE.split(content.decode(errors="replace").removeprefix("\ufeff"))
+    for line in lines:
         name, _, value = line.partition(":")
         if not line:
             if data:
