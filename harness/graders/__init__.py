@@ -7,6 +7,7 @@ from harness.graders.judge import Judge
 from harness.graders.marks import Checker
 from harness.graders.metric import MetricGrader
 from harness.graders.patches import DiffInScope
+from harness.graders.person import Person
 from harness.graders.rubric import RubricGrader, RubricVerifier
 from harness.graders.tables import Column, Fresh, Reconciles, RowCount, Table, Unique
 
@@ -26,6 +27,7 @@ __all__ = [
     "LinksResolve",
     "MetricGrader",
     "NamesExist",
+    "Person",
     "Reconciles",
     "RowCount",
     "RubricGrader",

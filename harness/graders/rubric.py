@@ -12,6 +12,7 @@ from harness.graders.exact import normalised
 from harness.graders.judge import Judge
 from harness.graders.marks import Checker, fault, seen
 from harness.graders.patches import DoesNotApply, applied
+from harness.graders.person import Person
 from harness.meter import inside, meter, spending
 from harness.protocols import Box, Finished, Sandbox, Work
 from harness.worktrees import Worktree
@@ -54,13 +55,15 @@ class Panel:
 
     checks: Sequence[Checker]
     judge: Judge | None
+    person: Person | None
     judge_when: When
     sandbox: Sandbox | None
     worktree: Worktree | None
 
     @property
     def criteria(self) -> list[str]:
-        return [*(check.id for check in self.checks), *(c.id for c in (self.judge.criteria if self.judge else ()))]
+        judged = self.judge.criteria if self.judge else ()
+        return [*(c.id for c in self.checks), *(c.id for c in judged), *([self.person.id] if self.person else [])]
 
     def review(self, task: Task, output: str, text: Mapping[str, str], seconds: float) -> Review:
         """What they say about *output*. The files that a check sees are its own copy: what one check runs, another
@@ -84,6 +87,9 @@ class Panel:
                 return judged.model_copy(update={"marks": tuple(marks)})
             marks += judged.marks
             is_wrong = is_wrong or judged.verdict != "satisfied"
+        if self.person is not None and not is_wrong:
+            marks += self._checked(self.person, task, output, text, seconds)
+            is_wrong = not marks[-1].passed
         return Review(verdict="needs_revision" if is_wrong else "satisfied", marks=tuple(marks))
 
     def _checked(
@@ -144,6 +150,8 @@ class RubricVerifier:
 
     checks: Sequence[Checker] = ()
     judge: Judge | None = None
+    person: Person | None = None
+    """Asked last, about what everything else lets pass."""
     attempts: int = 3
     """How often the maker may try, the first time included."""
     sandbox: Sandbox | None = None
@@ -159,7 +167,7 @@ class RubricVerifier:
 
     @property
     def _panel(self) -> Panel:
-        return Panel(self.checks, self.judge, self.judge_when, self.sandbox, self.worktree)
+        return Panel(self.checks, self.judge, self.person, self.judge_when, self.sandbox, self.worktree)
 
     def review(self, task: Task, output: str, work: Work, before: Sequence[Review]) -> Review:
         """What is wrong with *output*. The box of *work* is not looked at: it may be the maker's."""
@@ -180,11 +188,13 @@ class RubricVerifier:
 class RubricGrader:
     """Scores the share of criteria that pass, by weight; 0 where one of *must* does not.
 
-    A criterion that nobody came to look at does not pass: the judge is not asked about what the checks refuse.
+    A criterion that nobody came to look at does not pass: the judge is not asked about what the checks refuse, nor a
+    person about what either does.
     """
 
     checks: Sequence[Checker] = ()
     judge: Judge | None = None
+    person: Person | None = None
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     """Criterion → what it counts, 1 where it is not named."""
     must: Collection[str] = ()
@@ -205,7 +215,7 @@ class RubricGrader:
 
     @property
     def _panel(self) -> Panel:
-        return Panel(self.checks, self.judge, self.judge_when, self.sandbox, self.worktree)
+        return Panel(self.checks, self.judge, self.person, self.judge_when, self.sandbox, self.worktree)
 
     @property
     def _weights(self) -> dict[str, float]:
