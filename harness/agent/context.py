@@ -128,13 +128,9 @@ class Context:
         shown = [self._capped(message) for message in messages]
         made: list[Summary] = []
         if size(shown) > room:
-            _squeezed([*shown[:head], *shown[turn_starts(shown, head)[-1] :]], head, room, self.tool_result)
             made = _made(steps, head, len(shown))
-            plan = self._plan(_view(shown, head, made), shown, head, made, room)
-            if plan is not None:
-                key = f"summary/{len(shown)}"
-                made.append(steps.step(key, lambda: _shrunk(plan, shown, head, made, room, summarise)))
-            shown = _squeezed(_view(shown, head, made), head, room, self.tool_result)
+            view = _view(shown, head, made)
+            shown = view if size(view) <= room else self._shrunk(shown, head, made, room, steps, summarise)
         told = _told(made)
         return Fitted(tuple(shown), _blocks(shown, head, told, tools_tokens, parts or {}), told)
 
@@ -142,15 +138,28 @@ class Context:
         """The text of a result, its middle left out where it is too long."""
         return cut(text, self.tool_result)
 
+    def _shrunk(
+        self,
+        messages: Sequence[Message],
+        head: int,
+        made: list[Summary],
+        room: int,
+        steps: Steps,
+        summarise: Callable[[Sequence[Message]], str],
+    ) -> list[Message]:
+        """What is left when something has to go; adds to *made* what it came to."""
+        _squeezed([*messages[:head], *messages[turn_starts(messages, head)[-1] :]], head, room, self.tool_result)
+        plan = self._plan(messages, head, made, room)
+        if plan is not None:
+            key = f"summary/{len(messages)}"
+            made.append(steps.step(key, lambda: _carried_out(plan, messages, head, made, room, summarise)))
+        return _squeezed(_view(messages, head, made), head, room, self.tool_result)
+
     def _capped(self, message: Message) -> Message:
         return with_content(message, self.capped(message.content)) if message.role == "tool" else message
 
-    def _plan(
-        self, view: Sequence[Message], messages: Sequence[Message], head: int, made: Sequence[Summary], room: int
-    ) -> "_Plan | None":
-        """What has to go, so that it fits for some turns to come; ``None``: it fits, or nothing can go."""
-        if size(view) <= room:
-            return None
+    def _plan(self, messages: Sequence[Message], head: int, made: Sequence[Summary], room: int) -> "_Plan | None":
+        """What has to go, so that it fits for some turns to come; ``None``: nothing can."""
         target = size(messages[:head]) + int(SHRINK_TO * (room - size(messages[:head])))
         starts = [start for start in turn_starts(messages, head) if start >= _summarised(head, made)]
         recent = starts[-self.keep_recent :][0]
@@ -172,7 +181,7 @@ class _Plan:
     """Only leave out results; else summarise what is before."""
 
 
-def _shrunk(
+def _carried_out(
     plan: _Plan,
     messages: Sequence[Message],
     head: int,
@@ -351,7 +360,7 @@ def text_tokens(text: str) -> int:
 def tokens_of(message: Message) -> int:
     """About how many tokens *message* takes, its calls included."""
     calls = sum(text_tokens(_action(call)) + text_tokens(call.malformed) + MESSAGE for call in message.calls)
-    opaque = text_tokens(_json(message.opaque)) if message.opaque else 0
+    opaque = text_tokens(str(message.opaque)) if message.opaque else 0
     return text_tokens(message.content) + MESSAGE + calls + opaque
 
 
@@ -385,7 +394,8 @@ def mark_of(*texts: str) -> str:
 
 
 def _action(call: ToolCall) -> str:
-    return f"{call.name}{_json(call.arguments)}"
+    """The same for the same call, and about as long as its JSON, in a fraction of the time."""
+    return f"{call.name}{sorted(call.arguments.items())}"
 
 
 def _json(value: Any) -> str:
