@@ -136,3 +136,8 @@ def test_no_more_changes_than_there_is_and_the_same_text_is_no_change(before, af
 def test_what_failed_twice_alike_has_one_fingerprint():
     assert print_of("tests/a.py:31: 3 of 20 failed in 0.31s") == print_of("tests/b.py:7: 4 of 20 failed in 1.2s")
     assert print_of("no such table: orders") != print_of("no such table: users")
+
+
+@pytest.mark.parametrize("piece", ["a", "a1", "/", "a/", "1:", "12345678-", "\\a", "0x"])
+def test_a_long_message_of_a_hostile_tool_takes_no_long_look(piece):
+    assert print_of(piece * 100_000)  # in linear time: else this takes minutes
