@@ -53,6 +53,8 @@ MOST_BYTES = 32 * 2**20
 """Of one message; a server that sends more is ended."""
 GRACE = 2.0
 """Seconds that a server has to end by itself, once its input is closed."""
+MOST_GRACE = 4 * GRACE
+"""Seconds until nobody waits any longer for what not even a kill ends."""
 KEY = "ratchet/idempotencyKey"
 """Where a request's ``_meta`` holds the idempotency key."""
 
@@ -210,8 +212,8 @@ class Connection:
             raise ToolError("connection", f"the MCP server {self.server.name} was disconnected", safe_to_repeat=True)
         called = self._call(name, dict(arguments), work)
         try:
-            return asyncio.run_coroutine_threadsafe(called, self._loop).result()
-        except CancelledError as e:
+            return asyncio.run_coroutine_threadsafe(called, self._loop).result(work.seconds + 4 * MOST_GRACE)
+        except (CancelledError, TimeoutError) as e:  # it was closed while we asked
             raise ToolError("connection", f"the MCP server {self.server.name} was disconnected meanwhile") from e
 
     def told(self, result: "CallToolResult") -> str:
@@ -235,13 +237,13 @@ class Connection:
         for task in others:
             task.cancel()
         if others:
-            await asyncio.wait(others, timeout=5 * GRACE)
+            await asyncio.wait(others, timeout=MOST_GRACE)
         await self._loop.shutdown_asyncgens()
 
     async def _end(self, session: _Session | None) -> None:
         if session:
             session.over.set()
-            await asyncio.wait({session.life}, timeout=5 * GRACE)
+            await asyncio.wait({session.life}, timeout=MOST_GRACE)
 
     async def _start(self) -> tuple[McpTool, ...]:
         try:
@@ -271,7 +273,7 @@ class Connection:
             why = "it ended" if over.is_set() else _plainly(life.exception())
         over.set()
         life.cancel()
-        await asyncio.wait({life}, timeout=5 * GRACE)
+        await asyncio.wait({life}, timeout=MOST_GRACE)
         said = self.clean(tail.decode(errors="replace")).strip()
         raise _Lost(self.clean(f"{why}; it said: {said[-600:]}" if said else why))
 
@@ -287,19 +289,27 @@ class Connection:
             opened.set_result((client, [tool for tool in declared if _matches(tool.name, self.server.only)]))
             await over.wait()
 
-    async def _alive(self, seconds: float) -> _Session:
+    async def _alive(self, deadline: float) -> _Session:
         """The session, opened once more if it has ended. Raises ``_Lost``; nothing was asked of the server then."""
-        if self._session is None or self._session.over.is_set():
-            await self._end(self._session)
-            self._session = await self._open(min(seconds, self.server.start_seconds))
-        return self._session
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._opening.acquire()
+        except TimeoutError:
+            raise _Lost("another call is still at it") from None
+        try:
+            if self._session is None or self._session.over.is_set():
+                await self._end(self._session)
+                left = max(deadline - self._loop.time(), 0)
+                self._session = await self._open(min(left, self.server.start_seconds))
+            return self._session
+        finally:
+            self._opening.release()
 
     async def _call(self, name: str, arguments: dict[str, Any], work: Work) -> "CallToolResult":
         who = f"the MCP server {self.server.name}"
         deadline = self._loop.time() + work.seconds
         try:
-            async with self._opening:
-                session = await self._alive(max(deadline - self._loop.time(), 0))
+            session = await self._alive(deadline)
         except _Lost as e:
             why = f"{who} had ended and did not start again: {e}"
             raise ToolError("connection", why, safe_to_repeat=True) from e
@@ -340,9 +350,10 @@ class Connection:
 
     def clean(self, text: str) -> str:
         """*text* without the values of the secrets, and without what would act on a terminal."""
+        text = cleaned(text)
         for name, value in self._secrets.items():
             text = text.replace(value, f"[{name}]")
-        return cleaned(text)
+        return text
 
     def _cut(self, text: str) -> str:
         if (left_out := len(text) - self.server.longest) <= 0:

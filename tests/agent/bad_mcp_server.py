@@ -1,6 +1,7 @@
 """An MCP server of the older protocol, on the standard library alone, that does what servers should not.
 
-Its arguments: a folder, and what it is like: ``plain``, ``hangs`` or ``breaks`` at its start, or ``changes``.
+Its arguments: a folder, and what it is like: ``plain``, ``hangs`` or ``breaks`` at its start, ``changes``, or
+``serves`` at an address, whose port it writes to its output.
 """
 
 import json
@@ -20,6 +21,7 @@ def add() -> str:
 
 
 def hang() -> str:
+    (FOLDER / "hangs").touch()
     time.sleep(600)
     return ""
 
@@ -79,16 +81,43 @@ def main() -> None:
         time.sleep(600)
     if LIKE == "breaks":
         sys.exit(f"no database, and the token is {os.environ['MCP_TEST_TOKEN']}")
+    if LIKE == "serves":
+        serve()
     for line in sys.stdin:
         request = json.loads(line)
-        if "id" not in request:
-            continue
-        reply = {"jsonrpc": "2.0", "id": request["id"]}
-        if request["method"] in ("initialize", "tools/list", "tools/call"):
-            reply["result"] = answer(request["method"], request.get("params", {}))
-        else:
-            reply["error"] = {"code": -32601, "message": "Method not found"}
-        print(json.dumps(reply), flush=True)
+        if "id" in request:
+            print(json.dumps(reply_to(request)), flush=True)
+
+
+def reply_to(request: dict) -> dict:
+    reply = {"jsonrpc": "2.0", "id": request["id"]}
+    if request["method"] in ("initialize", "tools/list", "tools/call"):
+        return {**reply, "result": answer(request["method"], request.get("params", {}))}
+    return {**reply, "error": {"code": -32601, "message": "Method not found"}}
+
+
+def serve() -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            allowed = self.headers["authorization"] == f"Bearer {os.environ['MCP_TEST_TOKEN']}"
+            body = json.dumps(reply_to(request)).encode() if "id" in request and allowed else b""
+            self.send_response((200 if body else 202) if allowed else 401)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_error(405)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        print(server.server_port, flush=True)
+        server.serve_forever()
 
 
 main()

@@ -1,4 +1,4 @@
-"""A real MCP server, written with the server's side of the library. Its arguments: a folder, and perhaps a port."""
+"""A real MCP server, written with the server's side of the library. Its argument: a folder."""
 
 import base64
 import os
@@ -29,7 +29,8 @@ async def slow(seconds: float) -> str:
 @server.tool()
 def fail() -> str:
     """Fails."""
-    raise ToolError(f"no such day, {os.environ['MCP_TEST_TOKEN']}")
+    token = os.environ["MCP_TEST_TOKEN"]
+    raise ToolError(f"no such day, {token} {token[:3]}\u200b{token[3:]}")
 
 
 @server.tool()
@@ -59,7 +60,4 @@ def environment() -> str:
     return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
 
 
-if len(sys.argv) > 2:
-    server.run("streamable-http", port=int(sys.argv[2]))
-else:
-    server.run("stdio")
+server.run("stdio")

@@ -1,7 +1,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -103,7 +102,7 @@ def test_a_server_sees_its_own_secret_and_nobody_elses_and_no_result_shows_it(sh
 
 
 def test_a_tool_that_fails_says_so_without_the_secret(shop):
-    with pytest.raises(ToolError, match=r"no such day, \[MCP_TEST_TOKEN\]") as e:
+    with pytest.raises(ToolError, match=r"no such day, \[MCP_TEST_TOKEN\] \[MCP_TEST_TOKEN\]$") as e:
         shop["fail"].call({}, work())
     assert (e.value.error_class, e.value.safe_to_repeat) == ("failed", None)
 
@@ -123,9 +122,9 @@ def test_the_server_is_told_the_idempotency_key(shop, folder):
 
 def test_calls_to_one_server_run_side_by_side(shop):
     started = time.monotonic()
-    with ThreadPoolExecutor(10) as pool:
-        assert list(pool.map(lambda n: shop["slow"].call({"seconds": 0.5}, work()), range(10))) == ["slept"] * 10
-    assert time.monotonic() - started < 4
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(lambda n: shop["slow"].call({"seconds": 0.5}, work()), range(20))) == ["slept"] * 20
+    assert time.monotonic() - started < 8
 
 
 def test_a_server_that_dies_in_a_call_leaves_it_open_what_happened_and_is_started_again_once(bad, tmp_path):
@@ -140,13 +139,25 @@ def test_a_server_that_dies_in_a_call_leaves_it_open_what_happened_and_is_starte
         tools["add"].call({}, work())
 
 
+def test_a_call_under_way_ends_when_its_server_is_disconnected(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        with connect([bad_server(tmp_path)], SECRET) as tools:
+            [hang] = [tool for tool in tools if tool.own_name == "hang"]
+            called = pool.submit(hang.call, {}, work(seconds=60))
+            while not (tmp_path / "hangs").exists():
+                time.sleep(0.01)
+        with pytest.raises(ToolError) as e:
+            called.result(timeout=20)
+        assert (e.value.error_class, e.value.safe_to_repeat) == ("connection", None)
+
+
 def test_a_call_that_takes_too_long_ends_in_time_with_the_server_that_hangs(bad, tmp_path):
     with bad() as tools:
         started = time.monotonic()
         with pytest.raises(ToolError, match=r"did not answer within 0\.3 s") as e:
             tools["hang"].call({}, work(seconds=0.3))
         assert (e.value.error_class, e.value.safe_to_repeat) == ("timeout", None)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert gone(pids(tmp_path / "starts"))
         assert tools["add"].call({}, work()) == "2"
     assert gone(pids(tmp_path / "starts"))
@@ -246,36 +257,23 @@ def test_a_server_that_is_declared_wrongly_is_refused_before_anything_starts(ser
         pass
 
 
-def test_a_server_at_an_address_serves_and_its_end_is_seen(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-B", str(SERVER), str(tmp_path), str(port)]
-    server = McpServer("web", url=f"http://127.0.0.1:{port}/mcp", headers={"Authorization": "MCP_TEST_TOKEN"})
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        wait_for_port(port)
-        with connect([server], SECRET) as tools:
+def test_a_server_at_an_address_serves_whoever_has_the_token_and_its_end_is_seen(tmp_path):
+    command = bad_server(tmp_path, "serves").command
+    with subprocess.Popen(command, env=SECRET, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}/mcp"
+        with pytest.raises(UserError, match="did not start"), connect([McpServer("web", url=url)]):
+            pass
+        with connect([McpServer("web", url=url, headers={"Authorization": "MCP_TEST_TOKEN"})], SECRET) as tools:
             [add] = [tool for tool in tools if tool.name == "web__add"]
-            [count] = [tool for tool in tools if tool.name == "web__count"]
-            assert add.call({"a": 2, "b": 2}, work()) == "4"
-            assert count.call({}, work(key="k-2")) == "k-2"
+            assert add.call({}, work()) == "2"
             process.kill()
             process.wait()
             with pytest.raises(ToolError) as e:
-                add.call({"a": 2, "b": 2}, work(seconds=5))
+                add.call({}, work(seconds=5))
             assert e.value.error_class == "connection"
             with pytest.raises(ToolError, match="did not start again") as e:
-                add.call({"a": 2, "b": 2}, work(seconds=5))
+                add.call({}, work(seconds=5))
             assert e.value.safe_to_repeat is True
-
-
-def wait_for_port(port: int) -> None:
-    for _ in range(1_000):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError("the server did not come up")
 
 
 def test_names_that_providers_would_refuse_or_mix_up_are_told_apart():
