@@ -200,14 +200,14 @@ def no_summary(true: Section, rng: random.Random) -> Section:
 Mistake = Callable[[Section, random.Random], Section]
 MISTAKES: Mapping[str, Mapping[Mistake, int]] = {
     "reference": {
-        renamed_parameter: 16,
+        renamed_parameter: 28,
         another_default: 16,
-        missing_parameter: 16,
-        extra_parameter: 16,
-        another_return: 16,
+        missing_parameter: 12,
+        extra_parameter: 24,
+        another_return: 12,
     },
     "rename": {old_name: 24},
-    "example": {wrong_value: 12, wrong_import: 12, wrong_keyword: 12},
+    "example": {wrong_value: 8, wrong_import: 8, wrong_keyword: 8},
     "link": {wrong_file: 18, wrong_anchor: 18},
     "summary": {no_summary: 24},
 }

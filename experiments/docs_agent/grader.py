@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.docs_agent.pages import (
+    ASKED,
     BLOCK,
     RETURNS,
     Parameter,
@@ -25,7 +26,7 @@ from experiments.docs_agent.pages import (
     stated,
     summary_of,
 )
-from harness.graders.marks import fault
+from harness.graders.marks import fault, marks_of
 from harness.graders.patches import DiffInScope
 from harness.protocols import Sandbox, Work
 from traces.records import Grade, Mark, Record, Task
@@ -90,7 +91,7 @@ class DocsGrader:
         if after is None:
             yield fault("scope", "the patch does not apply to the project")
             return
-        yield from about_scope(facts, before, after)
+        yield from about_scope(facts.section, before, after)
         text = sections_of(after).get(facts.function)
         if text is None:
             yield fault("names", "there is no section under the name that the function has in the code")
@@ -98,10 +99,8 @@ class DocsGrader:
         code = functions_in((self.project / "pocket" / f"{facts.module}.py").read_text("utf-8"))
         yield from about_signature(text, code[facts.function])
         yield from about_example(text, facts, shown=sections_of(before)[facts.section])
-        pages = {
-            str(page.relative_to(self.project)): page.read_text("utf-8") for page in self.project.glob("docs/**/*.md")
-        }
-        yield from about_links(facts.path, sections_of(before)[facts.section], text, {**pages, facts.path: after})
+        pages = {**pages_of(self.project), facts.path: after}
+        yield from about_links(facts.path, sections_of(before)[facts.section], text, pages)
         yield from about_summary(text)
         if not self.runs(text):
             yield fault("example", "it fails when it is run")
@@ -114,6 +113,10 @@ class DocsGrader:
                 box.write("example.py", "\n".join(BLOCK.findall(text)))
                 finished = box.run(["python3", "-S", "-B", "example.py"], seconds=SECONDS)
         return finished.ended == "exit" and finished.exit_code == 0
+
+
+def pages_of(project: Path) -> dict[str, str]:
+    return {str(page.relative_to(project)): page.read_text("utf-8") for page in project.glob("docs/**/*.md")}
 
 
 def patched(path: str, before: str, patch: str) -> str | None:
@@ -133,17 +136,60 @@ def patched(path: str, before: str, patch: str) -> str | None:
         return file.read_text("utf-8", errors="replace") if not done.returncode and file.is_file() else None
 
 
+# ── what the maker is told ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class OneSection:
+    """The section that was asked for is changed, and nothing else of the page."""
+
+    project: Path = field(repr=False)
+    id: str = "section"
+
+    def check(self, task: Task, output: str, work: Work) -> Sequence[Mark]:
+        path, section = asked(task)
+        before = (self.project / path).read_text("utf-8")
+        after = patched(path, before, output)
+        return marks_of(self.id, [*about_scope(section, before, before if after is None else after)])
+
+
+@dataclass(frozen=True)
+class LinksLead:
+    """The links of the section are all there, and lead to what they name."""
+
+    project: Path = field(repr=False)
+    id: str = "links"
+
+    def check(self, task: Task, output: str, work: Work) -> Sequence[Mark]:
+        path, section = asked(task)
+        before = (self.project / path).read_text("utf-8")
+        after = patched(path, before, output) or before
+        old, new = sections_of(before), sections_of(after)
+        at = [*old].index(section)
+        text = [*new.values()][at] if len(new) == len(old) else ""
+        return marks_of(self.id, [*about_links(path, old[section], text, {**pages_of(self.project), path: after})])
+
+
+def asked(task: Task) -> tuple[str, str]:
+    """The page and the section that a task names."""
+    found = ASKED.search(task.input)
+    assert found is not None
+    return found[1], found[2]
+
+
 # ── the criteria ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def about_scope(facts: Facts, before: str, after: str) -> Iterator[Mark]:
-    """Is only the one section changed? It may have got the name of its function."""
+def about_scope(section: str, before: str, after: str) -> Iterator[Mark]:
+    """Is the one section changed, and nothing else? It may have got another name."""
     old, new = [*sections_of(before).items()], [*sections_of(after).items()]
-    mine = (facts.section, facts.function)
-    if [part for part in old if part[0] not in mine] != [part for part in new if part[0] not in mine]:
-        yield fault("scope", "another section of the page is changed")
-    elif len(old) != len(new) or before.count("\n## ") != after.count("\n## "):
+    at = [name for name, _ in old].index(section)
+    if len(old) != len(new) or before.count("\n## ") != after.count("\n## "):
         yield fault("scope", "a section was added or taken out")
+    elif old[:at] != new[:at] or old[at + 1 :] != new[at + 1 :]:
+        yield fault("scope", "another section of the page is changed")
+    elif old[at] == new[at]:
+        yield fault("scope", "nothing was changed")
 
 
 def about_signature(text: str, true: Signature) -> Iterator[Mark]:

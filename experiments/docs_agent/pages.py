@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+ASKED = re.compile(r"(docs/api/\w+\.md), section `([^`]+)`")
+"""How a task names the page and the section that it is about."""
 HEADING = re.compile(r"^## (.+?)\s*$", re.MULTILINE)
 SIGNATURE = re.compile(r"^Signature: `(.+)`\s*$", re.MULTILINE)
 RETURNS = re.compile(r"^Returns `(.+)`\.\s*$", re.MULTILINE)
@@ -61,14 +63,18 @@ class Section:
     heading: str
 
     def __str__(self) -> str:
-        rows = "\n".join(
-            f"| `{p.name}` | `{p.type}` | {'required' if p.default is None else f'`{p.default}`'} |" for p in self.rows
-        )
+        rows = "\n".join(map(row, self.rows))
         return (
             f"## {self.heading}\n\n{self.summary}\n\nSignature: `{self.signature}`\n\n"
             f"| Parameter | Type | Default |\n|---|---|---|\n{rows}\n\nReturns `{self.returns}`.\n\n"
             f"```python\n{self.example}\n```\n\nSee also: {', '.join(map(str, self.links))}.\n"
         )
+
+
+def row(parameter: Parameter) -> str:
+    """Of the table of parameters."""
+    default = "required" if parameter.default is None else f"`{parameter.default}`"
+    return f"| `{parameter.name}` | `{parameter.type}` | {default} |"
 
 
 # ── code ───────────────────────────────────────────────────────────────────────────────────────────────────────
