@@ -1,28 +1,33 @@
 """Runs the code blocks of one document, in order and with one set of names. Standalone: it runs where the code may.
 
-    python3 -c PROGRAM KEY BLOCKS
+    python3 -I -c PROGRAM KEY BLOCKS ROOTS
 
-BLOCKS is JSON, ``[[line, source], …]``. A block with ``>>>`` in it is run as a doctest. Prints KEY and a JSON list of
-``[line, what is wrong, excerpt]`` once all have run, so that code which ends the program early is not taken for code
-that works.
+BLOCKS is JSON, ``[[line, source], …]``, and ROOTS a list of the folders that modules are imported from: after this
+program has its own, so that none of theirs can stand in for them. A block that begins with ``>>>``, comments apart, is
+run as a doctest. Prints KEY and a JSON list of ``[line, what is wrong, excerpt]`` once all have run, so that code which
+ends the program early is not taken for code that works.
 """
 
 from __future__ import annotations
 
 import doctest
 import json
+import re
 import sys
 from code import InteractiveInterpreter
+from pathlib import Path
 
 LONGEST = 200
+PROMPT = re.compile(r"(?:[ \t]*(?:#.*)?\n)*[ \t]*>>>")
 
 
-def main(key: str, blocks: list[tuple[int, str]]) -> None:
+def main(key: str, blocks: list[tuple[int, str]], roots: list[str]) -> None:
     sys.argv[:] = [""]
+    sys.path[:0] = [str(Path(root).resolve()) for root in roots]
     names: dict[str, object] = {"__name__": "__main__"}
     faults: list[tuple[int, str, str]] = []
     for line, source in blocks:
-        found = examples(source, names) if ">>>" in source else plain(source, names)
+        found = examples(source, names) if PROMPT.match(source) else plain(source, names)
         faults += [(line + at, because, excerpt) for at, because, excerpt in found]
     print(f"\n{key}{json.dumps(faults)}", flush=True)
 
@@ -101,4 +106,4 @@ def examples(source: str, names: dict[str, object]) -> list[tuple[int, str, str]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]))

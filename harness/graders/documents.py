@@ -19,6 +19,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from harness.errors import TrialError
+from harness.graders.blocks_program import PROMPT
 from harness.graders.checks import how_it_ended, text_at
 from harness.graders.marks import box_of, fault, marks_of
 from harness.graders.patches import in_globs
@@ -398,7 +399,7 @@ def assigned(statement: ast.stmt) -> list[str]:
 def used_names(source: str) -> list[str]:
     """The dotted names that a block of Python takes from what it imports."""
     try:
-        if ">>>" in source:
+        if PROMPT.match(source):
             source = "".join(example.source for example in doctest.DocTestParser().get_examples(source))
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -475,9 +476,8 @@ class CodeBlocksRun:
         program = (files("harness") / "graders" / "blocks_program.py").read_text(encoding="utf-8")
         try:
             finished = box_of(work, self.id).run(
-                [self.python, "-c", program, key, given],
+                [self.python, "-I", "-c", program, key, given, json.dumps(list(self.roots))],
                 seconds=min(self.seconds, work.seconds),
-                environment={"PYTHONPATH": ":".join(self.roots), "PYTHONDONTWRITEBYTECODE": "1"},
             )
         except FileNotFoundError as e:
             raise TrialError("grader", "cannot_verify", f"the check {self.id!r} needs {self.python!r}: {e}") from e

@@ -373,6 +373,7 @@ def test_the_code_of_a_document_runs_in_order_with_one_set_of_names(tmp_path):
         tmp_path,
         {
             "src/lib.py": "def twice(x): return 2 * x\n",
+            "json.py": "raise SystemExit  # a module of the project must not stand in for one of the program",
             "a.md": "```python\nfrom lib import twice\n```\ntext\n```python\n>>> twice(2)\n4\n>>> b = 3\n```\n"
             "```py\nassert b == 3\n```\n```sh\nexit 1\n```\n",
         },
@@ -387,6 +388,8 @@ def test_the_code_of_a_document_runs_in_order_with_one_set_of_names(tmp_path):
         ("x = 1\ngone(x)", "line `4`: NameError"),
         (">>> 1 + 1\n3", "line `3`: what it prints is not what is written there"),
         (">>> 1 / 0\n3", "ZeroDivisionError"),
+        ("# see below\n\n>>> 1 + 1\n3", "line `5`: what it prints is not what is written there"),
+        ("print('>>> ')\ngone", "line `4`: NameError"),
         ("def", "SyntaxError"),
         ("raise SystemExit", "SystemExit"),
         ("import os\nos._exit(0)", "ended the program before its end"),
