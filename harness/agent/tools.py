@@ -15,25 +15,22 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from jsonschema.exceptions import ValidationError as Misfit
-from jsonschema.validators import validator_for
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, PydanticJsonSchemaWarning
 from pydantic_core import PydanticSerializationError, to_json
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import EMPTY_REGISTRY
 
 import harness
 from harness.errors import ToolError, TrialError, UserError, boundary
 from harness.protocols import Tool, ToolSpec, Work
 from harness.text import Skill, skills
 from traces.records import Effect, ToolCall
+
+if TYPE_CHECKING:  # beside a notebook it takes a second to import (its check of internationalised addresses does)
+    from jsonschema.exceptions import ValidationError as Misfit
 
 WORDING = Path(harness.__file__).parent / "text" / "tools"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -137,6 +134,8 @@ def schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> dict[str, Any]:
 
 def check_schema(schema: Mapping[str, Any], whose: str) -> None:
     """Raise ``UserError``, which begins with *whose*, for what is no JSON schema."""
+    from jsonschema.exceptions import SchemaError
+
     try:
         _validator(_dumped(schema))
     except SchemaError as e:
@@ -162,6 +161,10 @@ def _canonical(schema: type[BaseModel] | Mapping[str, Any], shape: Mapping[str, 
 
 @functools.lru_cache(maxsize=512)  # compiled once a schema, and by text, since a tool need not be hashable
 def _validator(schema: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+    from referencing.jsonschema import EMPTY_REGISTRY
+
     value = json.loads(schema)
     kind = validator_for(value, default=Draft202012Validator)
     kind.check_schema(value)
@@ -174,6 +177,9 @@ def _dumped(schema: Mapping[str, Any]) -> str:
 
 def _misfits(schema: Mapping[str, Any], value: Any) -> str:
     """A line for each way in which *value* does not fit, at most ``MOST_FAULTS``; empty if it does."""
+    from jsonschema.exceptions import best_match
+    from referencing.exceptions import Unresolvable
+
     try:
         errors = [best_match([error]) for error in _validator(_dumped(schema)).iter_errors(value)]
     except (Unresolvable, RecursionError) as e:
@@ -181,7 +187,7 @@ def _misfits(schema: Mapping[str, Any], value: Any) -> str:
     return _listed(_misfit(error) for error in errors)
 
 
-def _misfit(error: Misfit) -> str:
+def _misfit(error: "Misfit") -> str:
     seen, wanted = cast("Any", error.instance), cast("Any", error.validator_value)
     rule = str(error.validator)
     at = _quote(error.json_path)
