@@ -1,10 +1,11 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,14 +14,16 @@ import pytest
 from harness.agent.inbox import Inbox, action_digest, escalation, is_cut, visible
 from harness.agent.policy import standard_policy
 from harness.errors import BudgetSpent, UserError
+from harness.experiment import Contract
 from harness.ledger import open_run
 from harness.meter import metered
 from harness.testing import FakeClock
 from harness.trials import TrialMeter
 from tests.world import an_experiment
-from traces.journal import read
+from traces.journal import Journal, read
 from traces.records import Ruling, ToolCall
 
+ROOT = Path(__file__).parents[2]
 CALL = ToolCall(id="c1", name="delete_records", arguments={"table": "users", "ids": [1, 2]})
 ACTION = action_digest(CALL)
 
@@ -205,7 +208,7 @@ def test_a_ruling_of_another_process_ends_the_wait(tmp_path):
         f"from pathlib import Path; from harness.agent.inbox import Inbox; "
         f"Inbox(Path({str(tmp_path)!r})).rule({item.id!r}, 'approved', 'Ada')"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     ruling = inbox.await_ruling(item.id, check=never, poll=0.02)
     assert process.wait(20) == 0
     assert inbox.redeem(ruling, ACTION)
@@ -245,33 +248,35 @@ def test_a_sweep_after_a_restart_settles_what_nobody_answered_and_what_nobody_us
 # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def redeem_at_once(directory: Path, ruling: Ruling, start, results) -> None:
-    inbox = Inbox(directory)
-    start.wait()
-    results.put(inbox.redeem(ruling, ACTION))
+RACER = """
+import sys, time
+from pathlib import Path
+from harness.agent.inbox import Inbox
+from traces.records import Ruling
+inbox, ruling = Inbox(Path(sys.argv[1])), Ruling.model_validate_json(sys.argv[2])
+print("ready", flush=True)
+while not (Path(sys.argv[1]) / "start").exists():
+    time.sleep(0.001)
+print(inbox.redeem(ruling, sys.argv[3]))
+"""
 
 
 def test_of_all_processes_and_threads_that_redeem_an_approval_one_may(tmp_path):
-    context = multiprocessing.get_context("spawn")
     inbox = Inbox(tmp_path)
     item = escalation("approval", "money", "pay", call=CALL)
     inbox.hold(item)
     ruling = inbox.rule(item.id, "approved", "Ada")
-    start, results = context.Event(), context.Queue()
-    racers = [context.Process(target=redeem_at_once, args=(tmp_path, ruling, start, results)) for _ in range(3)]
+    command = [sys.executable, "-c", RACER, str(tmp_path), ruling.model_dump_json(), ACTION]
+    racers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for racer in racers:
-        racer.start()
-    mine: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: (start.wait(), mine.append(i.redeem(ruling, ACTION))))
-        for i in (inbox, inbox, Inbox(tmp_path), Inbox(tmp_path))
-    ]
-    for thread in threads:
-        thread.start()
-    start.set()
-    for one in (*threads, *racers):
-        one.join(60)
-    assert sorted([*mine, *(results.get(timeout=10) for _ in racers)]) == [False] * 6 + [True]
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    (tmp_path / "start").touch()
+    with ThreadPoolExecutor(4) as executor:
+        boxes = (inbox, inbox, Inbox(tmp_path), Inbox(tmp_path))
+        mine = [str(won) for won in executor.map(lambda box: box.redeem(ruling, ACTION), boxes)]
+    theirs = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    assert sorted([*mine, *theirs]) == ["False"] * 5 + ["True"]
     assert [line.type for line in read(inbox.path)].count("Ruling") == 2
 
 
@@ -299,8 +304,6 @@ def test_a_line_that_cannot_be_read_ends_the_approvals_before_it(inbox, clock, t
 
 
 def test_a_ruling_that_was_written_after_the_end_of_an_entry_does_not_count(inbox, clock, tmp_path):
-    from traces.journal import Journal
-
     ruling = inbox.rule(id := held(inbox, clock), "approved", "Ada")
     inbox.redeem(ruling, ACTION)
     with Journal(inbox.path) as journal:
@@ -316,9 +319,7 @@ def test_a_process_that_dies_while_it_writes_holds_nobody_up(tmp_path):
         "import sys, time; from pathlib import Path; from traces.journal import Journal; "
         f"j = Journal(Path({str(tmp_path / 'spool' / 'inbox.jsonl')!r})); print('ready', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     threading.Timer(0.3, lambda: process.send_signal(signal.SIGKILL)).start()
@@ -346,8 +347,10 @@ def test_threads_that_write_at_once_lose_nothing(tmp_path):
 
 def test_a_thousand_entries_are_read_once(tmp_path, clock):
     inbox = Inbox(tmp_path, clock)
-    for n in range(1000):
-        inbox.hold(escalation("notice", "dead", f"trial {n}", clock=clock))
+    inbox.hold(escalation("notice", "dead", "trial 0", clock=clock))
+    with Journal(inbox.path) as journal:
+        for n in range(1, 1000):
+            journal.append(escalation("notice", "dead", f"trial {n}", clock=clock))
     started = time.perf_counter()
     for _ in range(100):
         assert len(inbox.entries()) == 1000
@@ -359,10 +362,6 @@ def test_a_thousand_entries_are_read_once(tmp_path, clock):
 
 
 def test_an_escalation_says_whose_experiment_it_is_and_has_the_same_id_when_the_trial_is_resumed(tmp_path):
-    from dataclasses import replace
-
-    from harness.experiment import Contract
-
     contract = Contract(owner="data team", stops="x", proves="x", repeats="x", person="x")
     experiment = replace(an_experiment(), contract=contract)
     with open_run(tmp_path, experiment, "a" * 40) as ledger:
@@ -423,7 +422,7 @@ def test_what_is_too_long_is_cut_and_says_so():
         item = escalation("approval", "money", "x" * 9999, call=CALL.model_copy(update={"arguments": arguments}))
         assert is_cut(item.arguments)
         assert len(item.model_dump_json()) < 40_000
-    assert item.summary.count("x") < 300
+    assert item.summary.count("x") <= 300
     many = escalation("notice", "money", "x", evidence=["y" * 10_000] * 1000)
     assert len(many.model_dump_json()) < 150_000
 
