@@ -6,6 +6,7 @@ tools are those that it declared when it was connected: one that comes back with
 """
 
 import asyncio
+import atexit
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -127,6 +128,26 @@ def connect(servers: Sequence[McpServer], environment: Mapping[str, str] = os.en
             stack.callback(connection.close)
         started = [connection.start() for connection in connections]
         yield tuple(tool for begun in started for tool in begun.result())
+
+
+_sharing = Lock()
+_shared: dict[str, tuple[Tool, ...]] = {}
+
+
+def connected(servers: Sequence[McpServer], environment: Mapping[str, str] = os.environ) -> tuple[Tool, ...]:
+    """The tools of *servers*. Each server is started once, by whoever asks first, and runs until this process ends:
+    trials share it.
+
+    Raises:
+        UserError: as ``connect``.
+    """
+    with _sharing:
+        for server in servers:
+            if (key := repr(server)) not in _shared:
+                stack = ExitStack()
+                _shared[key] = stack.enter_context(connect([server], environment))
+                atexit.register(stack.close)
+        return tuple(tool for server in servers for tool in _shared[repr(server)])
 
 
 def conditions_of(tools: Iterable[Tool]) -> dict[str, str]:

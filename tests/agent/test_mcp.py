@@ -185,25 +185,27 @@ def test_all_that_a_server_started_ends_with_it_and_its_noise_stays_off_our_stre
 
 PARENT = """
 import sys, time
-from harness.agent.mcp import McpServer, connect
+from harness.agent.mcp import McpServer, connected
 from harness.protocols import Work
 from traces.records import Task
 print("mcp" in sys.modules, flush=True)
-with connect([McpServer("bad", tuple(sys.argv[1:]), environment={"MCP_TEST_TOKEN": ""})]) as tools:
-    next(tool for tool in tools if tool.own_name == "spawn").call({}, Work(Task(id="t", input=""), {}))
-    print("ready", flush=True)
-    time.sleep(600)
+tools = connected([McpServer("bad", tuple(sys.argv[1:]))])
+assert connected([McpServer("bad", tuple(sys.argv[1:]))]) == tools
+next(tool for tool in tools if tool.own_name == "spawn").call({}, Work(Task(id="t", input=""), {}))
+print("ready", flush=True)
+time.sleep(600)
 """
 
 
-def test_nothing_is_left_when_we_are_killed(tmp_path):
-    server = bad_server(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", PARENT, *server.command], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout.readline() == b"False\n"  # the client is imported when there is a server, not before
-        assert parent.stdout.readline() == b"ready\n"
+def test_trials_share_a_server_and_nothing_is_left_of_it_when_we_are_killed(tmp_path):
+    parent = [sys.executable, "-c", PARENT, *bad_server(tmp_path).command]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"False\n"  # the client is imported when there is a server, not before
+        assert process.stdout.readline() == b"ready\n"
         everything = pids(tmp_path / "starts") + pids(tmp_path / "children")
+        assert len(everything) == 3
         assert all(map(running, everything))
-        os.kill(parent.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
     assert gone(everything)
 
 
