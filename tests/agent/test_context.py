@@ -182,7 +182,7 @@ def test_then_the_older_turns_are_summarised_and_prompt_examples_and_task_stay()
     assert (summary.role, fitted.summary.text in summary.content) == ("user", True)
     assert notes.text in summary.content
     assert is_valid(fitted.messages)
-    assert fitted.messages[-2:] == tuple(talkative(12)[-2:])
+    assert fitted.messages[-4:] == tuple(talkative(12)[-4:])  # two turns, as declared
     assert [(s.operation, s.name) for s in spans] == [("compact", "summarise")]
     assert spans[0].attributes["ratchet.tokens.after"] == size(fitted.messages) == fitted.summary.tokens_after
 
@@ -235,6 +235,10 @@ def test_a_killed_session_is_shown_the_same_again_and_pays_for_no_summary(tmp_pa
 def test_a_summariser_that_says_nothing_leaves_the_log():
     fitted = fit(talkative(12), notes=Notes(" \n"))
     assert "1. read_file(path=0.md): ok, 40 characters" in fitted.summary.text
+
+
+def test_what_cannot_be_encoded_in_a_summary_is_replaced():
+    assert fit(talkative(12), notes=Notes("half \ud800 a pair [1]")).summary.text.startswith("half \ufffd a pair [1]")
 
 
 def test_a_summariser_that_says_too_much_is_cut():
