@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from harness.errors import UserError
+from harness.meter import meter
 
 MIB = 1 << 20
 LARGEST = 64 * MIB
@@ -308,7 +309,7 @@ class Git:
 @contextmanager
 def a_repository(trees: Mapping[str, Files]) -> Generator[Git]:
     """A temporary one with a branch for each of *trees*."""
-    with tempfile.TemporaryDirectory(prefix="ratchet-git-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="ratchet-git-", dir=meter().folder) as temporary:
         folder = Path(temporary)
         for name in ("objects", "refs", "info"):
             (folder / name).mkdir()

@@ -1,5 +1,6 @@
 """Sandboxes: where a version's commands run, and what they cannot reach."""
 
+from harness.sandboxes.folder import INSIDE
 from harness.sandboxes.isolation import Bubblewrap, Namespaces, best_sandbox
 
-__all__ = ["Bubblewrap", "Namespaces", "best_sandbox"]
+__all__ = ["INSIDE", "Bubblewrap", "Namespaces", "best_sandbox"]

@@ -6,6 +6,7 @@ variable but those that it is given.
 """
 
 import functools
+import logging
 import marshal
 import os
 import select
@@ -14,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from harness.errors import TrialError, UserError
+from harness.meter import meter
 from harness.protocols import Finished
 from harness.sandboxes.folder import INSIDE, Folder
 
@@ -49,6 +50,7 @@ SHOWN = 64 << 10
 """Bytes of an output that are kept, half of them its end."""
 GRACE = 2.0
 """Seconds after which what did not stop by itself is killed from outside."""
+LONGEST_WAIT = 3600.0
 
 Kind = Literal["read", "write", "link", "text", "empty", "hidden", "processes"]
 
@@ -100,7 +102,8 @@ class Isolated:
         if folder is not None:
             yield OpenBox(self, folder.resolve(strict=True))
             return
-        with tempfile.TemporaryDirectory(prefix="ratchet-box-", ignore_cleanup_errors=True) as temporary:
+        place = meter().folder  # goes with the trial, also when this process is killed
+        with tempfile.TemporaryDirectory(prefix="ratchet-box-", dir=place, ignore_cleanup_errors=True) as temporary:
             yield OpenBox(self, Path(temporary).resolve())
 
     def works(self) -> str:
@@ -108,7 +111,7 @@ class Isolated:
         try:
             with self.open() as box:
                 box.run(["true"], seconds=10.0)
-        except (TrialError, UserError, FileNotFoundError) as e:
+        except (TrialError, UserError, OSError) as e:
             return str(e)
         return ""
 
@@ -169,29 +172,31 @@ class Namespaces(Isolated):
 
 
 def best_sandbox(**limits: Any) -> Bubblewrap | Namespaces:
-    """The best sandbox that works here; *limits* are the fields of ``Bubblewrap``.
+    """The best sandbox that works here; *limits* are the fields of ``Bubblewrap``. One that is not the best says so.
 
     Raises:
         UserError: none does; says what to install.
     """
-    why_not = ""
-    for kind in (Bubblewrap, Namespaces):
-        why = does_not_work(kind)
-        if not why:
-            if kind is not Bubblewrap:
-                warnings.warn(f"SANDBOX: {why_not}. Using unshare. Better: install bubblewrap", stacklevel=2)
-            return kind(**limits)
-        why_not += ("; " if why_not else "") + f"{kind.name} does not work here ({why})"
-    raise UserError(
-        f"{why_not}, so a version's code could read and change whatever you can. Install bubblewrap "
-        "(apt install bubblewrap, dnf install bubblewrap) and allow user namespaces "
-        "(sysctl kernel.unprivileged_userns_clone=1; in a container: --security-opt seccomp=unconfined)"
-    )
+    return kind_that_works()(**limits)
 
 
 @functools.cache
-def does_not_work(kind: type[Isolated]) -> str:
-    return kind().works()
+def kind_that_works() -> type[Bubblewrap] | type[Namespaces]:
+    no_bubblewrap = Bubblewrap().works()
+    if not no_bubblewrap:
+        return Bubblewrap
+    no_namespaces = Namespaces().works()
+    if not no_namespaces:
+        logging.getLogger(__name__).warning(
+            "SANDBOX: bubblewrap does not work here (%s), so unshare is used. Better: install bubblewrap", no_bubblewrap
+        )
+        return Namespaces
+    raise UserError(
+        f"no sandbox works here, so a version's code could read and change whatever you can. bubblewrap: "
+        f"{no_bubblewrap}. unshare: {no_namespaces}. Install bubblewrap (apt install bubblewrap, dnf install "
+        "bubblewrap) and allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or "
+        "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --security-opt seccomp=unconfined)"
+    )
 
 
 def program(name: str, package: str) -> str:
@@ -295,28 +300,18 @@ class OpenBox:
         begun = monotonic()
         told, tell = os.pipe()
         try:
-            with subprocess.Popen(
-                self.sandbox.command(mounts, tell),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(tell,),
-                env={},
-                cwd="/",
-                start_new_session=True,
-                bufsize=0,
-            ) as process:
-                os.close(tell)
-                tell = -1
-                try:
-                    hand_over(process, marshal.dumps(spec))
-                    seen = listen(process, told, begun + limit + GRACE, self.sandbox.output)
-                finally:
-                    end(process)
-        finally:
+            process = started(self.sandbox.command(mounts, tell), tell)
+        except BaseException:
             os.close(told)
-            if tell >= 0:
-                os.close(tell)
+            raise
+        finally:
+            os.close(tell)
+        try:
+            hand_over(process, marshal.dumps(spec))
+            seen = listen(process, told, begun + limit + GRACE, self.sandbox.output)
+        finally:
+            end(process)
+            os.close(told)
         return finished(seen, process.returncode, monotonic() - begun, command, self.sandbox)
 
 
@@ -325,6 +320,25 @@ ENVIRONMENT = {"HOME": HOME, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
 
 def search_path() -> str:
     return os.pathsep.join(dict.fromkeys([f"{sys.base_prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin"]))
+
+
+def started(command: list[str], report: int) -> subprocess.Popen[bytes]:
+    """The process that opens the sandbox, which is given *report* and nothing else of ours."""
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+            pass_fds=(report,),
+            env={},
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as e:
+        raise TrialError("sandbox", "failed", f"{command[0]} did not start: {e}") from e
 
 
 def hand_over(process: subprocess.Popen[bytes], spec: bytes) -> None:
@@ -381,7 +395,7 @@ def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: i
         if left <= 0:
             seen.ended = "timeout"
             break
-        for source, _ in poll.poll(1000 * left):
+        for source, _ in poll.poll(1000 * min(left, LONGEST_WAIT)):
             data = os.read(source, 1 << 16)
             if not data:
                 poll.unregister(source)

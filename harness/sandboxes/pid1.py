@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.05
 """Seconds between two looks at what the processes use."""
-PAGE = resource.getpagesize()
 NICE = 5
 """The command gives way to those who watch it."""
 
@@ -141,13 +140,13 @@ def reaped(child: int) -> "int | None":
 
 
 def size_of(process: str) -> int:
-    """Bytes of memory that are its own."""
+    """Bytes of memory that it fills; what it shares with others counts for each."""
     try:
-        with open(f"/proc/{process}/statm", "rb") as file:
-            fields = file.read().split()
+        with open(f"/proc/{process}/status", "rb") as file:
+            lines = [line.split() for line in file if line.startswith((b"RssAnon:", b"RssShmem:"))]
     except OSError:
         return 0
-    return (int(fields[1]) - int(fields[2])) * PAGE
+    return sum(int(fields[1]) * 1024 for fields in lines)
 
 
 # ── without bubblewrap ─────────────────────────────────────────────────────────────────────────────────────────
@@ -236,3 +235,4 @@ def give_up_privileges() -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
+    os._exit(0)  # the quickest way

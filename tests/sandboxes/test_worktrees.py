@@ -145,7 +145,7 @@ def edit(folder: Path, changes) -> None:
             target.chmod(mode)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=edits, after=edits)
 def test_a_patch_brings_back_any_edit(tmp_path_factory, before, after):
     root = tmp_path_factory.mktemp("any")
