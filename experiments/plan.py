@@ -180,9 +180,8 @@ def lines(plan: Plan) -> list[str]:
     said.append(f"  at most   {amounts(plan.worst)}")
     turns = f"{loop.limits.steps} turns" if loop.has_turns else "1 turn"
     looks = f" and {loop.attempts} reviews" if loop.is_verified else ""
-    said.append(
-        f"The most is by the caps: {turns}{looks} an iteration{budget_of(loop)}. A review may be more than one call."
-    )
+    more = " A review may be more than one call." if loop.is_verified else ""
+    said.append(f"The most is by the caps: {turns}{looks} an iteration{budget_of(loop)}.{more}")
     return said
 
 

@@ -3,9 +3,9 @@ changes much and improves nothing."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from statistics import fmean, median
 from typing import Literal
 
@@ -111,20 +111,9 @@ def share_changed(round: Round, text_of: Callable[[str], Mapping[str, str]]) -> 
 
 
 def characters_changed(before: str, after: str) -> int:
-    """Characters taken away, or put in, whichever are more; counted by words of the lines that differ."""
-    removed = added = 0
-    for old, new in differing(before.splitlines(keepends=True), after.splitlines(keepends=True)):
-        for gone, come in differing(*(re.findall(r"\s+|\S+", "".join(lines)) for lines in (old, new))):
-            removed += sum(map(len, gone))
-            added += sum(map(len, come))
-    return max(removed, added)
-
-
-def differing(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """What of *a* gave way to what of *b*."""
-    for tag, i, j, k, n in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag != "equal":
-            yield a[i:j], b[k:n]
+    """Characters of the words that were taken away, or put in, whichever are more; a word that moved is the same."""
+    old, new = (Counter(re.findall(r"\S+\s*|\s+", text)) for text in (before, after))
+    return max(sum(len(word) * times for word, times in words.items()) for words in (old - new, new - old))
 
 
 def unclear_goal(idle: Sequence[Round]) -> Cause | None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.agent.limits import Ended, Limits, Watch
@@ -319,6 +319,7 @@ def test_no_session_has_more_turns_or_calls_than_allowed_and_it_ends_for_one_rea
     assert all(left >= 0 for left in watch.left().values())
 
 
+@settings(max_examples=30)
 @given(limits, sessions)
 def test_a_resumed_session_that_is_told_the_same_ends_the_same(allowed, session):
     assert played(allowed, session)[1:] == played(allowed, session)[1:]

@@ -46,7 +46,7 @@ class AnAgent(KnowingRunner):
 @pytest.fixture(scope="module")
 def night(tmp_path_factory):
     place = tmp_path_factory.mktemp("night")
-    experiment = an_experiment(tasks=some_tasks(20), budget=Budget(rounds=2, trials=5000))
+    experiment = an_experiment(tasks=some_tasks(20), budget=Budget(rounds=1, trials=5000))
     play(experiment, a_checkout(place / "repository"), place / "data")
     found = read_night(journal_file(place / "data", runs(place / "data", "example")[-1]))
     assert found is not None
@@ -64,7 +64,7 @@ def test_there_are_exactly_eight_and_none_is_empty(night):
 
 def test_it_says_what_is_left_of_each_limit(night):
     left = facts(an_experiment(), night, [])["retry budget left"]
-    assert "rounds 0 of 2" in left
+    assert "rounds 0 of 1" in left
     assert f"trials {5000 - night.trials:,} of 5,000" in left
 
 

@@ -90,7 +90,7 @@ def test_by_default_it_plans_the_trials_that_a_night_may_need():
 def test_what_a_night_took_is_found_in_its_journal(tmp_path):
     checkout, directory = a_checkout(tmp_path / "repository"), tmp_path / "data"
     experiment = an_experiment(
-        runner=AskingRunner(tmp_path / "counter"), tasks=some_tasks(20), budget=Budget(rounds=1, hours=1)
+        runner=AskingRunner(tmp_path / "counter"), tasks=some_tasks(20), budget=Budget(rounds=1, trials=40)
     )
     assert seen_before(directory, experiment) is None
     play(experiment, checkout, directory)

@@ -119,7 +119,8 @@ def test_a_run_without_rounds_has_no_progress():
         ("", "abc", 3),
         ("abc", "", 3),
         ("one two\n", "one two\n", 0),
-        ("one two three\n", "one 2 three\n", 3),
+        ("one two three\n", "one 2 three\n", 4),
+        ("one two three\n", "two one three\n", 0),
         ("a\nb\nc\n", "a\nc\n", 2),
     ],
 )
@@ -136,6 +137,10 @@ def test_no_more_changes_than_there_is_and_the_same_text_is_no_change(before, af
 def test_what_failed_twice_alike_has_one_fingerprint():
     assert print_of("tests/a.py:31: 3 of 20 failed in 0.31s") == print_of("tests/b.py:7: 4 of 20 failed in 1.2s")
     assert print_of("no such table: orders") != print_of("no such table: users")
+
+
+def test_a_long_rewrite_takes_no_long_look():
+    assert characters_changed("a b " * 50_000, "b c " * 50_000)  # in linear time: else this takes hours
 
 
 @pytest.mark.parametrize("piece", ["a", "a1", "/", "a/", "1:", "12345678-", "\\a", "0x"])
