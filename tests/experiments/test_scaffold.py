@@ -22,7 +22,7 @@ def test_it_writes_a_workflow_a_trigger_an_evaluator_a_state_file_and_a_stop(che
     written = {str(path.relative_to(checkout / "experiments" / "mine")) for path in scaffold.write(checkout, "mine")}
     assert written == {"experiment.py", "harness/prompts/solve.md", "notes/memory.md", "tasks.jsonl"}
     source = (checkout / "experiments" / "mine" / "experiment.py").read_text()
-    assert "ratchet run mine --until 06:00" in source
+    assert "ratchet run mine --until 06:00 --trigger cron" in source
     assert "NAME" not in source.replace('\\"NAME\\"', "")
     experiment = load_experiment(checkout / "experiments" / "mine" / "experiment.py")
     assert experiment.grader is not None
