@@ -16,6 +16,7 @@ ENDINGS = {
     "dollars": "the budget of dollars was spent",
     "out-of-ideas": "the proposer had nothing left to try",
     "no-progress": "the score on train did not clearly rise for too long",
+    "thrashing": "much was changed for too long, and the score on train did not clearly rise",
     "failing": "what it ran on kept breaking",
     "stopped": "a person stopped it",
 }

@@ -29,6 +29,7 @@ from analysis.findings import findings as mine
 from analysis.night import Night, read_night, train_trials
 from experiments import scaffold
 from experiments.display import display, round_line
+from harness.contract import refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
@@ -209,6 +210,7 @@ def run(
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Start without a check; the report will say so")
     ] = False,
+    trigger: Annotated[str, typer.Option(help="What starts it, where no person does: cron, a webhook's name")] = "manual",
 ) -> None:
     """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
     place = Place.of(name)
@@ -217,8 +219,10 @@ def run(
     live = place.subject.live().id
     checked = latest_check(place)
     if not unchecked and run_to_take_up(place.directory, place.experiment, live) is None:
-        hours = [h for h in (*limits, place.experiment.budget.hours) if h is not None]
-        refuse_unchecked(name, checked, min(hours, default=None))
+        hours = min((h for h in (*limits, place.experiment.budget.hours) if h is not None), default=None)
+        refuse_unattended(place.experiment, hours)
+        refuse_scheduled(place.experiment, trigger, place.experiment.budget.tightened(budget))
+        refuse_unchecked(name, checked, hours)
     try:
         ledger = open_run(
             place.directory,
@@ -228,6 +232,7 @@ def run(
             session_hours=min(limits, default=None),
             tried=tried_before(place),
             checked=checked.id if checked and not checked.problems else None,
+            trigger=trigger,
         )
     except JournalLocked as e:
         pid = last_night(place.directory, name).pid

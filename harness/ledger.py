@@ -412,12 +412,13 @@ def open_run(
     session_hours: float | None = None,
     tried: Mapping[str, str] | None = None,
     checked: str | None = None,
+    trigger: str = "manual",
     clock: Clock = now,
 ) -> Ledger:
     """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
 
     *budget* may tighten the experiment's, and *session_hours* ends it that long from now; *tried* says which versions
-    earlier runs have tried, and where. *checked* names the check that a new run rests on.
+    earlier runs have tried, and where. *checked* names the check that a new run rests on, *trigger* what started it.
 
     Raises:
         UserError: the unfinished run was begun by a different experiment.
@@ -441,6 +442,7 @@ def open_run(
         owner=experiment.contract.owner if experiment.contract else "",
         gate=settings_of(experiment.gate),
         checked=checked,
+        trigger=trigger,
         ratchet=version("ratchet"),
     )
     return Ledger(directory, run, budget, experiment.tasks, session_hours=session_hours, clock=clock)

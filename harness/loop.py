@@ -13,6 +13,7 @@ from harness.experiment import Experiment
 from harness.gate.ledger import SplitLedger
 from harness.ledger import Ledger
 from harness.meter import metered
+from harness.progress import progress
 from harness.protocols import Checks, History
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
@@ -242,7 +243,8 @@ class Night:
             raise BudgetSpent("no-progress", f"the last {PATIENCE_WITH_REPEATS} proposals were not worth a trial")
         idle = rounds_without_progress(rounds)
         if budget.patience is not None and idle >= budget.patience:
-            raise BudgetSpent("no-progress", f"no clear gain in the score on train in the last {idle} rounds")
+            found = progress(rounds[-idle:], self.subject.text)
+            raise BudgetSpent(found.reason, str(found))
 
     def stop(self, end: BaseException) -> Stop:
         reason = end.reason if isinstance(end, BudgetSpent) else "out-of-ideas"

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, cast
 
+from harness.agent.inbox import Inbox, escalation
 from harness.errors import BudgetSpent, TrialError, UserError, boundary
 from harness.experiment import Experiment, digest
 from harness.ledger import Ledger, work_folder
@@ -172,7 +173,15 @@ class DurableTrials:
             todo = [task for task in todo if any(t.is_lost for r in results for t in r[task.id])]
             if not todo:
                 break
+        for lost in (t for task in todo for result in results for t in result[task.id] if t.is_lost):
+            self._bury(lost)
         return results
+
+    def _bury(self, trial: Trial) -> None:
+        """Put a trial that failed in all its attempts into the inbox, for a person to redrive or to discard."""
+        summary = f"task {trial.task} failed in {RETRIES + 1} attempts, last in the {trial.boundary}: {trial.error}"
+        with metered(TrialMeter(self.ledger, trial.id, trial.id)):
+            Inbox(self.ledger.directory).hold(escalation("dead", "dead", summary))
 
     def _buy(self, wanted: Sequence[tuple[str, Task, int, str, str]]) -> list[Trial]:
         texts = {version: self.text(version) for version, *_ in wanted}

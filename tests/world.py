@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import OutOfIdeas
-from harness.experiment import Budget, Experiment, split_tasks
+from harness.experiment import Budget, Contract, Experiment, split_tasks
 from harness.gate import PairedGate
 from harness.graders import ExactGrader
 from harness.ledger import Ledger, open_run
@@ -95,6 +95,7 @@ def an_experiment(
     proposer: Proposer | None = None,
     gate: Gate | None = None,
     budget: Budget | None = None,
+    contract: Contract | None = None,
 ) -> Experiment:
     return Experiment(
         name="example",
@@ -105,6 +106,7 @@ def an_experiment(
         proposer=proposer or ListProposer(("Mind the plural.", "Be brief.", "Name the colour.", "Know the animal.")),
         gate=gate or PairedGate(keep_alpha=0.3, min_clusters=20),
         budget=budget or Budget(rounds=4, hours=1),
+        contract=contract,
     )
 
 

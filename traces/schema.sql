@@ -62,7 +62,7 @@ CREATE TABLE stops (
     seq BIGINT,
     written TIMESTAMP,
     run VARCHAR,
-    reason VARCHAR,         -- out-of-ideas, rounds, hours, trials, tokens, dollars, no-progress, stopped or failing
+    reason VARCHAR,         -- out-of-ideas, no-progress, thrashing, stopped, failing, or the limit that was reached
     detail VARCHAR          -- the same in words
 );
 

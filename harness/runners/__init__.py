@@ -1,5 +1,5 @@
 """Runners: how a task is attempted with the text of a version."""
 
-from harness.runners.agent import AgentRunner
+from harness.agent.runner import AgentRunner
 
 __all__ = ["AgentRunner"]

@@ -66,8 +66,12 @@ def test_a_step_that_was_begun_and_not_finished_is_made_again_under_the_next_att
 
 def test_a_finished_step_forgets_the_steps_below_it_and_no_others(directory):
     with a_ledger(directory) as ledger:
-        for key in ("round/1/a", "round/1/a/b", "round/1/c", "round/10/a", "round/1"):
-            ledger.step(key, decision)
+
+        def with_steps_below(key, *below):
+            return ledger.step(key, lambda: [ledger.step(k, decision) for k in (*below, f"{key}/last")][-1])
+
+        ledger.step("round/10/a", decision)
+        with_steps_below("round/1", "round/1/a", "round/1/a/b", "round/1/c")
         assert [ledger.recall(key) is None for key in ("round/1/a", "round/1/c", "round/1", "round/10/a")] == [
             True,
             True,

@@ -1,0 +1,100 @@
+"""What a maker hands in, and whether it will do: reviewed from outside, sent back with what is wrong, a few times."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+from harness.agent.feedback import Trouble, feedback, should_escalate
+from harness.agent.inbox import Inbox, escalation
+from harness.agent.limits import Ended
+from harness.agent.session import Session
+from harness.errors import TrialError
+from harness.meter import inside, meter, spending
+from harness.protocols import Outcome, Verifier
+from traces.records import Review, Span, now
+
+
+@dataclass
+class Attempts:
+    """The attempts of one maker at one task."""
+
+    session: Session
+    verifier: Verifier | None
+    handed_in: Callable[[str], str]
+    """What the output is, given the model's last words."""
+    reviews: list[Review] = field(default_factory=list[Review])
+    outputs: list[str] = field(default_factory=list[str])
+
+    def outcome(self) -> Outcome:
+        """How it ended, with the last output there is.
+
+        Raises:
+            TrialError: the verifier broke, or its rubric is bad, which says nothing about the maker.
+        """
+        span, started, clock = uuid.uuid4().hex, now(), perf_counter()
+        with inside(span):
+            outcome = self._outcome()
+        meter().end(
+            Span(
+                id=span,
+                operation="invoke_agent",
+                name=self.session.setting.name,
+                role=self.session.setting.role,
+                started=started,
+                seconds=perf_counter() - clock,
+                attributes={"ratchet.ended": outcome.ended, "ratchet.detail": outcome.detail},
+            )
+        )
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        said = ""
+        while True:
+            try:
+                said = self.session.converse()
+            except Ended as e:
+                if e.reason == "escalated":
+                    self._escalate(Trouble("same_error", e.detail))
+                return Outcome(self.handed_in(said), e.reason, e.detail)
+            output = self.handed_in(said)
+            if self.verifier is None:
+                return Outcome(output)
+            trouble = self._judged(self.verifier, output)
+            if trouble is not None:
+                self._escalate(trouble)
+                if trouble.concern in ("bad_rubric", "cannot_verify"):
+                    raise TrialError("grader", trouble.concern, "; ".join((trouble.summary, *trouble.evidence)))
+                return Outcome(output, "unsatisfied", trouble.summary)
+            if self.reviews[-1].verdict == "satisfied":
+                return Outcome(output)
+            self.session.tell(feedback(self.reviews[-1]))
+
+    def _judged(self, verifier: Verifier, output: str) -> Trouble | None:
+        """Review *output*, once more where the verifier broke; return why only a person can help, if so."""
+        while True:
+            self.outputs.append(output)
+            self.reviews.append(self._reviewed(verifier, output))
+            trouble = should_escalate(self.reviews, self.outputs, verifier.attempts)
+            if trouble is not None or self.reviews[-1].verdict != "grader_error":
+                return trouble
+
+    def _reviewed(self, verifier: Verifier, output: str) -> Review:
+        """By the verifier, which sees neither what the maker said nor where it worked."""
+        work = replace(self.session.work, box=None)
+        number = len(self.reviews) + 1
+
+        def review() -> Review:
+            with spending("verifier"):
+                made = verifier.review(work.task, output, work, self.reviews)
+            return made.model_copy(update={"trial": meter().trial, "attempt": number})
+
+        return self.session.steps.step(f"review/{number}", review)
+
+    def _escalate(self, trouble: Trouble) -> None:
+        directory = meter().directory
+        if directory is not None:
+            place = self.session.setting.name
+            Inbox(directory).hold(
+                escalation("notice", trouble.concern, trouble.summary, evidence=trouble.evidence, place=place)
+            )
