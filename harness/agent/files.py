@@ -1,8 +1,8 @@
 """Tools to read, change and try out the files of the trial's worktree, all of them within its sandbox."""
 
 import difflib
-import functools
 import json
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ AROUND = 3
 """Lines on either side of a place that is shown."""
 COMPARED = 3_000
 """Lines among which a similar one is looked for."""
+EDITING = threading.Lock()
+"""Held from reading a file until its edit is written: calls of one turn run side by side."""
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -38,14 +40,11 @@ class FileTool:
     """Something that an agent can do with the files in its box."""
 
     name: str
+    description: str
     effect: Effect
     act: Callable[[Mapping[str, Any], Box, Work], str]
     arguments: Mapping[str, Mapping[str, Any]] = field(repr=False)
     required: tuple[str, ...] = field(repr=False)
-
-    @property
-    def description(self) -> str:
-        return _wording(self.name)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -72,48 +71,29 @@ def file_tools() -> tuple[Tool, ...]:
     path = {"type": "string", "description": "From the working folder, such as src/main.py."}
     text, number = {"type": "string"}, {"type": "integer", "minimum": 1}
     glob = {"type": "string", "description": "Such as *.py or docs/**/*.md; without it, all files."}
+    first = {**number, "description": "The first line to show; 1 without it."}
+    limit = {**number, "description": f"How many lines to show; at most {LINES}."}
+    ignore_case = {"type": "boolean", "description": "Without it, case matters."}
+    seconds = {"type": "number", "exclusiveMinimum": 0, "description": f"{SECONDS:g} without it."}
     return (
-        FileTool(
-            "read_file",
-            "none",
-            read_file,
-            {
-                "path": path,
-                "offset": {**number, "description": "The first line to show; 1 without it."},
-                "limit": {**number, "description": f"How many lines to show; at most {LINES}."},
-            },
-            ("path",),
-        ),
-        FileTool("write_file", "worktree", write_file, {"path": path, "text": text}, ("path", "text")),
-        FileTool("edit_file", "worktree", edit_file, {"path": path, "old": text, "new": text}, ("path", "old", "new")),
-        FileTool("list_files", "none", list_files, {"pattern": glob}, ()),
-        FileTool(
-            "search_files",
-            "none",
-            search_files,
-            {
-                "regex": text,
-                "files": glob,
-                "ignore_case": {"type": "boolean", "description": "Without it, case matters."},
-            },
-            ("regex",),
-        ),
-        FileTool(
-            "run_command",
-            "worktree",
-            run_command,
-            {
-                "command": text,
-                "seconds": {"type": "number", "exclusiveMinimum": 0, "description": f"{SECONDS:g} without it."},
-            },
-            ("command",),
-        ),
+        tool("read_file", "none", read_file, {"path": path}, offset=first, limit=limit),
+        tool("write_file", "worktree", write_file, {"path": path, "text": text}),
+        tool("edit_file", "worktree", edit_file, {"path": path, "old": text, "new": text}),
+        tool("list_files", "none", list_files, {}, pattern=glob),
+        tool("search_files", "none", search_files, {"regex": text}, files=glob, ignore_case=ignore_case),
+        tool("run_command", "worktree", run_command, {"command": text}, seconds=seconds),
     )
 
 
-@functools.cache
-def _wording(name: str) -> str:
-    return (WORDING / f"{name}.md").read_text(encoding="utf-8").strip()
+def tool(
+    name: str,
+    effect: Effect,
+    act: Callable[[Mapping[str, Any], Box, Work], str],
+    required: Mapping[str, Any],
+    **optional: Mapping[str, Any],
+) -> FileTool:
+    wording = (WORDING / f"{name}.md").read_text(encoding="utf-8").strip()
+    return FileTool(name, wording, effect, act, {**required, **optional}, tuple(required))
 
 
 # ── one file ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,19 +133,22 @@ def edit_file(arguments: Mapping[str, Any], box: Box, work: Work) -> str:
     if not old or old == new:
         fault = "`old` is empty; write_file makes a whole file" if not old else "`old` and `new` are the same"
         raise ToolError("arguments", f"{fault}. Nothing was done.", safe_to_repeat=True)
-    with mistakes(path, "read"):
-        text = box.read(path)
-    if UNREADABLE in text and UNREADABLE not in old:
-        raise ToolError("failed", f"{path} is not UTF-8 text throughout; edit it with run_command", safe_to_repeat=True)
-    if old not in text and "\r\n" in text:
-        old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
-    places = places_of(old, text)
+    with EDITING:
+        with mistakes(path, "read"):
+            text = box.read(path)
+        if UNREADABLE in text and UNREADABLE not in old:
+            fault = f"{path} is not UTF-8 text throughout; edit it with run_command"
+            raise ToolError("failed", fault, safe_to_repeat=True)
+        if old not in text and "\r\n" in text:
+            old, new = (part.replace("\r\n", "\n").replace("\n", "\r\n") for part in (old, new))
+        places = places_of(old, text)
+        edited = text.replace(old, new, 1)
+        if len(places) == 1:
+            with mistakes(path, "written"):
+                box.write(path, edited)
     if len(places) != 1:
         fault = repeated(places, text) if places else missing(old, text)
         raise ToolError("arguments", f"`old` is {fault}\nNothing was done to {path}.", safe_to_repeat=True)
-    edited = text[: places[0]] + new + text[places[0] + len(old) :]
-    with mistakes(path, "written"):
-        box.write(path, edited)
     first = line_at(text, places[0])
     return f"edited {path}; now:\n{excerpt(edited, first, first + new.count(chr(10)))}"
 

@@ -13,7 +13,7 @@ LARGEST = 8 << 20
 """Bytes of a file that are read."""
 LINKS = 40
 """How many symbolic links a path may go through."""
-INSIDE = "/work"
+INSIDE = "/worktree"
 """What the folder is called inside a sandbox."""
 WALK = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -112,7 +112,7 @@ def steps(path: str) -> list[str]:
     """The parts of *path*, named from the folder or as inside a sandbox."""
     if "\0" in path:
         raise ValueError("a path cannot hold a NUL character")
-    pure = PurePosixPath(os.fsencode(path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")).decode())
+    pure = PurePosixPath(path)
     if pure.is_absolute():
         if not pure.is_relative_to(INSIDE):
             raise ValueError(f"{path!r} leads out of the folder. Name the file from the folder")

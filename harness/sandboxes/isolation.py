@@ -1,7 +1,7 @@
 """Sandboxes that Linux itself keeps: namespaces of one's own for files, processes, users and the network.
 
 A command sees the programs of the system, the Python that runs us, a ``/tmp`` of its own and the folder that it works
-in, as ``/work``; all but the last two cannot be written to. There is no network, no process but its own, and no
+in, as ``/worktree``; all but the last two cannot be written to. There is no network, no process but its own, and no
 variable but those that it is given.
 """
 
@@ -226,7 +226,11 @@ def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
     for prefix in {sys.base_prefix, real}:
         if not any(Path(prefix).is_relative_to(mount.place) for mount in shown):
             shown.append(Mount("read", real, prefix))
-    shown += [Mount("read", str(path.resolve()), str(path.absolute())) for path in sandbox.readable if path.exists()]
+    for path in sandbox.readable:
+        if not path.exists() or path.absolute().is_relative_to(INSIDE):
+            why = f"lies in {INSIDE}, where the worktree is shown" if path.exists() else "is not there"
+            raise UserError(f"the sandbox is to show {path}, which {why}. Change readable=… of {sandbox.name}")
+        shown.append(Mount("read", str(path.resolve()), str(path.absolute())))
     shown.append(Mount("write", str(folder), INSIDE))
     for path in sandbox.hidden:
         real = path.resolve()

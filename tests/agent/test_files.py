@@ -1,5 +1,6 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,13 @@ def test_an_edit_changes_the_one_place_and_shows_it(use, folder):
     shown = use("edit_file", path="src/add.py", old="    return a + b\n", new="    # adds\n    return b + a\n")
     assert (folder / "src" / "add.py").read_text().startswith("def add(a, b):\n    # adds\n    return b + a\n\n")
     assert "     2\t    # adds\n     3\t    return b + a\n" in shown
+
+
+def test_edits_of_one_file_at_the_same_time_are_all_kept(use, folder):
+    (folder / "list").write_text("".join(f"<{n}>\n" for n in range(40)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: use("edit_file", path="list", old=f"<{n}>", new=f"[{n}]"), range(40)))
+    assert (folder / "list").read_text() == "".join(f"[{n}]\n" for n in range(40))
 
 
 def test_an_edit_of_text_that_is_there_twice_or_not_at_all_says_where_to_look(use, folder):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.attack import snoop
-from harness.errors import TrialError
+from harness.errors import TrialError, UserError
 from harness.protocols import Box, Sandbox
 from harness.sandboxes import Bubblewrap, Namespaces, best_sandbox
 from traces.records import Task
@@ -85,7 +85,7 @@ def test_a_command_works_in_the_folder_and_what_it_writes_stays(kind, folder):
         opened: Box = box
         done = opened.run(["sh", "-c", "cat in.txt; echo; pwd; echo out > out.txt; echo err >&2; exit 3"])
         assert (done.exit_code, done.ended) == (3, "exit")
-        assert done.output == "5\n/work\nerr\n"
+        assert done.output == "5\n/worktree\nerr\n"
         assert box.read("out.txt") == "out\n"
         assert box.folder == folder
     assert (folder / "out.txt").read_text() == "out\n"
@@ -273,6 +273,8 @@ def test_hidden_folders_stay_hidden_in_what_may_be_read(kind, tmp_path):
         assert "sesame" not in box.run(["cat", f"{data}/key"]).output
         for place in (data, data / "answers", data / "answers" / "public"):
             assert box.run(["sh", "-c", f"echo x > {place}/x"]).exit_code != 0
+    with kind(readable=(data / "nowhere",)).open() as box, pytest.raises(UserError, match="not there"):
+        box.run(["true"])
     assert sorted(path.name for path in data.iterdir()) == ["answers", "key", "question.txt"]
 
 
@@ -456,14 +458,14 @@ def test_links_that_stay_inside_are_followed(folder):
     (folder / "docs" / "README.md").write_text("hello")
     (folder / "README.md").symlink_to("docs/README.md")
     (folder / "docs" / "up").symlink_to("..")
-    (folder / "absolute").symlink_to("/work/docs")
+    (folder / "absolute").symlink_to("/worktree/docs")
     (folder / "round").symlink_to("round")
     with Bubblewrap().open(folder) as box:
         for path in (
             "README.md",
             "./docs/../README.md",
             "docs/up/docs/README.md",
-            "/work/README.md",
+            "/worktree/README.md",
             "absolute/README.md",
         ):
             assert box.read(path) == "hello"
