@@ -33,6 +33,9 @@ class ScriptedModel:
     takes_tools: bool = field(default=True, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def estimate(self, tokens: int) -> Usage:
+        return Usage(calls=1, input_tokens=tokens, output_tokens=8, dollars=self.dollars)
+
     def complete(
         self,
         messages: Sequence[Message],

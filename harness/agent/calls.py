@@ -17,7 +17,7 @@ from time import monotonic, perf_counter
 from typing import Any, Final
 
 from harness.agent.deadline import OutOfTime, Started, within
-from harness.agent.hooks import Event, Hooks, Point
+from harness.agent.hooks import Answered, Event, Hooks, Point
 from harness.agent.inbox import Inbox, action_digest, escalation
 from harness.agent.policy import Judgement, Policy
 from harness.agent.tools import arguments_of
@@ -111,7 +111,7 @@ class Caller:
         tool = self.tools.get(call.name)
         if tool is None:
             return None, call, None
-        answered = self.hooks.run(self._event("pre_trigger", turn, call))
+        answered = self._hooked("pre_trigger", turn, call)
         call = answered.call or call
         try:
             call = call.model_copy(update={"arguments": arguments_of(tool, call), "malformed": ""})
@@ -165,9 +165,12 @@ class Caller:
         text = say("unknown_tool", name=call.name[:80], names=", ".join(sorted(self.tools)) or "none")
         return self._result(None, call, "error", text, "not_found")
 
-    def _event(self, point: Point, turn: int, call: ToolCall, result: ToolResult | None = None) -> Event:
-        said = tuple(self.messages()) if self.hooks.asks(point) else ()
-        return Event(point, self.session, turn, said, call=call, result=result, task=self.work.task)
+    def _hooked(self, point: Point, turn: int, call: ToolCall, result: ToolResult | None = None) -> Answered:
+        if not self.hooks.asks(point):
+            return Answered(call=call, result=result)
+        said = tuple(self.messages())
+        event = Event(point, self.session, turn, said, call=call, result=result, task=self.work.task)
+        return self.hooks.run(event, seconds=self.seconds_left())
 
     # ── do it ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,7 +209,7 @@ class Caller:
             result = self._attempt(tool, call, key, retry + 2)
         if result.error_class == "permission":
             self._notice(call, Judgement("deny", result.text, "missing_permission", "tool"), key)
-        answered = self.hooks.run(self._event("post_trigger", turn, call, result))
+        answered = self._hooked("post_trigger", turn, call, result)
         if answered.veto is not None:
             return result.model_copy(update={"text": say("withheld", because=answered.veto.because)})
         return answered.result or result

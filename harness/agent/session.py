@@ -16,7 +16,7 @@ from harness.agent.calls import Caller, Locks
 from harness.agent.children import under
 from harness.agent.context import Context, Fitted, tools_tokens
 from harness.agent.deadline import OutOfTime, within
-from harness.agent.hooks import TURN, Event, Hooks, Point
+from harness.agent.hooks import TURN, Answered, Event, Hooks, Point
 from harness.agent.limits import Ended, Watch
 from harness.agent.policy import Policy
 from harness.agent.tools import SUBMIT, check_answer, schema_of, specs
@@ -128,7 +128,7 @@ class Session:
         kept = self.steps.recall(key)
         if isinstance(kept, Turn):
             self._append(kept.appended)
-            self.watch.before_turn(kept.usage)
+            self.watch.before_turn(Usage())  # it was allowed once, by what was known then
             turn = kept
         else:
             turn = self._new_turn(key)
@@ -172,7 +172,7 @@ class Session:
                 reply = within(self.watch.seconds_left(), lambda: self._complete(messages), meter().check_clock)
         except OutOfTime:
             raise Ended("time_cap", "its time was over while the model was answering") from None
-        answered = self.setting.hooks.run(self._event("post_generate", reply=reply))
+        answered = self._hooked("post_generate", reply)
         if answered.veto is not None:
             raise Ended("escalated", f"a hook refused the answer of the model: {answered.veto.because}")
         reply = answered.reply or reply
@@ -286,7 +286,7 @@ class Session:
         Raises:
             Ended: one of them lets it go no further.
         """
-        answered = self.setting.hooks.run(self._event(point))
+        answered = self._hooked(point)
         if answered.veto is not None:
             raise Ended("escalated", f"a hook ended it before a turn: {answered.veto.because}")
         return answered.appended
@@ -295,8 +295,12 @@ class Session:
         for text in texts:
             self.tell(text)
 
-    def _event(self, point: Point, reply: Reply | None = None) -> Event:
-        return Event(point, self.setting.name, self.turns, tuple(self.messages), reply=reply, task=self.work.task)
+    def _hooked(self, point: Point, reply: Reply | None = None) -> Answered:
+        hooks = self.setting.hooks
+        if not hooks.asks(point):
+            return Answered(reply=reply)
+        event = Event(point, self.setting.name, self.turns, tuple(self.messages), reply=reply, task=self.work.task)
+        return hooks.run(event, seconds=self.watch.seconds_left())
 
 
 def said_by_user(messages: Sequence[Message], text: str) -> list[Message]:

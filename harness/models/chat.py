@@ -146,6 +146,10 @@ class ChatModel:
             opaque=outcome.opaque,
         )
 
+    def estimate(self, tokens: int) -> Usage:
+        """What a call with a prompt of about so many *tokens* will use at most."""
+        return self._priced(Usage(calls=1, input_tokens=tokens, output_tokens=self.max_tokens))
+
     def _dollars(self, usage: Usage) -> float | None:
         if self.price is not None:
             return self.price.dollars(usage)
