@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -210,18 +209,18 @@ def redrive(id: Id, note: Note = "") -> None:
             f"experiment {run.experiment!r} has no task {died.task!r} any more, so its trial cannot be tried again. "
             f"Forget it: ratchet inbox discard {entry.escalation.id}"
         )
-    ledger = open_aside(place.directory, place.experiment, died.version, "redrive", aside(place.directory, run, entry))
+    ledger = open_aside(place.directory, place.experiment, died.version, "redrive", entry.escalation.id)
     with closing_run(place, ledger) as executor, limited():
         trials = DurableTrials(place.experiment, ledger, place.subject.text, executor, "redrive")
         [[trial]] = [result[task.id] for result in trials.attempt([died.version], [task])]
     ended = f"{trial.ended}, {trial.error_class}: {trial.error}" if trial.error else f"{trial.ended}"
     say(f"{task.id} by {died.version[:12]} ended: {one_line(ended, 300)}; {score(trial)}")
     say(f"To see it: ratchet show {shlex.quote(trial.id)}")
-    if trial.is_lost:
-        say("It met the same kind of trouble again, so it stays in the inbox: redrive it later, or discard it.")
-        raise typer.Exit(1)
     inbox.rule(entry.escalation.id, "redriven", whoami(), note)
     say("The comparison of that night stays what it was: this trial is no part of it.")
+    if trial.is_lost:
+        say("It met trouble again, and is in the inbox again, as a new entry: redrive that one later, or discard it.")
+        raise typer.Exit(1)
 
 
 def dead_trial(directory: Path, entry: Entry) -> tuple[Trial, Run]:
@@ -241,17 +240,6 @@ def dead_trial(directory: Path, entry: Entry) -> tuple[Trial, Run]:
             f"try again. Forget it: ratchet inbox discard {e.id}"
         )
     return found, run
-
-
-def aside(directory: Path, run: Run, entry: Entry) -> str:
-    """Name of the journal to try it in: that of a try that was interrupted, else a new one."""
-    id = entry.escalation.id
-
-    def is_done(name: str) -> bool:
-        path = journal_file(directory, f"{run.experiment}-redrive-{name}")
-        return path.exists() and any(line.type == "Trial" for line in read(path))
-
-    return next(name for name in (f"{id}-{n}" for n in count(1)) if not is_done(name))
 
 
 def score(trial: Trial) -> str:
