@@ -3,11 +3,13 @@
 import ast
 import os
 import posixpath
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from experiments.docs_agent.pages import (
@@ -35,6 +37,7 @@ SECONDS = 10.0
 """That an example may take."""
 WORDS = 3
 """That a summary has at least."""
+MODULE = re.compile(r"^from pocket\.(\w+) import", re.MULTILINE)
 PLAIN = (
     *(ast.Assert, ast.Assign, ast.ImportFrom, ast.alias, ast.Module, ast.Name, ast.Load, ast.Store),
     *(ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp, ast.USub, ast.Not),
@@ -91,26 +94,23 @@ class DocsGrader:
         if after is None:
             yield fault("scope", "the patch does not apply to the project")
             return
-        yield from about_scope(facts.section, before, after)
-        text = sections_of(after).get(facts.function)
-        if text is None:
-            yield fault("names", "there is no section under the name that the function has in the code")
-            return
-        code = functions_in((self.project / "pocket" / f"{facts.module}.py").read_text("utf-8"))
-        yield from about_signature(text, code[facts.function])
-        yield from about_example(text, facts, shown=sections_of(before)[facts.section])
-        pages = {**pages_of(self.project), facts.path: after}
-        yield from about_links(facts.path, sections_of(before)[facts.section], text, pages)
-        yield from about_summary(text)
-        if not self.runs(text):
+        yield from about_page(facts, before, after, pages_of(self.project), self.code(facts.module))
+        if not self.runs(sections_of(after)[facts.function]):
             yield fault("example", "it fails when it is run")
 
+    def code(self, module: str) -> dict[str, Signature]:
+        return functions_in((self.project / "pocket" / f"{module}.py").read_text("utf-8"))
+
     def runs(self, text: str) -> bool:
-        """Do all examples of a section run, in a copy of the code, in one go?"""
+        """Do all examples of a section run, in a copy of the code that they need, in one go?"""
+        example = "\n".join(BLOCK.findall(text))
         with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
-            shutil.copytree(self.project / "pocket", Path(folder) / "pocket", ignore=shutil.ignore_patterns("__*__"))
+            for module in set(MODULE.findall(example)):
+                if (source := self.project / "pocket" / f"{module}.py").is_file():
+                    (Path(folder) / "pocket").mkdir(exist_ok=True)
+                    shutil.copy(source, Path(folder) / "pocket")
             with self.sandbox.open(Path(folder)) as box:
-                box.write("example.py", "\n".join(BLOCK.findall(text)))
+                box.write("example.py", example)
                 finished = box.run(["python3", "-S", "-B", "example.py"], seconds=SECONDS)
         return finished.ended == "exit" and finished.exit_code == 0
 
@@ -119,6 +119,7 @@ def pages_of(project: Path) -> dict[str, str]:
     return {str(page.relative_to(project)): page.read_text("utf-8") for page in project.glob("docs/**/*.md")}
 
 
+@lru_cache(maxsize=256)  # what the maker hands in is looked at by several, and graded
 def patched(path: str, before: str, patch: str) -> str | None:
     """The file at *path* after *patch*, which changes no other; ``None``: it does not apply."""
     with tempfile.TemporaryDirectory(prefix="ratchet-") as folder:
@@ -178,6 +179,22 @@ def asked(task: Task) -> tuple[str, str]:
 
 
 # ── the criteria ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def about_page(
+    facts: Facts, before: str, after: str, pages: Mapping[str, str], code: Mapping[str, Signature]
+) -> Iterator[Mark]:
+    """All that can be seen without running anything. *pages*: of all of the documentation, as it was."""
+    yield from about_scope(facts.section, before, after)
+    text = sections_of(after).get(facts.function)
+    if text is None:
+        yield fault("names", "there is no section under the name that the function has in the code")
+        return
+    shown = sections_of(before)[facts.section]
+    yield from about_signature(text, code[facts.function])
+    yield from about_example(text, facts, shown)
+    yield from about_links(facts.path, shown, text, {**pages, facts.path: after})
+    yield from about_summary(text)
 
 
 def about_scope(section: str, before: str, after: str) -> Iterator[Mark]:
