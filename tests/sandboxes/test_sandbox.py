@@ -386,7 +386,9 @@ def test_killing_us_leaves_nothing_behind(kind, tmp_path):
             thread.start()
             thread.join()
     """
-    runner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+    runner = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     try:
         until = time.monotonic() + 10
         while len([pid for pid in marked(mark) if pid != runner.pid]) < 2 and time.monotonic() < until:
