@@ -71,7 +71,7 @@ class Lacks:
 
     def check(self, task: Task, output: str, work: Work) -> Sequence[Mark]:
         found = re.finditer(self.pattern, output, re.MULTILINE)
-        return marks_of(self.id, [fault(self.id, self.because, around(output, match)) for match in found])
+        return marks_of(self.id, (fault(self.id, self.because, around(output, match)) for match in found))
 
 
 def around(text: str, match: re.Match[str]) -> str:
@@ -112,10 +112,9 @@ class FitsSchema:
         # an empty registry: nothing that a schema refers to is fetched
         validator = Draft202012Validator(dict(self.schema), registry=Registry())
         try:
-            wrong = [misfit(self.id, error) for error in validator.iter_errors(value)]
+            return marks_of(self.id, (misfit(self.id, error) for error in validator.iter_errors(value)))
         except RecursionError:
             return (fault(self.id, "this JSON is nested too deep", text),)
-        return marks_of(self.id, wrong)
 
 
 def misfit(criterion: str, error: ValidationError) -> Mark:

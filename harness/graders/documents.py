@@ -2,10 +2,10 @@
 
 import ast
 import doctest
-import itertools
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,10 +26,10 @@ from harness.graders.patches import in_globs
 from harness.protocols import Box, Work
 from traces.records import Mark, Task
 
-LONGEST = 200_000
+LONGEST = 100_000
 """Characters of a document; a longer one is not read."""
 PRUNED = (".git", ".venv", "node_modules", "__pycache__")
-HTML_LINK = re.compile(r"<(?:a|img)\b[^>]*?\b(?:href|src)\s*=\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
+HTML_LINK = re.compile(r"<(?:a|img)\b[^<>]*?\b(?:href|src)\s*=\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
 HTML_ANCHOR = re.compile(r"\b(?:id|name)\s*=\s*[\"']([^\"']+)[\"']", re.IGNORECASE)
 DOTTED = re.compile(r"(?<![\w./-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/-])")
 PYTHON = ("python", "py", "pycon", "python3")
@@ -63,13 +63,14 @@ class Document:
     def anchors(self) -> set[str]:
         """As GitHub makes them of headings, and those that HTML names."""
         found: set[str] = set()
+        again = Counter[str]()
         tokens = self.tokens
         for at, token in enumerate(tokens):
             if token.type == "heading_open":
                 title = "".join(t.content for t in _within(tokens[at + 1]) if t.type in ("text", "code_inline"))
                 slug = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
-                twins = (f"{slug}-{n}" for n in itertools.count(1))
-                found.add(slug if slug not in found else next(twin for twin in twins if twin not in found))
+                found.add(f"{slug}-{again[slug]}" if again[slug] else slug)
+                again[slug] += 1
             elif token.type in ("html_inline", "html_block"):
                 found.update(HTML_ANCHOR.findall(token.content))
         return found

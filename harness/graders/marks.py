@@ -1,8 +1,9 @@
 """Marks: what a check or a judge says about one criterion."""
 
 import hashlib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from harness.errors import TrialError
@@ -11,8 +12,12 @@ from traces.records import Mark, Review, Task
 
 EXCERPT = 300
 """Characters of an output that a mark repeats, at most."""
+BECAUSE = 600
+"""Characters of what is said to be wrong, at most."""
 MOST = 10
 """Faults of one check that are told apart; of the others only the number is told."""
+COUNTED = 1000
+"""Faults that are counted, at most."""
 PATHS = re.compile(r"[\w.~-]*(?:[/\\][\w.~-]+)+")
 NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,:]\d+)*")
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
@@ -41,6 +46,7 @@ def passed(criterion: str, evidence: str = "") -> Mark:
 
 def fault(criterion: str, because: str, excerpt: str = "", choice: str = "") -> Mark:
     """*because*: what is wrong, with all that differs from one occurrence to the next in backticks."""
+    because = " ".join(because.split())[:BECAUSE]
     return Mark(
         criterion=criterion,
         choice=choice,
@@ -65,13 +71,15 @@ def shortened(text: str) -> str:
     return f"{text[:half]} … {text[-half:]}"
 
 
-def marks_of(criterion: str, faults: Sequence[Mark], evidence: str = "") -> tuple[Mark, ...]:
-    """The *faults*, as many as can be told; without one, that it passed."""
-    if not faults:
+def marks_of(criterion: str, faults: Iterable[Mark], evidence: str = "") -> tuple[Mark, ...]:
+    """The *faults*, as many as can be told; without one, that it passed. Of a great many not all are asked for."""
+    found = tuple(itertools.islice(faults, COUNTED))
+    if not found:
         return (passed(criterion, evidence),)
-    rest = len(faults) - MOST
-    more = (fault(criterion, f"{rest} more such faults"),) if rest > 0 else ()
-    return (*faults[:MOST], *more)
+    rest = len(found) - MOST
+    least = "at least " if len(found) == COUNTED else ""
+    more = (fault(criterion, f"{least}{rest} more such faults"),) if rest > 0 else ()
+    return (*found[:MOST], *more)
 
 
 def seen(marks: Sequence[Mark], before: Sequence[Review], attempt: int) -> tuple[Mark, ...]:

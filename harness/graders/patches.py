@@ -26,6 +26,8 @@ IGNORED = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 """Characters that some file systems do not see."""
 PLAIN, EXECUTABLE, SYMLINK, SUBMODULE = "100644", "100755", "120000", "160000"
 SECONDS = 30.0
+LONGEST = 1000
+"""Characters of a path."""
 
 
 @dataclass(frozen=True)

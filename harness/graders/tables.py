@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
@@ -100,22 +100,20 @@ class Fresh:
         rows = self.table.rows(self.id, output, work)
         if isinstance(rows, Mark):
             return (rows,)
+        return marks_of(self.id, self._faults([(row, moment(row.get(self.column))) for row in rows]))
+
+    def _faults(self, rows: Sequence[tuple[Row, datetime | None]]) -> Iterator[Mark]:
         today = self.clock()
-        times: list[datetime] = []
-        faults: list[Mark] = []
-        for row in rows:
-            time = moment(row.get(self.column))
+        newest = max((time for _, time in rows if time is not None), default=None)
+        if not rows:
+            yield fault(self.id, "there are no rows")
+        if newest is not None and today - newest > self.at_most:
+            yield fault(self.id, f"the newest row is older than {self.at_most}", newest.isoformat())
+        for row, time in rows:
             if time is None:
-                faults.append(fault(self.id, f"no time in column `{self.column}`", str(dict(row))))
+                yield fault(self.id, f"no time in column `{self.column}`", str(dict(row)))
             elif time > today:
-                faults.append(fault(self.id, f"a time in column `{self.column}` lies in the future", str(dict(row))))
-            else:
-                times.append(time)
-        if not times and not faults:
-            faults.append(fault(self.id, "there are no rows"))
-        if times and today - max(times) > self.at_most:
-            faults.append(fault(self.id, f"the newest row is older than {self.at_most}", max(times).isoformat()))
-        return marks_of(self.id, faults)
+                yield fault(self.id, f"a time in column `{self.column}` lies in the future", str(dict(row)))
 
 
 def moment(value: object) -> datetime | None:
@@ -194,15 +192,17 @@ class Unique:
         rows = self.table.rows(self.id, output, work)
         if isinstance(rows, Mark):
             return (rows,)
+        return marks_of(self.id, self._faults(rows))
+
+    def _faults(self, rows: Sequence[Row]) -> Iterator[Mark]:
         names = "`, `".join(self.key)
-        keys = [tuple(json.dumps(row.get(name)) for name in self.key) for row in rows if has(row, self.key)]
-        faults = [fault(self.id, f"a row has no `{names}`", str(dict(r))) for r in rows if not has(r, self.key)]
-        faults += [
-            fault(self.id, f"the same `{names}` stands in `{count}` rows", ", ".join(values))
-            for values, count in Counter(keys).items()
-            if count > 1
-        ]
-        return marks_of(self.id, faults)
+        for row in rows:
+            if not has(row, self.key):
+                yield fault(self.id, f"a row has no `{names}`", str(dict(row)))
+        keys = Counter(tuple(json.dumps(row.get(name)) for name in self.key) for row in rows if has(row, self.key))
+        for values, count in keys.items():
+            if count > 1:
+                yield fault(self.id, f"the same `{names}` stands in `{count}` rows", ", ".join(values))
 
 
 def has(row: Row, names: Sequence[str]) -> bool:
