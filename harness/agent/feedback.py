@@ -24,7 +24,7 @@ def feedback(review: Review) -> str:
     """What the maker is told: for each fault what is wrong, the excerpt that caused it and whether it is new; and what
     passed and must stay. Nothing else that the verifier thought."""
     faults = faults_of(review)
-    wrong = [told(mark, review.attempt) for mark in faults[:MOST]]
+    wrong = [told(mark) for mark in faults[:MOST]]
     if len(faults) > MOST:
         wrong.append(say("feedback_more", count=len(faults) - MOST))
     passed = passed_in(review)
@@ -56,13 +56,9 @@ def should_escalate(reviews: Sequence[Review], outputs: Sequence[str], attempts:
     return None
 
 
-def told(mark: Mark, attempt: int) -> str:
-    is_new = mark.first_seen is None or mark.first_seen >= attempt
-    history = (
-        say("feedback_new")
-        if is_new
-        else say("feedback_repeated", first=mark.first_seen, times=mark.times_seen)
-    )
+def told(mark: Mark) -> str:
+    again = mark.times_seen > 1
+    history = say("feedback_repeated", first=mark.first_seen, times=mark.times_seen) if again else say("feedback_new")
     quoted = "".join(f"\n  > {line}" for line in mark.excerpt.splitlines() if line.strip())
     return f"- {mark.criterion} ({history}): {mark.because}{quoted}"
 
