@@ -125,7 +125,8 @@ WRAPPERS: Mapping[str, tuple[str, str, int]] = {
 """They run their arguments: options with a value, options without, and operands of their own before the program."""
 CARRIERS = _words(
     "watch strace ltrace chroot unshare nsenter parallel flock script docker podman kubectl ssh runuser pkexec "
-    "systemd-run chrt taskset dbus-run-session firejail bwrap start-stop-daemon at batch su"
+    "systemd-run chrt taskset dbus-run-session firejail bwrap start-stop-daemon at batch su tar rsync tmux screen "
+    "vim vi nvim ex emacs"
 )
 """They run a program somewhere among their arguments."""
 PREFIXES = frozenset({("uv", "run"), ("poetry", "run"), ("pipenv", "run"), ("hatch", "run"), ("bundle", "exec")})
@@ -416,6 +417,9 @@ USER_VERBS = _words(
     "unsubscribe anonymize merge reset"
 )
 HIJACKS = re.compile(r"(LD_PRELOAD|LD_LIBRARY_PATH|LD_AUDIT|BASH_ENV|ENV|PROMPT_COMMAND|GIT_SSH\w*|PYTHONSTARTUP|IFS)=")
+RUNS_MORE = re.compile(r"submodule foreach|bisect run|rebase .*(-x|--exec)|filter-branch|difftool .*-x")
+"""Git's own wrappers."""
+SED_RUNS = re.compile(r"(^|[;}\n\d$])\s*[ew]\s+\S|/[gipmI\d]*[ew][gipmI\d]*(\s+\S+)?\s*(;|$)")
 STDIN = Word("$stdin", hides=True)
 
 
@@ -522,6 +526,10 @@ class _Reader:
             self.script(" ".join(text), depth + 1)
         elif name in ("source", ".") and arguments and arguments[0].hides:
             self.hidden("runs a script that cannot be seen")
+        elif name in ("awk", "gawk", "mawk"):
+            self._code(" ".join(t for t in text if re.search(r"system|getline|\||>", t)), depth)
+        elif name == "sed" and any(SED_RUNS.search(t) for t in text if not t.startswith("-")):
+            self.hidden("may run commands or write files by its script")
         elif name in ("trap", "alias"):
             for value in text[:1] if name == "trap" else [t.partition("=")[2] for t in text]:
                 self.script(value, depth + 1)
@@ -533,6 +541,8 @@ class _Reader:
         if depth > DEEPEST:
             self.hidden("is too deep to be looked through")
         elif name in WRAPPERS:
+            if name == "env" and any(re.match(r"-\w*S|--split-string", w.text) for w in arguments):
+                self._commands_in([Word(w.text.removeprefix("-S")) for w in arguments], depth)
             start = wrapped_at(name, arguments)
             more = (STDIN,) if name == "xargs" else ()
             if start is None:
@@ -543,13 +553,21 @@ class _Reader:
                 self.note("security", "shows the environment")
         elif name in CARRIERS:
             self._anywhere(arguments, fed, depth)
-            for word in arguments:
-                if " " in word.text:  # `su -c "…"`, `watch "…"`
-                    self.script(word.text, depth + 1)
+            self._commands_in(arguments, depth)
+        elif name == "git" and RUNS_MORE.match(" ".join(w.text for w in arguments)):
+            self._anywhere(arguments[2:], fed, depth)
+            self._commands_in(arguments, depth)
         elif arguments and (name, arguments[0].text) in PREFIXES:
             start = next((i for i, w in enumerate(arguments) if i and not w.text.startswith("-")), None)
             if start is not None:
                 self._program(arguments[start:], fed, is_fed, depth + 1)
+
+    def _commands_in(self, arguments: Sequence[Word], depth: int) -> None:
+        """Those of *arguments* that are commands: ``su -c "…"``, ``tar --to-command="…"``, ``vim -c ":!…"``."""
+        for word in arguments:
+            if " " in word.text:
+                text = word.text.partition("=")[2] if word.text.startswith("-") else word.text
+                self.script(text.removeprefix("exec=").lstrip(":!"), depth + 1)
 
     def _anywhere(self, arguments: Sequence[Word], fed: str | None, depth: int) -> None:
         """Each of *arguments* might be the program."""
@@ -718,7 +736,8 @@ class _Reader:
                 break
             roots.append(word)
         tests = {"-name", "-iname", "-path", "-regex", "-mtime", "-size", "-newer", "-mmin", "-wholename", "-empty"}
-        is_narrow = any(w.text in tests for w in arguments)
+        widening = {"-o", "-or", ",", "!", "-not"}
+        is_narrow = any(w.text in tests for w in arguments) and not any(w.text in widening for w in arguments)
         is_far = any(w.hides or leads_outside(w.text, self.worktree) for w in roots)
         for at, word in enumerate(arguments[:MOST]):
             if word.text == "-delete" and (is_far or not is_narrow):

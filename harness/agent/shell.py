@@ -15,7 +15,7 @@ BLANKS = " \t\r\v\f"
 BREAKS = BLANKS + "\n;&|()<>"
 KEYWORDS = frozenset({"if", "then", "elif", "else", "fi", "while", "until", "do", "done", "esac", "{", "}", "!"})
 """After these a command begins."""
-LISTS = frozenset({"for", "select", "case", "function"})
+LISTS = frozenset({"for", "select", "case"})
 """After these come names and values, up to the next separator."""
 ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^]]*\])?\+?=")
 
@@ -102,6 +102,8 @@ class _Draft:
     """The operator whose file comes next."""
     body: str | None = None
     is_list: bool = False
+    is_name: bool = False
+    """The next word is the name of a function."""
 
     def take(self, word: Word) -> None:
         bare = not (word.is_quoted or word.hides)
@@ -110,8 +112,12 @@ class _Draft:
         elif self.words or self.is_list:
             if not self.is_list:
                 self.words.append(word)
+        elif self.is_name:
+            self.is_name = False
         elif bare and word.text in LISTS:
             self.is_list = True
+        elif bare and word.text == "function":
+            self.is_name = True
         elif bare and word.text in KEYWORDS:
             pass
         elif ASSIGNMENT.match(word.text):

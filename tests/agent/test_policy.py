@@ -67,6 +67,11 @@ HARMLESS = [
     "chmod +x scripts/run.sh",
     "export FOO=1; set -e; true",
     "kill -9 1234",
+    "awk '{print $1}' data.txt | sort | uniq -c",
+    "sed -e 's/where/we/g' -e '/^e/d' x.md",
+    "tar -xzf out.tgz -C build",
+    "git rebase main",
+    "npm test",
     '[ -n "$X" ] && echo yes',
 ]
 CONCERNS = {
@@ -185,6 +190,17 @@ CONCERNS = {
         "shutdown -h now",
         "kill -9 -1",
         "mv data /dev/null",
+        "function f { rm -rf /; }; f",
+        "awk 'BEGIN{system(\"rm -rf /\")}'",
+        "tar --to-command='rm -rf /' -xf a",
+        "tar -cf a --checkpoint-action=exec='rm -rf /' b",
+        "rsync -e 'rm -rf /' a b",
+        "env -S 'rm -rf /'",
+        "git submodule foreach 'rm -rf /'",
+        "git bisect run rm -rf /",
+        "git rebase -x 'rm -rf /' HEAD~1",
+        "vim -c ':!rm -rf /'",
+        "find . -name x -o -delete",
     ],
     "network": [
         "curl https://example.org",
@@ -268,6 +284,8 @@ CONCERNS = {
         "git -c alias.x='!rm -rf /' x",
         "docker run --privileged x",
         # what cannot be looked through
+        "sed -i '1e rm -rf x' y",
+        "sed 's/a/b/e' y",
         "$X -rf /",
         "${CMD} a",
         "$(echo rm) -rf /",
