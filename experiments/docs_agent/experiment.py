@@ -35,7 +35,7 @@ experiment = Experiment(
     subject="experiments/docs_agent/harness",  # what proposals may edit: the prompt and the skill
     tasks=load_tasks(HERE / "tasks.jsonl", seed=0),
     runner=AgentRunner(
-        model=model(NAME) if NAME else ScriptedWriter(),
+        model=model(NAME, max_tokens=4096) if NAME else ScriptedWriter(),
         tools=file_tools(),
         policy=standard_policy().narrowed(Policy((*looks, *changes))),
         limits=Limits(steps=20, calls=30, seconds=300, tokens=400_000),
