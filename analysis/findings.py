@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from harness import progress
 from traces.records import Finding, Trial
 
 EXAMPLES = 5
-PATHS = re.compile(r"(?:[A-Za-z]:)?[\w.~-]*(?:[/\\][\w.~-]+)+")
-NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(?:[.,:]\d+)*")
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|‘[^’]*’|“[^”]*”")
 
 Fingerprint = tuple[tuple[str, ...], str, str]
@@ -27,9 +26,9 @@ def failed(trial: Trial) -> bool:
 
 
 def general(message: str) -> str:
-    """*message* without what differs from one occurrence to the next: quoted text, paths and numbers."""
+    """Its first line without what differs from one occurrence to the next: quoted text, times, paths and numbers."""
     line = next((line for line in message.splitlines() if line.strip()), "")
-    return " ".join(NUMBERS.sub("#", PATHS.sub("…", QUOTED.sub("…", line))).split())[:160]
+    return progress.general(QUOTED.sub("…", line))[:160]
 
 
 def fingerprint(trial: Trial) -> Fingerprint:

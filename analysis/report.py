@@ -1,12 +1,13 @@
 """The morning report: what was tried, what is proven and how strongly, what to do now."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.findings import score_by_tag
 from analysis.night import Night
 from harness.gate.confidence import mean_interval
-from traces.records import Certification, Comparison, Finding, Guard, Round, Trial, Usage
+from traces.records import Certification, Comparison, Escalation, Finding, Guard, Round, Trial, Usage
 
 ENDINGS = {
     "rounds": "the declared number of rounds was played",
@@ -43,11 +44,14 @@ def report(
     after: Sequence[Trial],
     now: Sequence[Finding],
     plot: str | None,
+    costs: str = "",
+    waiting: Sequence[Escalation] = (),
 ) -> str:
     """The report as Markdown.
 
     *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails. *plot*:
-    where the picture of the progress lies, relative to the report.
+    where the picture of the progress lies, relative to the report. *costs*: Markdown, by role. *waiting*: what needs a
+    person.
     """
     parts = [
         f"# {night.run.experiment}: the night of {night.began:%Y-%m-%d}",
@@ -60,8 +64,10 @@ def report(
         else "",
         "## Taken apart\n\n" + removals_table(night) if any(r.removals for r in night.rounds) else "",
         "## Score on train by kind of task\n\n" + tags_table(before, after) if before and after else "",
+        "## What needs a person\n\n" + waiting_table(waiting) if waiting else "",
         "## What still fails\n\n" + findings_table(now) if now else "",
         "## Spend\n\n" + spend(night),
+        "## Costs by role\n\n" + costs if costs else "",
         f"## The change\n\n```diff\n{diff.rstrip()}\n```" if diff.strip() else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -359,6 +365,20 @@ def findings_table(found: Sequence[Finding], limit: int = 10) -> str:
     if len(found) > limit:
         rows.append(f"| and {len(found) - limit} more | {sum(f.count for f in found[limit:])} | | |")
     return "\n".join(rows)
+
+
+def waiting_table(waiting: Sequence[Escalation], limit: int = 10) -> str:
+    """What the inbox holds, the same things together."""
+    times = Counter((e.kind, e.concern, e.owner, e.summary) for e in waiting)
+    first = {(e.kind, e.concern, e.owner, e.summary): e.id for e in reversed(waiting)}
+    rows = ["| what | why | times | whose | for example |", "|---|---|---:|---|---|"]
+    for key, n in times.most_common(limit):
+        kind, concern, owner, summary = key
+        rows.append(f"| {kind}: {cell(short(summary, 120))} | {concern} | {n} | {cell(owner)} | `{first[key]}` |")
+    if len(times) > limit:
+        left = times.total() - sum(n for _, n in times.most_common(limit))
+        rows.append(f"| and {len(times) - limit} more | | {left} | | |")
+    return "\n".join(rows) + "\n\nTo see and answer them: `ratchet inbox`."
 
 
 def spend(night: Night) -> str:

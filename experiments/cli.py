@@ -24,11 +24,18 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 import traces
+from analysis import control
 from analysis import report as reporting
+from analysis.costs import read_costs, render
 from analysis.findings import findings as mine
+from analysis.lessons import sentence
+from analysis.memory import memory_of, running_log
 from analysis.night import Night, read_night, train_trials
 from experiments import scaffold
 from experiments.display import display, round_line
+from experiments.inbox import inbox_app
+from experiments.plan import plan
+from harness.agent.inbox import Inbox
 from harness.contract import refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment, meaning
@@ -53,7 +60,7 @@ from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Check, Promotion, Round, Run, Trial
+from traces.records import Certification, Check, Escalation, Finding, Promotion, Round, Run, Trial
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -73,6 +80,8 @@ app = typer.Typer(
 )
 traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
+app.add_typer(inbox_app, name="inbox")
+app.command()(plan)
 
 
 class Tolerant(Console):
@@ -210,7 +219,9 @@ def run(
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Start without a check; the report will say so")
     ] = False,
-    trigger: Annotated[str, typer.Option(help="What starts it, where no person does: cron, a webhook's name")] = "manual",
+    trigger: Annotated[
+        str, typer.Option(help="What starts it, where no person does: cron, a webhook's name")
+    ] = "manual",
 ) -> None:
     """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
     place = Place.of(name)
@@ -553,6 +564,8 @@ def status(
             + (", ".join(f"{k} {v}" for k, v in (fields["ends"] or {}).items()) or "none did")
         )
         say("  " + reporting.proven(night).replace("**", "").replace("`", ""))
+        for line in control.lines(fields["facts"]) if fields["facts"] else ():
+            say("  " + line)
 
 
 def live_now(night: Night) -> str:
@@ -599,7 +612,19 @@ def status_fields(directory: Path, night: Night) -> dict[str, Any]:
         "interrupted_calls": night.interrupted,
         "seconds": night.seconds,
         "budget": night.run.budget,
+        "facts": facts_of(directory, night) if state == "running" else None,
     }
+
+
+def facts_of(directory: Path, night: Night) -> dict[str, str] | None:
+    """What a person wants to know of a live run; ``None`` where its experiment does not load any more."""
+    name = night.run.experiment
+    try:
+        experiment = load_experiment(find_experiment(name, Path.cwd()))
+    except UserError:
+        return None
+    waiting = [e for e in waiting_for_a_person(directory, name) if e.kind != "notice"]
+    return control.facts(experiment, night, waiting)
 
 
 @app.command()
@@ -665,10 +690,36 @@ def write_report(place: Place, night: Night) -> Path:
         after=after,
         now=mine(after),
         plot="progress.png" if has_scores else None,
+        costs=render(read_costs(journal_file(place.directory, night.run.id))),
+        waiting=waiting_for_a_person(place.directory, place.name),
     )
     path = folder / "report.md"
     path.write_text(text, encoding="utf-8")
+    write_memory(place, mine(after))
     return path
+
+
+def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
+    """What nobody has answered yet, or has been told of."""
+    inbox = Inbox(directory)
+    inbox.sweep()
+    unanswered = (e.escalation for e in inbox.entries() if e.state in ("waiting", "noted"))
+    return [escalation for escalation in unanswered if escalation.experiment == name]
+
+
+def write_memory(place: Place, now: Sequence[Finding]) -> None:
+    """Write the experiment's state file and its running log, ``traces/data/memory/NAME.md`` and ``NAME.log``."""
+    folder = place.directory / "memory"
+    folder.mkdir(parents=True, exist_ok=True)
+    journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
+    nights = [night for journal in journals if (night := read_journal(journal)) is not None]
+    for name, text in (
+        (f"{place.name}.md", memory_of(nights, now)),
+        (f"{place.name}.log", "".join(map(running_log, nights))),
+    ):
+        draft = folder / f".{name}.draft"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(folder / name)
 
 
 @app.command()
@@ -775,6 +826,8 @@ def findings(
     )
     if found:
         say(f"To read one: ratchet show {found[0].examples[0].removeprefix(night.run.id + '/')}")
+    for answered in dict.fromkeys(id for r in night.kept if r.proposal for id in r.proposal.answers):
+        say(f"{answered} was {sentence(answered, night.rounds)}")
 
 
 @app.command()
@@ -950,6 +1003,7 @@ def promote(
         "Candidate": c.candidate,
         **({"Findings": " ".join(answered)} if answered else {}),
         **({"Gain": reporting.gain(c.measured)} if c.measured else {}),
+        "Certification": c.id,
         "Journal": head(journal_file(place.directory, night.run.id)),
     }
     with Journal(promotions_file(place)):

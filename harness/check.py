@@ -23,6 +23,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from harness import attack, hygiene
+from harness.contract import lints
 from harness.errors import TrialError, UserError
 from harness.experiment import SPLITS, Budget, Experiment, clusters_in, digest, meaning
 from harness.gate import PairedGate
@@ -465,6 +466,7 @@ class Examination:
             *about_reach,
             *about_the_size(experiment, found),
             *self.about_what_must_pass(),
+            *(f"{lint[0].upper()}{lint[1:]}." for lint in lints(experiment)),
             *about_the_cost(experiment, found, course.rounds(experiment.budget, one)),
             *(() if isinstance(self.experiment.gate, MetricGate) else about_churn),
         ]
@@ -534,7 +536,7 @@ class Examination:
         runner, floor = self.experiment.runner, self.experiment.gate.floor
         secrets = [*self.experiment.split("validation"), *self.experiment.split("test")]
         sandbox = getattr(runner, "sandbox", None)
-        if isinstance(runner, AgentRunner):
+        if isinstance(runner, AgentRunner) and sandbox is None:
             return [], []  # its versions are sent to a model, and nothing of them is run
         if isinstance(sandbox, Sandbox):
             try:

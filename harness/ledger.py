@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from harness.agent.inbox import Inbox
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget, Experiment, check_name, digest, meaning
 from harness.meter import close_meter, open_meter, placed
@@ -425,6 +426,7 @@ def open_run(
     """
     budget = experiment.budget.tightened(budget)
     prune(directory)
+    Inbox(directory).sweep()
     known = runs(directory, experiment.name)
     unfinished = run_to_take_up(directory, experiment, live)
     if known and unfinished is None and not is_finished(journal_file(directory, known[-1])):

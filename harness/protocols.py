@@ -345,8 +345,8 @@ class Finished:
     """Negative: the signal that killed it."""
     output: str
     """Both streams, as they came; the middle left out where it is too long."""
-    ended: Literal["exit", "timeout", "memory", "output"] = "exit"
-    """``timeout``, ``memory`` and ``output`` are limits that it was killed at, with all that it had started."""
+    ended: Literal["exit", "timeout", "memory", "output", "processes"] = "exit"
+    """The others are limits that it was killed at, with all that it had started."""
     seconds: float = 0.0
     peak_memory: int = 0
     """Bytes, of the largest process; 0: not measured."""

@@ -113,6 +113,8 @@ class FakeBox:
         return self.command(command, self.files)
 
     def read(self, path: str) -> str:
+        if path not in self.files:
+            raise FileNotFoundError(path)
         return self.files[path]
 
     def write(self, path: str, text: str) -> None:

@@ -173,15 +173,7 @@ class DurableTrials:
             todo = [task for task in todo if any(t.is_lost for r in results for t in r[task.id])]
             if not todo:
                 break
-        for lost in (t for task in todo for result in results for t in result[task.id] if t.is_lost):
-            self._bury(lost)
         return results
-
-    def _bury(self, trial: Trial) -> None:
-        """Put a trial that failed in all its attempts into the inbox, for a person to redrive or to discard."""
-        summary = f"task {trial.task} failed in {RETRIES + 1} attempts, last in the {trial.boundary}: {trial.error}"
-        with metered(TrialMeter(self.ledger, trial.id, trial.id)):
-            Inbox(self.ledger.directory).hold(escalation("dead", "dead", summary))
 
     def _buy(self, wanted: Sequence[tuple[str, Task, int, str, str]]) -> list[Trial]:
         texts = {version: self.text(version) for version, *_ in wanted}
@@ -212,7 +204,15 @@ class DurableTrials:
         seed = seed_of(self.ledger.run.experiment, self.ledger.run.seed, name)
         trial = self.ledger.buy(key, lambda: self._make(key, which, version, text, task, repeat, tools, seed))
         shutil.rmtree(TrialMeter(self.ledger, key).folder, ignore_errors=True)
+        if trial.is_lost and which.endswith(f"/again{RETRIES}"):
+            self._bury(trial)
         return trial
+
+    def _bury(self, trial: Trial) -> None:
+        """Put a trial that failed in all its attempts into the inbox, for a person to redrive or to discard."""
+        summary = f"task {trial.task} failed in {RETRIES + 1} attempts, last in the {trial.boundary}: {trial.error}"
+        with metered(TrialMeter(self.ledger, trial.id, trial.id)):
+            Inbox(self.ledger.directory).hold(escalation("dead", "dead", summary))
 
     def _make(
         self,

@@ -284,6 +284,7 @@ class Git:
             "GIT_ATTR_NOSYSTEM": "1",
         }
         names = ("-c", "core.protectNTFS=false", "-c", "core.protectHFS=false")
+        names += ("-c", "fastimport.unpackLimit=1")  # a pack is one file to remove, loose objects are hundreds
         return subprocess.run(
             ["git", *names, *arguments], input=given, env=environment, cwd=self.folder, capture_output=True, check=True
         ).stdout

@@ -23,6 +23,15 @@ SEED_PROMPT = "# system\nAnswer.\n\n# user\n{{ task }}\n"
 PROMPT = "prompts/solve.md"
 
 
+CONTRACT = Contract(
+    owner="Ada <ada@example.org>",
+    stops="the limits of its budget, and: ratchet stop",
+    proves="the grader on hidden tasks, and the promotion test",
+    repeats="model calls and reads; nothing is changed outside",
+    person="a call that the policy holds, and the same error twice",
+)
+
+
 def some_tasks(each: int = 20, kinds: Sequence[str] = KINDS) -> list[Task]:
     return split_tasks(
         [
@@ -95,7 +104,7 @@ def an_experiment(
     proposer: Proposer | None = None,
     gate: Gate | None = None,
     budget: Budget | None = None,
-    contract: Contract | None = None,
+    contract: Contract | None = CONTRACT,
 ) -> Experiment:
     return Experiment(
         name="example",

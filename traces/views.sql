@@ -67,3 +67,24 @@ SELECT
 FROM spans
 WHERE operation = 'chat'
 GROUP BY ALL;
+
+-- From a commit back to what earned it: promotion → certification → its trials → what a person had to say about them.
+CREATE VIEW audit AS
+SELECT
+    promotions.experiment,
+    promotions.number,      -- the N of the tag
+    promotions.commit,
+    promotions.kind,
+    certifications.id AS certification,
+    certifications.run,
+    trials.id AS trial,     -- spans.trial
+    trials.version,
+    trials.split,
+    inbox.id AS escalation,
+    inbox.concern,
+    inbox.verdict,
+    inbox.who
+FROM promotions
+LEFT JOIN certifications ON certifications.id = promotions.certification
+LEFT JOIN trials ON trials.run = certifications.run AND trials.version IN (certifications.candidate, certifications.live)
+LEFT JOIN inbox ON inbox.trial = trials.id;

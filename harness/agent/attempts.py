@@ -87,7 +87,7 @@ class Attempts:
         def review() -> Review:
             with spending("verifier"):
                 made = verifier.review(work.task, output, work, self.reviews)
-            return made.model_copy(update={"trial": meter().trial, "attempt": number})
+            return made.model_copy(update={"trial": meter().trial})
 
         return self.session.steps.step(f"review/{number}", review)
 

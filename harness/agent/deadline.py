@@ -27,7 +27,7 @@ class Started(Generic[T]):
         def run() -> None:
             try:
                 self._result.append(context.run(work))
-            except BaseException as e:  # it belongs to whoever waits
+            except BaseException as e:  # noqa: BLE001  # it belongs to whoever waits
                 self._error = e
             finally:
                 self._ended.set()

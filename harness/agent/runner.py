@@ -25,10 +25,14 @@ from harness.meter import Under, meter
 from harness.models import model
 from harness.models.routing import Routes
 from harness.protocols import Model, Outcome, Sandbox, Tool, ToolModel, Verifier, Work
+from harness.sandboxes import INSIDE
 from harness.text import PROMPTS, SOLVE, render, validate
 from harness.worktrees import Worktree
 from traces.records import Completion, Task
 
+PLAIN_TOKENS: Final = 512
+AGENT_TOKENS: Final = 4096
+"""Of one answer: an agent writes files."""
 TREE: Final = "tree"
 """In the folder of a trial: the worktree."""
 
@@ -48,7 +52,7 @@ class AgentRunner:
     servers: Sequence[McpServer] = ()
     """MCP servers whose tools it has besides."""
     children: Sequence[Child] = ()
-    policy: Policy = field(default_factory=standard_policy)
+    policy: Policy = field(default_factory=lambda: standard_policy(INSIDE))
     limits: Limits = field(default_factory=Limits)
     verifier: Verifier | None = None
     sandbox: Sandbox | None = None
@@ -66,7 +70,8 @@ class AgentRunner:
 
     def __post_init__(self) -> None:
         if isinstance(self.model, str):
-            object.__setattr__(self, "model", model(self.model))
+            has_tools = bool(self.tools or self.servers or self.children)
+            object.__setattr__(self, "model", model(self.model, max_tokens=AGENT_TOKENS if has_tools else PLAIN_TOKENS))
         if self.worktree is not None and self.sandbox is None:
             raise UserError(
                 "an agent with a worktree and no sandbox could read and write anything on this machine. Give it one: "

@@ -24,7 +24,7 @@ from harness.agent.words import say
 from harness.errors import ToolError
 from harness.meter import Steps, inside, meter, spending
 from harness.protocols import Message, Model, Reply, Tool, ToolModel, ToolSpec, Work
-from traces.records import Span, Turn, Usage, now
+from traces.records import Span, ToolCall, Turn, Usage, now
 
 CONTEXT: Final = "ratchet.context"
 """Of a turn: where each part of what the model was shown came from, its tokens, and how long it lives."""
@@ -178,12 +178,17 @@ class Session:
         reply = answered.reply or reply
         return Turn(
             text=reply.text,
-            calls=reply.tool_calls,
+            calls=self._told_apart(reply.tool_calls),
             finish_reason=reply.finish_reason,
             opaque=tuple(dict(block) for block in reply.opaque),
             appended=appended,
             usage=reply.usage,
         )
+
+    def _told_apart(self, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+        """*calls* with ids that none before them had: a server may count from one in each answer."""
+        known = {call.id for message in self.messages for call in message.calls}
+        return tuple(c.model_copy(update={"id": f"{c.id}-{self.turns}"}) if c.id in known else c for c in calls)
 
     def _complete(self, messages: Sequence[Message]) -> Reply:
         model = self.setting.model

@@ -10,7 +10,7 @@ def _template(name: str) -> Template:
     return Template((files("harness") / "text" / "agent" / f"{name}.md").read_text(encoding="utf-8").strip())
 
 
-def say(name: str, **values: object) -> str:
+def say(name: str, /, **values: object) -> str:
     """The text *name*, its ``$names`` filled with *values*, which stand as they are.
 
     Raises:

@@ -443,7 +443,6 @@ def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sand
         return Finished(status, output, "exit", seconds, peak)
     if ended == "processes":
         output += f"\n[ended: more than {sandbox.processes} processes]\n"
-        ended = "memory"
     return Finished(-signal.SIGKILL, output, ended, seconds, peak)
 
 

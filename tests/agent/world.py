@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.agent.inbox import Inbox
 from harness.agent.policy import allow, standard_policy
 from harness.agent.runner import AgentRunner
-from harness.experiment import Budget, Contract
+from harness.experiment import Budget
 from harness.ledger import journal_file, open_run
 from harness.protocols import Message, Reply, Runner
 from harness.testing import ScriptedModel
@@ -19,7 +19,6 @@ from traces.records import Record, Span, ToolCall, Trial
 
 A = "a" * 40
 TASKS = some_tasks(2)
-CONTRACT = Contract("Ada <ada@example.org>", "its budget", "the grader", "reading", "anything outside")
 
 
 def calls(*wanted: tuple[str, Mapping[str, object]], text: str = "") -> Reply:
@@ -73,7 +72,7 @@ def play(
 ) -> Played:
     """The first trial of a run in *directory*, taken up again where it was begun."""
     files = {"prompts/solve.md": prompt, **(text or {})}
-    experiment = an_experiment(runner=runner, budget=Budget(rounds=1), contract=CONTRACT)
+    experiment = an_experiment(runner=runner, budget=Budget(rounds=1))
     with open_run(directory, experiment, A) as ledger, ThreadPoolExecutor(1) as executor:
         trials = DurableTrials(experiment, ledger, lambda version: files, executor, "round/1", 1)
         [found] = trials.attempt([A], TASKS[:1])

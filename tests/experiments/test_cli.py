@@ -113,6 +113,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
             "interrupted_calls",
             "seconds",
             "budget",
+            "facts",
         ),
     }
     report = json.loads(ratchet(after_a_night, "report", "example", "--json"))
