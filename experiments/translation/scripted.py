@@ -1,6 +1,7 @@
 """Models for the offline night: a translator and a critic that know our few kinds of sentence and err as real ones do.
 
-Both understand Korean by the same grammar that the sentences were made with; neither sees a task's references. The
+Both understand Korean by the same grammar that the sentences were made with; neither is given a task's references. The
+translator words things in its own way; where its wording is criticised, it comes to put them as a reference does. The
 same messages and the same seed give the same answer.
 """
 
