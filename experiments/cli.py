@@ -26,7 +26,6 @@ from rich.table import Table
 import traces
 from analysis import control
 from analysis import report as reporting
-from analysis.costs import read_costs, render
 from analysis.findings import findings as mine
 from analysis.lessons import sentence
 from analysis.memory import memory_of, running_log
@@ -674,7 +673,9 @@ def standing(place: Place, night: Night) -> reporting.Standing:
 
 def write_report(place: Place, night: Night) -> Path:
     """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
-    from analysis.plots import progress  # matplotlib takes half a second to import, and most commands do without
+    # matplotlib and the SDKs take half a second to import, and most commands do without
+    from analysis.costs import read_costs, render
+    from analysis.plots import progress
 
     folder = place.directory / "reports" / night.run.id
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from harness.errors import UserError
 from harness.experiment import Budget, Contract, Experiment
-from harness.models.routing import Routes
 from harness.protocols import Tool
 from traces.records import ToolCall
 
@@ -259,6 +258,8 @@ def models_in(thing: object, role: str, depth: int = 6) -> frozenset[str]:
     """Names of the models that *thing* would ask in this *role*, as far as its fields show."""
     if thing is None or depth == 0:
         return frozenset()
+    from harness.models.routing import Routes  # the SDKs take half a second to import, and most commands do without
+
     if isinstance(thing, Routes):
         return models_in(thing.of(role), role, depth - 1)
     if callable(getattr(thing, "complete", None)) and isinstance(getattr(thing, "name", None), str):

@@ -24,8 +24,8 @@ from harness.agent.tools import arguments_of
 from harness.agent.words import say
 from harness.errors import ToolError, TrialError, boundary
 from harness.meter import Steps, inside, meter
-from harness.models.redact import redacted
 from harness.protocols import Message, Tool, Work
+from harness.redact import redacted
 from traces import otel
 from traces.journal import clean_text
 from traces.records import Span, Text, ToolCall, ToolResult, now

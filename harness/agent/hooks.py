@@ -20,8 +20,8 @@ from pydantic.dataclasses import dataclass as checked
 from harness.agent.deadline import OutOfTime, within
 from harness.errors import TrialError, UserError, boundary
 from harness.meter import inside, meter
-from harness.models.redact import redacted
 from harness.protocols import Message, Reply
+from harness.redact import redacted
 from traces.journal import clean_text
 from traces.records import Concern, Span, Task, ToolCall, ToolResult, now
 

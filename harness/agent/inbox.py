@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, cast
 
 from harness.errors import UserError
 from harness.meter import meter
-from harness.models.redact import GONE, NAMES, redacted
+from harness.redact import GONE, NAMES, redacted
 from traces.errors import BadLine, JournalLocked
 from traces.journal import Journal, clean_text, parse
 from traces.places import prepare, spool

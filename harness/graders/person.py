@@ -9,7 +9,7 @@ from harness.agent.inbox import Inbox
 from harness.errors import TrialError
 from harness.graders.marks import fault, passed
 from harness.meter import meter
-from harness.models.redact import redacted
+from harness.redact import redacted
 from harness.protocols import Work
 from traces.records import Escalation, Mark, Task, now
 

@@ -10,13 +10,12 @@ from harness.models.chat import ChatModel
 from harness.models.embedded import MODEL, EmbeddedApi, model_file
 from harness.models.keys import check_base_url, find_key
 from harness.models.prices import Price, price_known
-from harness.models.redact import redacted
 from harness.models.retry import Retry
 from harness.models.routing import Routes
 from harness.models.shared import close
 from harness.models.wire import Api
 
-__all__ = ["Breaker", "ChatModel", "Price", "Retry", "Routes", "close", "model", "price_known", "redacted"]
+__all__ = ["Breaker", "ChatModel", "Price", "Retry", "Routes", "close", "model", "price_known"]
 
 EXAMPLES = f"local:{MODEL}, openai:MODEL, anthropic:MODEL"
 

@@ -13,11 +13,11 @@ from harness.meter import meter
 from harness.models.breaker import Breaker, Circuit
 from harness.models.calls import distinct, dumped, in_words, mended, spoken
 from harness.models.prices import Price, list_price
-from harness.models.redact import redacted
 from harness.models.retry import Retry
 from harness.models.shared import shared
 from harness.models.wire import Answer, Api, Failure, Request
 from harness.protocols import Message, Reply, ToolSpec
+from harness.redact import redacted
 from traces import otel
 from traces.journal import clean_text
 from traces.records import Span, Text, Usage, now

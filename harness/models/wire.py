@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from harness.meter import meter
-from harness.models.redact import GONE, redacted
 from harness.protocols import Message, ToolSpec
+from harness.redact import GONE, redacted
 from traces.records import ToolCall, Usage
 
 STREAMING = 10

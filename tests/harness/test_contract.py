@@ -112,7 +112,7 @@ def test_any_text_gets_a_verdict(text):
 @pytest.mark.parametrize("hours", [None, 1.01, 8])
 def test_a_long_run_without_a_contract_is_refused_with_the_lines_to_write(hours):
     with pytest.raises(UserError) as e:
-        refuse_unattended(an_experiment(), hours)
+        refuse_unattended(an_experiment(contract=None), hours)
     for question in QUESTIONS:
         assert f"{question}=" in str(e.value)
     assert "experiments/example/experiment.py" in str(e.value)
@@ -256,6 +256,6 @@ def test_a_budget_without_a_ceiling_and_a_memory_without_a_cap_are_pointed_out()
 
 
 def test_a_contract_that_a_night_would_be_refused_for_is_pointed_out():
-    found = lints(an_experiment(budget=Budget(rounds=1, tokens=10)))
+    found = lints(an_experiment(contract=None, budget=Budget(rounds=1, tokens=10)))
     assert len(found) == len(QUESTIONS)
     assert all("more than an hour is refused" in warning for warning in found)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from harness.models import redacted
 from harness.protocols import Message
+from harness.redact import redacted
 from tests.models.conftest import KEY, KEY_VARIABLE, Remembering, Sdk
 from tests.models.loopback import answers, echoes_the_key, provider
 
