@@ -29,8 +29,8 @@ MAKER = os.environ.get("RATCHET_MODEL", "")
 JUDGE = os.environ.get("RATCHET_JUDGE", "") or MAKER
 
 models = Routes(
-    model(MAKER) if MAKER else ScriptedTranslator(),
-    judge=model(JUDGE) if JUDGE else ScriptedCritic(),
+    model(MAKER, max_tokens=1000) if MAKER else ScriptedTranslator(),
+    judge=model(JUDGE, max_tokens=2000) if JUDGE else ScriptedCritic(),
 )
 
 experiment = Experiment(
