@@ -332,7 +332,7 @@ def test_numbers_make_no_other_failure(text, a, b):
 
 def test_times_paths_and_ids_make_no_other_failure_but_words_do():
     a = "2026-11-05T10:11:12.5Z /tmp/x1/run.py line 3: job 550e8400-e29b-41d4-a716-446655440000 at 0x7ffe lost deadbee1"
-    b = "2027-01-06T23:59:59Z /home/y/other.py line 44: job 123e4567-e89b-12d3-a456-426614174000 at 0x1 lost 0badcafe"
+    b = "2027-01-06T23:59:59Z /srv/y/other.py line 44: job 123e4567-e89b-12d3-a456-426614174000 at 0x1 lost 0badcafe"
     assert fingerprint(a) == fingerprint(b)
     assert fingerprint(a) != fingerprint(b.replace("lost", "found"))
     assert fingerprint("\udcff") == fingerprint("\udcff")
