@@ -321,7 +321,7 @@ class Ledger:
                 case Span():
                     self._in_flight.pop(record.id, None)
                     self._usage += record.usage
-                    if record.trial and record.status == "ok":
+                    if record.trial and record.status != "interrupted":
                         self._unfinished.setdefault(key_of(record.trial, self.run.id), []).append(record)
                 case _:
                     pass

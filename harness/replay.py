@@ -31,7 +31,7 @@ from harness.errors import UserError
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
 from harness.gate.metric import MetricGate
-from harness.ledger import Ledger, is_done_with
+from harness.ledger import Ledger, above, is_done_with
 from harness.loop import tried_in
 from harness.protocols import Gate
 from harness.trials import DurableTrials, seed_of
@@ -42,6 +42,7 @@ from traces.records import (
     Certification,
     Check,
     Comparison,
+    Completion,
     Decision,
     GateSpec,
     Guards,
@@ -49,6 +50,7 @@ from traces.records import (
     Proposal,
     Record,
     Removal,
+    Review,
     Round,
     Run,
     Session,
@@ -57,9 +59,12 @@ from traces.records import (
     SplitResult,
     SplitTest,
     Stop,
+    Summary,
     Task,
     Text,
+    ToolResult,
     Trial,
+    Turn,
     Usage,
 )
 
@@ -218,6 +223,10 @@ class NothingForSale:
 # ── the run ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+OF_A_SESSION = (Turn, ToolResult, Review, Summary, Completion)
+"""What a trial keeps of its sessions: nothing is decided by it but how the trial went on."""
+
+
 @dataclass
 class Spent:
     """What the spans of a trial in progress say."""
@@ -253,6 +262,8 @@ class Replay:
     """Announced and not ended, by the id of their span."""
     spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
     """By trial in progress."""
+    taken_up: set[str] = field(default_factory=set[str])
+    """Keys under which a session has kept turns or results; of trials under way, and of what they are a part of."""
     certified: set[str] = field(default_factory=set[str])
     """Ids of the certifications."""
     attempts: dict[str, int] = field(default_factory=dict[str, int])
@@ -346,6 +357,9 @@ class Replay:
         """Check a step against those before it, and keep it as ``Ledger`` does."""
         if not self.counts:
             self.check_tasks(number)
+        if isinstance(record, OF_A_SESSION):
+            self.taken_up.update(above(key))
+            return
         if not isinstance(record, Trial):
             if key in self.steps:
                 self.say(number, key, "the step was there already")
@@ -427,6 +441,11 @@ class Replay:
             ):
                 self.same(number, key, a, b, name)
         spent = self.spent.pop(trial.id, Spent())
+        if key in self.taken_up:  # by another process than the one that began it: what that had spent is the trial's
+            first = f"{self.run.id}/{key}"
+            for id in [id for id in self.spent if id == first or id.startswith(f"{first}#")]:
+                spent.usage += self.spent.pop(id).usage
+        self.taken_up.discard(key)
         if spent.grade is not None:
             score, reason = (trial.grade.score, trial.grade.reason) if trial.grade else (None, None)
             self.same(number, key, score, spent.grade.get(otel.SCORE), "grade.score")

@@ -17,8 +17,10 @@ from harness.agent.limits import Limits
 from harness.agent.policy import deny, hold, standard_policy
 from harness.agent.tools import function_tool
 from harness.errors import ModelError, ToolError
+from harness.ledger import journal_file
 from harness.protocols import Reply
 from harness.testing import ScriptedModel
+from harness.verify import verify
 from tests.agent.world import agent, calls, play, script
 from traces.records import Mark, Review, Turn
 
@@ -212,9 +214,7 @@ def test_what_passes_by_itself_is_tried_again_and_what_does_not_is_told(tmp_path
             raise left.pop(0)
         return "on"
 
-    played = play(
-        agent(script(calls(("lamp", {})), calls(("lamp", {})), "a0"), tool(lamp, effect="none")), tmp_path
-    )
+    played = play(agent(script(calls(("lamp", {})), calls(("lamp", {})), "a0"), tool(lamp, effect="none")), tmp_path)
     assert [(s.attempt, s.error_class) for s in played.spans("execute_tool")] == [
         (1, "rate_limit"),
         (2, "failed"),
@@ -527,3 +527,30 @@ def test_turns_are_recorded_below_the_trial_and_its_folder_is_gone(tmp_path):
     assert [r.text for r in played.records if isinstance(r, Turn)] == ["", "a0"]
     assert not list((tmp_path / "work").glob("*/*"))
     assert json.dumps(played.spans("execute_tool")[0].attributes)
+
+
+# ── decided once more ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_trial_that_was_killed_and_taken_up_is_sound(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    alive = tmp_path / "alive"
+
+    def work(place: str) -> str:
+        if not alive.exists():
+            raise Killed
+        return f"a lamp at {place}"
+
+    model = script(calls(("look", {"place": "home"})), calls(("work", {"place": "work"})), "a0")
+    tools = LOOK, tool(work, effect="none")
+    with pytest.raises(Killed):
+        play(agent(model, *tools), tmp_path)
+    paid = model.calls
+    alive.touch()
+    played = play(agent(model, *tools), tmp_path)
+    assert (played.ended, played.trial.attempt, model.calls - paid) == ("done", 2, 1)
+    assert played.trial.usage.calls == 3  # those of the process that died are the trial's too
+    found = verify(journal_file(tmp_path, played.trial.run), tmp_path)
+    assert not [d for d in found.differences if "usage" in d or "already" in d or "ended" in d], found.differences
