@@ -224,8 +224,9 @@ class Played:
         return [line.record() for line in read(journal_file(self.directory, run)) if line.type == kind.__name__]
 
 
-def play(begun: Nights, root: Path, count: int, kills: int, fills: int, *, workers: int = 8) -> Played:
-    """*count* trials, killed and filled so often on the way; begun again until they are through."""
+def play(begun: Nights, root: Path, count: int, kills: int, fills: int, *, life: float = 5.5) -> Played:
+    """*count* trials, killed and filled so often on the way, at the latest after *life* seconds; begun again until they
+    are through."""
     source = root / "source"
     source.mkdir(parents=True)
     (source / "a.txt").write_text("a\n")
@@ -239,7 +240,7 @@ def play(begun: Nights, root: Path, count: int, kills: int, fills: int, *, worke
     with redirect_stderr(StringIO()), provider(outside.play) as there:  # which tells of each client that was killed
         spec = {"directory": str(directory), "url": there.url, "log": str(root / "log"), "count": count,
                 "source": str(source), "seconds": SECONDS, "timeout": SILENCE, "patience": 1.5, "every": 4,
-                "workers": workers}  # fmt: skip
+                "workers": 8}  # fmt: skip
         while True:
             fill = played.full < fills and played.kills >= kills * (played.full + 1) // (fills + 1)
             night = begun.begin({**spec, "largest": room(directory, chance)} if fill else spec)
@@ -248,7 +249,7 @@ def play(begun: Nights, root: Path, count: int, kills: int, fills: int, *, worke
                     played.stuck += 1
                     night.kill()
                     return played
-            elif not night.ends(0.5 + chance.random() * 5.0):
+            elif not night.ends(life * (0.1 + 0.9 * chance.random())):
                 night.kill()
                 played.kills += 1
                 played.orphans += gone(plan.marker)
@@ -303,7 +304,7 @@ def checks(played: Played) -> dict[str, list[str]]:
     charged = sum(span.usage.calls for span in spans)
     interrupted = sum(span.status == "interrupted" and span.usage.calls > 0 for span in spans)
     in_time = SECONDS + LATE
-    left = [*played.directory.glob("work/*/*")] + [*played.temporary.glob("ratchet*")]
+    left = [*played.directory.glob("work/*/*"), *played.temporary.glob("ratchet*")]
     return {
         "every task has a trial": [f"{len(last)} of {played.count}"] if len(last) != played.count else [],
         "every trial ended, once, for one reason": [
@@ -345,9 +346,8 @@ def tell(played: Played, seconds: float, say: Callable[[str], None] = print) -> 
     interrupted = sum(span.status == "interrupted" and span.usage.calls > 0 for span in spans)
     met = {**played.plan.met, "runner: kill -9": played.kills, "journal: disk full": played.full,
            **{f"hook: {kind}": times for kind, times in hooks.items()}}  # fmt: skip
-    say(
-        f"{played.count} tasks, {len(trials)} trials in {seconds:,.0f} s; longest {max(t.seconds for t in trials):.1f} s"
-    )
+    longest = max(trial.seconds for trial in trials)
+    say(f"{played.count} tasks, {len(trials)} trials in {seconds:,.0f} s; longest {longest:.1f} s")
     say("\n| ended | trials |\n|---|---|")
     for reason, times in Counter(str(t.ended) for t in trials).most_common():
         say(f"| {reason} | {times} |")
