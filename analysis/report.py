@@ -33,6 +33,8 @@ class Standing:
     """Has a process the run open?"""
     waiting: Certification | None = None
     """What another run has certified against the live version, and nobody has promoted yet."""
+    doubts: Sequence[str] = ()
+    """Why what the verifier or the grader says may not count, such as a judge that is the maker's model."""
 
 
 def report(
@@ -80,6 +82,7 @@ def headline(night: Night, standing: Standing) -> list[str]:
         lines.insert(1, how_sure(night, night.certified))
     if disagreement := divergence(night):
         lines.append(disagreement)
+    lines += [f"**Doubtful**: {doubt}." for doubt in standing.doubts]
     if night.run.checked is None:
         lines.append(
             f"**It was started unchecked**: whether its grader can be cheated, and what it can resolve, nobody has "

@@ -35,7 +35,7 @@ from experiments.display import display, round_line
 from experiments.inbox import inbox_app
 from experiments.plan import plan
 from harness.agent.inbox import Inbox
-from harness.contract import refuse_scheduled, refuse_unattended
+from harness.contract import doubts_about, refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
@@ -668,7 +668,7 @@ def standing(place: Place, night: Night) -> reporting.Standing:
                 waiting = other.certified
                 break
     running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
-    return reporting.Standing(live=live, running=running, waiting=waiting)
+    return reporting.Standing(live, running, waiting, doubts_about(place.experiment))
 
 
 def write_report(place: Place, night: Night) -> Path:

@@ -179,8 +179,6 @@ def lints(experiment: Experiment) -> list[str]:
     runner = experiment.runner
     tools = tools_of(runner)
     verifier = first(runner, "verifier")
-    role = str(first(runner, "role") or "maker")
-    makers = frozenset[str]().union(*(models_in(part, role) for part in parts_of(runner) if part is not verifier))
     found = [*loose_tools(runner, tools)]
     servers = [str(first(server, "name") or server) for server in parts_of(first(runner, "servers"))]
     if servers and verifier is None:
@@ -197,7 +195,7 @@ def lints(experiment: Experiment) -> list[str]:
         found.append(
             "the budget has no ceiling in dollars or tokens. Write Budget(…, dollars=5) or Budget(…, tokens=2_000_000)"
         )
-    found += [doubt for part in (verifier, experiment.grader) for doubt in doubts(part, makers)]
+    found += doubts_about(experiment)
     memory = first(runner, "memory")
     if memory is not None and first(memory, "cap") is None:
         found.append("the memory has no cap on its size: it grows until it fills what the model can read")
@@ -222,6 +220,15 @@ def loose_tools(runner: object, tools: Sequence[Tool]) -> Iterator[str]:
             f"{listed([t.name for t in outside])} can change what lies outside of the worktree, and the policy allows "
             "it whatever its arguments are. Hold or deny what a person should see first"
         )
+
+
+def doubts_about(experiment: Experiment) -> list[str]:
+    """What makes the verdicts doubtful on which a night rests: the verifier's, and the grader's."""
+    runner = experiment.runner
+    verifier = first(runner, "verifier")
+    role = str(first(runner, "role") or "maker")
+    makers = frozenset[str]().union(*(models_in(part, role) for part in parts_of(runner) if part is not verifier))
+    return [doubt for part in (verifier, experiment.grader) for doubt in doubts(part, makers)]
 
 
 def doubts(judging: object, makers: frozenset[str]) -> list[str]:

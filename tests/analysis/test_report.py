@@ -84,6 +84,12 @@ def read(night: Night) -> str:
     return "\n".join(headline(night, Standing(live=LIVE)))
 
 
+def test_a_judge_that_is_the_maker_is_said_at_the_top():
+    standing = Standing(live=LIVE, doubts=["'openai:m' both makes and judges"])
+    text = "\n".join(headline(a_night(a_certification("reject")), standing))
+    assert "**Doubtful**: 'openai:m' both makes and judges." in text
+
+
 def test_a_proof_says_the_gain_the_odds_of_error_and_what_is_not_known():
     text = read(a_night(a_certification("accept", measured=a_comparison("test", 0.04))))
     assert "**Proven better**" in text
