@@ -6,6 +6,7 @@ A wrong answer is a grade of 0. A dead sandbox is an error and never a zero. A b
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from traces.errors import TracesError
 from traces.records import Boundary, StopReason
 
 
@@ -68,7 +69,7 @@ def boundary(name: Boundary) -> Generator[None]:
         yield
     except ModelError as e:
         raise TrialError("model", e.error_class, str(e)) from e
-    except (TrialError, UserError):
+    except (TrialError, UserError, TracesError):  # a journal that cannot be written is nobody's failure to be scored
         raise
     except ConnectionError as e:
         raise TrialError(name, "connection", f"{type(e).__name__}: {e}") from e

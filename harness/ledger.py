@@ -348,30 +348,33 @@ class Ledger:
             if task.id not in known:
                 self._journal.append(as_recorded(task))
 
-    def settle(self, trial: str) -> None:
+    def settle(self, trial: str) -> list[Span]:
         """A trial ended: charge those of its calls that never said how they did."""
         with self._lock:
-            self._write_off([intent for intent in self._in_flight.values() if intent.trial == trial])
+            return self._write_off([intent for intent in self._in_flight.values() if intent.trial == trial])
 
-    def _write_off(self, intents: Sequence[Intent]) -> None:
+    def _write_off(self, intents: Sequence[Intent]) -> list[Span]:
         """Charge calls whose end was never seen at their estimate."""
-        for intent in intents:
-            self.end(
-                Span(
-                    id=intent.step,
-                    run=self.run.id,
-                    trial=intent.trial,
-                    operation="chat",
-                    name=intent.name,
-                    started=self._clock(),
-                    seconds=0.0,
-                    status="interrupted",
-                    error="it ended before the answer was written down",
-                    error_class="interrupted",
-                    attempt=intent.attempt,
-                    usage=intent.estimate.model_copy(update={"calls": 1}),
-                )
+        spans = [
+            Span(
+                id=intent.step,
+                run=self.run.id,
+                trial=intent.trial,
+                operation="chat",
+                name=intent.name,
+                started=self._clock(),
+                seconds=0.0,
+                status="interrupted",
+                error="it ended before the answer was written down",
+                error_class="interrupted",
+                attempt=intent.attempt,
+                usage=intent.estimate.model_copy(update={"calls": 1}),
             )
+            for intent in intents
+        ]
+        for span in spans:
+            self.end(span)
+        return spans
 
     def close(self) -> None:
         """Write off what is still under way, and let go of the journal."""

@@ -232,6 +232,8 @@ class Spent:
     """What the spans of a trial in progress say."""
 
     usage: Usage = field(default_factory=Usage)
+    given_up: Usage = field(default_factory=Usage)
+    """Of its calls that nobody waited for; not of those that a process took with it when it died."""
     grade: Mapping[str, Any] | None = None
     """Attributes of the span of its grade."""
 
@@ -346,9 +348,12 @@ class Replay:
             self.same(number, None, span.usage, call.estimate.model_copy(update={"calls": 1}), "usage")
         self.usage += span.usage
         self.lately.append((self.usage, self.trials))
-        if span.trial is None or span.status == "interrupted":
+        if span.trial is None:
             return
         spent = self.spent.setdefault(span.trial, Spent())
+        if span.status == "interrupted":
+            spent.given_up += span.usage
+            return
         spent.usage += span.usage
         if span.operation == "grade" and span.id.startswith(f"{span.trial}/grade/"):
             spent.grade = span.attributes
@@ -441,6 +446,7 @@ class Replay:
             ):
                 self.same(number, key, a, b, name)
         spent = self.spent.pop(trial.id, Spent())
+        spent.usage += spent.given_up
         if key in self.taken_up:  # by another process than the one that began it: what that had spent is the trial's
             first = f"{self.run.id}/{key}"
             for id in [id for id in self.spent if id == first or id.startswith(f"{first}#")]:

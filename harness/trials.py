@@ -244,7 +244,7 @@ class DurableTrials:
                 grade = self._grade(meter, task, outcome.output, attempt)
             except TrialError as e:
                 failure = e
-        self.ledger.settle(id)
+        meter.spans.extend(self.ledger.settle(id))
         if failure is not None:
             refuse_hopeless(failure)
         return Trial(

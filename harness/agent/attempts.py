@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+from harness.agent.deadline import OutOfTime, within
 from harness.agent.feedback import Trouble, feedback, should_escalate
 from harness.agent.inbox import Inbox, escalation
 from harness.agent.limits import Ended
@@ -60,7 +61,10 @@ class Attempts:
             output = self.handed_in(said)
             if self.verifier is None:
                 return Outcome(output)
-            trouble = self._judged(self.verifier, output)
+            try:
+                trouble = self._judged(self.verifier, output)
+            except Ended as e:
+                return Outcome(output, e.reason, e.detail)
             if trouble is not None:
                 self._escalate(trouble)
                 if trouble.concern in ("bad_rubric", "cannot_verify"):
@@ -85,8 +89,16 @@ class Attempts:
         number = len(self.reviews) + 1
 
         def review() -> Review:
+            seconds = self.session.watch.seconds_left()
             with spending("verifier"):
-                made = verifier.review(work.task, output, work, self.reviews)
+                try:
+                    made = within(
+                        seconds,
+                        lambda: verifier.review(work.task, output, replace(work, seconds=seconds), self.reviews),
+                        meter().check_clock,
+                    )
+                except OutOfTime:
+                    raise Ended("time_cap", "its time was over while its output was reviewed") from None
             return made.model_copy(update={"trial": meter().trial})
 
         return self.session.steps.step(f"review/{number}", review)

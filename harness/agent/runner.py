@@ -20,7 +20,7 @@ from harness.agent.mcp import McpServer, conditions_of, connected
 from harness.agent.policy import Policy, standard_policy
 from harness.agent.session import Session, Setting
 from harness.agent.tools import skill_tool, submit_tool
-from harness.errors import TrialError, UserError
+from harness.errors import TrialError, UserError, boundary
 from harness.meter import Under, meter
 from harness.models import model
 from harness.models.routing import Routes
@@ -102,7 +102,7 @@ class AgentRunner:
             session = self.session(self.role, work, seed, own, Watch(self.limits), folder)
 
             def handed_in(said: str) -> str:
-                return self.worktree.patch(folder) if self.worktree and folder else said
+                return self._patch(folder) if folder is not None and self.worktree is not None else said
 
             return self._told(session, Attempts(session, self.verifier, handed_in).outcome())
 
@@ -194,11 +194,20 @@ class AgentRunner:
             box = stack.enter_context(self.sandbox.open(tree))
             yield Work(task, text, box, seconds=self.limits.seconds), tree
 
+    def _patch(self, tree: Path) -> str:
+        """What the trial has changed. What outgrew all limits is its own failure; a disk that is full is not."""
+        assert self.worktree is not None
+        try:
+            return self.worktree.patch(tree)
+        except OSError as e:
+            raise TrialError("sandbox", "disk", f"{type(e).__name__}: {e}") from e
+
     def _prepare(self, tree: Path) -> None:
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir(parents=True)
         if self.worktree is not None:
-            self.worktree.prepare(tree)
+            with boundary("sandbox"):
+                self.worktree.prepare(tree)
 
     def _told(self, session: Session, outcome: Outcome) -> Outcome:
         """Tell the subscribers that it has ended; whoever was told stays told when the process dies."""

@@ -271,8 +271,15 @@ class Session:
 
     def _summary(self, messages: Sequence[Message]) -> str:
         """What a model makes of *messages*; it counts as the session's."""
-        with spending("summariser"):
-            reply = self.setting.summariser.complete(messages, seed=self.seed)
+
+        def ask() -> Reply:
+            return self.setting.summariser.complete(messages, seed=self.seed)
+
+        try:
+            with spending("summariser"):
+                reply = within(self.watch.seconds_left(), ask, meter().check_clock)
+        except OutOfTime:
+            raise Ended("time_cap", "its time was over while it was summarised") from None
         self.spent(reply.usage)
         return reply.text
 
