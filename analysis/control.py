@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.night import Night
 from analysis.report import count, duration, money, short
 from harness.agent.limits import Limits
+from harness.agent.policy import Matcher, Policy, Rule, globs
 from harness.contract import tools_of
 from harness.experiment import Experiment
 from harness.trials import RETRIES
@@ -76,9 +78,37 @@ def allowed(experiment: Experiment) -> str:
 
 
 def verdict_on(runner: Any, tool: str, effect: Effect) -> str:
-    """``allow``, ``hold`` or ``deny``; without a policy nothing is in the way."""
+    """``allow``, ``hold``, ``deny``, or what its arguments must be; without a policy nothing is in the way."""
     policy = getattr(runner, "policy", None)
-    return "allow" if policy is None else str(policy.judge(ToolCall(id="status", name=tool), effect).verdict)
+    return "allow" if policy is None else verdict_of(policy, ToolCall(id="status", name=tool), effect)
+
+
+def verdict_of(policy: Policy, call: ToolCall, effect: Effect) -> str:
+    """On *call* without its arguments: where a rule that allows it asks for some, these."""
+    judged = policy.judge(call, effect)
+    if judged.verdict != "deny" or judged.rule:
+        return judged.verdict
+    if policy.bounds:
+        parts = [verdict_of(part, call, effect) for part in (replace(policy, bounds=()), *policy.bounds)]
+        asked = dict.fromkeys(part for part in parts if part.startswith("only "))
+        return "deny" if "deny" in parts else ", and ".join(asked)
+    wanted = dict.fromkeys(condition(rule.where) for rule in policy.rules if is_allowing(rule, call.name, effect))
+    return f"only {' or '.join(wanted)}" if wanted else "deny"
+
+
+def is_allowing(rule: Rule, tool: str, effect: Effect) -> bool:
+    return rule.verdict == "allow" and effect in rule.effects and rule.names(tool)
+
+
+def condition(where: Mapping[str, Matcher]) -> str:
+    """``path=docs/*``."""
+    return " and ".join(f"{name}={matched(matcher)}" for name, matcher in where.items())
+
+
+def matched(matcher: Matcher) -> str:
+    if isinstance(matcher, str | tuple):
+        return "|".join(globs(matcher))
+    return type(matcher).__name__
 
 
 def verification(experiment: Experiment) -> str:

@@ -8,7 +8,7 @@ import pytest
 from analysis.control import FACTS, facts, lines
 from analysis.night import read_night
 from harness.agent.limits import Limits
-from harness.agent.policy import allow, standard_policy
+from harness.agent.policy import Policy, allow, deny, standard_policy
 from harness.experiment import Budget, Contract
 from harness.ledger import journal_file, runs
 from tests.conftest import a_checkout
@@ -75,6 +75,19 @@ def test_of_an_agent_it_says_what_the_policy_makes_of_each_tool(night):
     assert "AVerifier reviews each attempt, 3 attempts at most" in said["required verification"]
     assert "12 turns" in said["retry budget left"]
     assert "asks Ada <ada@example.org>" in said["what forces escalation"]
+
+
+def test_a_tool_that_is_allowed_with_some_arguments_is_said_to_be_so(night):
+    docs = Policy((allow("write_file", path="docs/*"), allow("write_file", path=("a/*", "b/*"), mode="new")))
+    tools = (SomeTool("write_file", "worktree"), SomeTool("shell", "worktree"))
+    said = facts(an_experiment(runner=AnAgent(tools=tools, policy=docs)), night, [])["allowed actions"]
+    assert "write_file (only path=docs/* or path=a/*|b/* and mode=new), shell (deny) (in the worktree)" in said
+    narrower = docs.narrowed(Policy((allow("*", path="docs/a*"),)))
+    said = facts(an_experiment(runner=AnAgent(tools=tools, policy=narrower)), night, [])["allowed actions"]
+    assert "and mode=new, and only path=docs/a*), shell (deny)" in said
+    never = docs.plus(deny("write_file", "out_of_scope", "not tonight"))
+    said = facts(an_experiment(runner=AnAgent(tools=tools, policy=never)), night, [])["allowed actions"]
+    assert "write_file (deny), shell (deny)" in said
 
 
 def test_a_runner_without_tools_is_said_to_have_none(night):
