@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from datetime import time as clock_time
 from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -34,6 +33,7 @@ from experiments import scaffold
 from experiments.display import display, round_line
 from experiments.inbox import inbox_app
 from experiments.plan import plan
+from experiments.show import lines, rows, trial_named
 from harness.agent.inbox import Inbox
 from harness.contract import doubts_about, refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
@@ -727,56 +727,15 @@ def write_memory(place: Place, now: Sequence[Finding]) -> None:
 def show(
     trial: Annotated[str, typer.Argument(help="The trial's id, or the end of it")], as_json: AsJson = False
 ) -> None:
-    """One trace, readable: what was asked, what came back, how it was graded."""
+    """One trace, readable: what was asked, what came back, how it was reviewed and graded, and why it ended."""
     _, directory = here()
-    trials = traces.sql(
-        "select * from trials where id = ? or ends_with(id, '/' || ?) order by written desc",
-        (trial, trial),
-        directory=directory,
-    )
-    if trials.empty:
-        raise UserError(
-            f'no trial is called {trial!r}. To see some: ratchet sql "select id, task, score from trials limit 9"'
-        )
-    found = trials.iloc[0]
-    spans = traces.sql(
-        "select spans.*, i.text as input, o.text as output from spans left join texts i on i.hash = input_hash "
-        "left join texts o on o.hash = output_hash where trial = ? order by spans.started, spans.seq",
-        (str(found.id),),
-        directory=directory,
-    )
+    found = trial_named(trial, directory)
     if as_json:
-        say_json({"trial": rows(trials.head(1))[0], "spans": rows(spans)})
+        last = found.trials[0] if found.trials else None
+        say_json({"trial": last, "spans": found.spans, "reviews": found.reviews})
         return
-    say(f"trial   {found.id}\ntask    {found.task} ({found.split}, {' '.join(found.tags)})\nversion {found.version}")
-    for row in rows(spans):
-        span = SimpleNamespace(**row)
-        say(
-            f"\n── {span.operation} {span.name}, {span.seconds:.3f} s, {span.status}"
-            + (f", attempt {span.attempt}" if span.attempt > 1 else "")
-        )
-        for message in messages_in(span.input):
-            say(f"{message['role']:>9}: {message['content']}")
-        if isinstance(span.output, str) or isinstance(span.output_preview, str):
-            say(f"   answer: {span.output if isinstance(span.output, str) else span.output_preview}")
-        if isinstance(span.error, str):
-            say(f"    error: {span.error_class}: {span.error}")
-    say("\n── end")
-    say(
-        f"   output: {found.output}" if isinstance(found.output, str) else f"    error: {found.boundary}: {found.error}"
-    )
-    if found.score == found.score and found.score is not None:  # NaN where there is none
-        say(f"    score: {found.score:g} ({found.reason})")
-
-
-def messages_in(text: object) -> list[dict[str, str]]:
-    """The messages that a span's input text holds."""
-    return json.loads(text) if isinstance(text, str) else []
-
-
-def rows(frame: Any) -> list[dict[str, Any]]:
-    """A DataFrame as JSON objects; what is missing is null."""
-    return json.loads(frame.to_json(orient="records", date_format="iso", default_handler=str))
+    for line in lines(found):
+        say(line)
 
 
 @app.command()
