@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -87,6 +88,24 @@ class McpServer:
     """How long it may take to start, and to list its tools."""
     longest: int = 50_000
     """Characters of a result that a model is told; the middle of a longer one is left out."""
+
+    def __post_init__(self) -> None:
+        for field_name in ("command", "secrets", "only"):
+            value: object = getattr(self, field_name)
+            if isinstance(value, str):
+                parts = split_command(value) if field_name == "command" else (value,)
+                raise UserError(
+                    f"{field_name}={value!r} of MCP server {self.name!r} is one text, which would be taken letter by "
+                    f"letter. Write {field_name}={parts!r}"
+                )
+
+
+def split_command(text: str) -> tuple[str, ...]:
+    """As a shell would."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:  # a quotation that does not end
+        return tuple(text.split())
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from harness.agent.attempts import Attempts
 from harness.agent.calls import Locks
 from harness.agent.children import Child, limits_of
 from harness.agent.context import Context
+from harness.agent.fields import check_fields
 from harness.agent.hooks import Hook, Hooks
 from harness.agent.limits import Limits, Watch
 from harness.agent.mcp import McpServer, conditions_of, connected
@@ -72,13 +73,12 @@ class AgentRunner:
         if isinstance(self.model, str):
             has_tools = bool(self.tools or self.servers or self.children)
             object.__setattr__(self, "model", model(self.model, max_tokens=AGENT_TOKENS if has_tools else PLAIN_TOKENS))
+        check_fields(self)
         if self.worktree is not None and self.sandbox is None:
             raise UserError(
                 "an agent with a worktree and no sandbox could read and write anything on this machine. Give it one: "
                 "AgentRunner(…, sandbox=best_sandbox(), worktree=…)"
             )
-        if not 0 <= self.patience < float("inf"):
-            raise UserError(f"patience={self.patience} would hold a trial for ever. Give it seconds: patience=300")
 
     @property
     def price_known(self) -> bool:
