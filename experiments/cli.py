@@ -216,7 +216,10 @@ def run(
     until: Annotated[str | None, typer.Option(help="Until a time of day: 07:00")] = None,
     dollars: Annotated[float | None, typer.Option(help="At most so many dollars")] = None,
     unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Start without a check; the report will say so")
+        bool,
+        typer.Option(
+            "--unchecked", help="Start without a check; the report will say so. A contract is wanted all the same"
+        ),
     ] = False,
     trigger: Annotated[
         str, typer.Option(help="What starts it, where no person does: cron, a webhook's name")
@@ -228,10 +231,10 @@ def run(
     budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
     checked = latest_check(place)
+    hours = min((h for h in (*limits, place.experiment.budget.hours) if h is not None), default=None)
+    refuse_unattended(place.experiment, hours)
+    refuse_scheduled(place.experiment, trigger, place.experiment.budget.tightened(budget))
     if not unchecked and run_to_take_up(place.directory, place.experiment, live) is None:
-        hours = min((h for h in (*limits, place.experiment.budget.hours) if h is not None), default=None)
-        refuse_unattended(place.experiment, hours)
-        refuse_scheduled(place.experiment, trigger, place.experiment.budget.tightened(budget))
         refuse_unchecked(name, checked, hours)
     try:
         ledger = open_run(

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -8,8 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from experiments.cli import app
+from harness.experiment import load_experiment
+from harness.ledger import open_run, runs
+from harness.versions import Repo
 from tests.conftest import GIT, git
+from traces.places import data_directory
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -400,6 +407,28 @@ def test_a_run_of_more_than_an_hour_wants_a_check_first_and_the_report_says_so_i
     assert "No problem found" in checked
     ratchet(checkout, "run", "example")
     assert "started unchecked" not in ratchet(checkout, "report", "example")
+
+
+def test_without_a_contract_nothing_starts_or_goes_on_for_hours_or_by_a_schedule_checked_or_not(checkout):
+    write_experiment(checkout, LONG.replace("budget=", "contract=None, budget="))
+    path = checkout / "experiments" / "example" / "experiment.py"
+    experiment = load_experiment(path)
+
+    def refused(*more: str) -> str:
+        with contextlib.chdir(checkout):
+            return str(CliRunner().invoke(app, ["run", "example", *more]).exception)
+
+    def all_are_refused() -> None:
+        for more in ((), ("--unchecked",), ("--for", "2h", "--unchecked")):
+            assert "it has no contract" in refused(*more)
+        assert "is started by 'cron'" in refused("--unchecked", "--for", "30m", "--trigger", "cron")
+
+    all_are_refused()
+    directory = data_directory(checkout)
+    with open_run(directory, experiment, Repo.find(checkout).subject("subject").live().id) as ledger:
+        assert ledger.trials == 0
+    all_are_refused()
+    assert runs(directory, "example") == [ledger.run.id]
 
 
 def test_a_check_that_finds_a_hole_names_it_leaves_with_1_and_the_night_is_refused(checkout):
