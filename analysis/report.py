@@ -65,8 +65,8 @@ def report(
         if night.certifications
         else "",
         "## Taken apart\n\n" + removals_table(night) if any(r.removals for r in night.rounds) else "",
-        "## Score on train by kind of task\n\n" + tags_table(before, after) if before and after else "",
-        "## What needs a person\n\n" + waiting_table(waiting) if waiting else "",
+        "## Score on train by kind of task\n\n" + tags_table(before, after, touched(night)) if before and after else "",
+        "## What needs a person\n\n" + needs_person(night, waiting) if waiting else "",
         "## What still fails\n\n" + findings_table(now) if now else "",
         "## Spend\n\n" + spend(night),
         "## Costs by role\n\n" + costs if costs else "",
@@ -350,16 +350,50 @@ def interval(r: Round) -> str:
     return "" if r.score_low is None or r.score_high is None else f"{r.score_low:.3f} to {r.score_high:.3f}"
 
 
-def tags_table(before: Sequence[Trial], after: Sequence[Trial]) -> str:
+def touched(night: Night) -> frozenset[tuple[str, ...]] | None:
+    """The tags of the findings that kept changes answer. ``None``: of one of them nobody said what it was about."""
+    out = {n for r in night.rounds for removal in r.removals if removal.verdict == "drop" for n in removal.rounds}
+    found: set[tuple[str, ...]] = set()
+    for r in night.kept:
+        if r.number in out or r.proposal is None:
+            continue
+        about = {f.tags for f in r.proposal.findings if f.id in r.proposal.answers}
+        if not about:
+            return None
+        found |= about
+    return frozenset(found)
+
+
+def tags_table(
+    before: Sequence[Trial], after: Sequence[Trial], about: frozenset[tuple[str, ...]] | None = frozenset()
+) -> str:
+    """Scores by tags. *about*: what the kept changes were about; on the rest, a fall is their side effect."""
     was, is_now = score_by_tag(before), score_by_tag(after)
-    rows = ["| kind | live | working |", "|---|---:|---:|"]
+    rows = ["| kind | live | working | kept changes |", "|---|---:|---:|---|"]
     for tags in sorted(was.keys() | is_now.keys()):
-        old, new = was.get(tags), is_now.get(tags)
+        side = "" if about is None else "about it" if tags in about else "untouched"
         rows.append(
-            f"| {cell(' '.join(tags) or 'untagged')} | {'' if old is None else f'{old:.2f}'} | "
-            f"{'' if new is None else f'{new:.2f}'} |"
+            f"| {cell(' '.join(tags) or 'untagged')} | {score_cell(was.get(tags))} | "
+            f"{score_cell(is_now.get(tags))} | {side} |"
         )
-    return "\n".join(rows)
+    table = "\n".join(rows)
+    if about is None:
+        return f"{table}\n\nOf a kept change nobody said which findings it answers, so what is untouched is not known."
+    rest = [[t for t in trials if t.tags not in about] for trials in (before, after)]
+    if not about or not all(rest):
+        return table
+    old, new = (mean_score(trials) for trials in rest)
+    return f"{table}\n\nOn the untouched kinds together: {score_cell(old)} → {score_cell(new)}."
+
+
+def mean_score(trials: Sequence[Trial]) -> float | None:
+    """As ``score_by_tag``, of all *trials* together."""
+    bare = score_by_tag(trial.model_copy(update={"tags": ()}) for trial in trials)
+    return bare.get(())
+
+
+def score_cell(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"
 
 
 def findings_table(found: Sequence[Finding], limit: int = 10) -> str:
@@ -368,6 +402,17 @@ def findings_table(found: Sequence[Finding], limit: int = 10) -> str:
     if len(found) > limit:
         rows.append(f"| and {len(found) - limit} more | {sum(f.count for f in found[limit:])} | | |")
     return "\n".join(rows)
+
+
+def needs_person(night: Night, waiting: Sequence[Escalation]) -> str:
+    """What this run left in the inbox, and how much lies there besides."""
+    own = [e for e in waiting if e.run == night.run.id]
+    others = len(waiting) - len(own)
+    if not others:
+        return waiting_table(own)
+    if not own:
+        return f"Of this run nothing; {others:,} from other runs. To see and answer them: `ratchet inbox`."
+    return f"{waiting_table(own)}\n\nAnd {others:,} from other runs."
 
 
 def waiting_table(waiting: Sequence[Escalation], limit: int = 10) -> str:

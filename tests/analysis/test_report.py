@@ -1,12 +1,39 @@
 """What a person reads first: each verdict says what was tried, what is proven, how surely, and what is not known."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from analysis.night import Night
-from analysis.report import Standing, certification, divergence, guard_line, headline, not_proven
-from traces.records import Certification, Comparison, GateSpec, Guard, Round, Run, Usage, Verdict
+from analysis.report import (
+    Standing,
+    certification,
+    divergence,
+    guard_line,
+    headline,
+    needs_person,
+    not_proven,
+    tags_table,
+    touched,
+)
+from traces.records import (
+    Certification,
+    Comparison,
+    Decision,
+    Escalation,
+    Finding,
+    GateSpec,
+    Grade,
+    Guard,
+    Proposal,
+    Removal,
+    Round,
+    Run,
+    Trial,
+    Usage,
+    Verdict,
+)
 
 LIVE, CANDIDATE = "a" * 40, "b" * 40
 
@@ -174,3 +201,67 @@ def test_every_guard_is_told_with_its_numbers():
     assert told[3].endswith("no cap")
     shown = certification(a_certification("blocked", guards=guards, detail="x"), quote=False)
     assert shown.count("\n|") == 2 + len(guards)
+
+
+def a_kept_round(number: int, *answers: str) -> Round:
+    return Round(
+        run="r", number=number, incumbent=LIVE, working=CANDIDATE, started=datetime(2026, 11, 20, tzinfo=UTC),
+        seconds=1, decision=Decision(verdict="keep", because="improved"),
+        proposal=Proposal(
+            id=f"p{number}", proposer="P", edits=(), rationale="Mind it.", answers=answers,
+            findings=(Finding(id="f0", title="t", tags=("plural",), kind="k", count=1, share=0.1),
+                      Finding(id="f1", title="t", tags=("colour",), kind="k", count=1, share=0.1)),
+        ),
+    )  # fmt: skip
+
+
+def trials_of_kinds(**scores: float) -> list[Trial]:
+    return [
+        Trial(
+            id=f"r/{kind}", run="r", version=LIVE, task=kind, tags=(kind,), repeat=0, split="train", seed=1,
+            started=datetime(2026, 11, 20, tzinfo=UTC), seconds=1, grade=Grade(score=score), usage=Usage(), output="x",
+        )
+        for kind, score in scores.items()
+    ]  # fmt: skip
+
+
+def test_the_score_on_the_kinds_that_no_kept_change_was_about_is_shown_apart():
+    night = replace(a_night(None), rounds=(*a_night(None).rounds, a_kept_round(2, "f0")))
+    before, after = (
+        trials_of_kinds(plural=0.2, colour=0.8, animal=0.6),
+        trials_of_kinds(plural=0.9, colour=0.6, animal=0.6),
+    )
+    shown = tags_table(before, after, touched(night))
+    assert "| plural | 0.20 | 0.90 | about it |" in shown
+    assert "| colour | 0.80 | 0.60 | untouched |" in shown
+    assert "On the untouched kinds together: 0.70 → 0.60." in shown
+
+
+def test_what_is_untouched_is_not_guessed_where_a_kept_change_answers_no_finding():
+    night = replace(a_night(None), rounds=(a_kept_round(1, "f0"), a_kept_round(2)))
+    shown = tags_table(trials_of_kinds(plural=0.2), trials_of_kinds(plural=0.9), touched(night))
+    assert "untouched is not known" in shown
+    assert "| plural | 0.20 | 0.90 |  |" in shown
+
+
+def test_a_change_that_was_taken_out_again_touches_nothing():
+    removal = Removal(rounds=(1,), verdict="drop", comparison=None)
+    rounds = (a_kept_round(1, "f0"), a_kept_round(2, "f1").model_copy(update={"removals": (removal,)}))
+    assert touched(replace(a_night(None), rounds=rounds)) == {("colour",)}
+
+
+def an_escalation(number: int, run: str) -> Escalation:
+    return Escalation(
+        id=f"e{number}", kind="notice", concern="dead", experiment="sums", owner="Ada", run=run, summary=f"s{number}",
+        raised=datetime(2026, 11, 20, tzinfo=UTC),
+    )  # fmt: skip
+
+
+def test_what_needs_a_person_is_of_this_run_and_that_of_others_is_counted():
+    night, of_others = a_night(None), [an_escalation(2, "q"), an_escalation(3, "q")]
+    shown = needs_person(night, [an_escalation(1, "r"), *of_others])
+    assert "`e1`" in shown
+    assert "`e2`" not in shown
+    assert shown.endswith("And 2 from other runs.")
+    assert "other runs" not in needs_person(night, [an_escalation(1, "r")])
+    assert needs_person(night, of_others).startswith("Of this run nothing; 2 from other runs")
