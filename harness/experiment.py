@@ -224,32 +224,42 @@ def digest(value: Any) -> str:
 
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-DEEPEST = 8
-"""Levels of settings that a description goes down; cycles end there too."""
+DEEPEST = 100
+"""Levels of settings that a description goes down."""
 
 
-def describe(value: Any, depth: int = DEEPEST) -> Any:
+def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
     """What would change the meaning of a runner, grader, proposer or gate: its settings and its source.
 
-    Of a dataclass the fields that its ``repr`` shows; of anything else all attributes.
+    Of a dataclass the fields that its ``repr`` shows; of anything else all attributes. *above*: the ids of what it is a
+    part of, at which cycles end.
+
+    Raises:
+        UserError: it is nested too deep to be described whole, so a change in it could not be seen.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if depth == 0:
-        return "…"
+    if id(value) in above:
+        return f"…{len(above) - above.index(id(value))}"
+    if len(above) >= DEEPEST:
+        raise UserError(
+            f"a setting of the experiment is nested more than {DEEPEST} levels deep, so that a change in it could not "
+            f"be seen. Make it flatter; it ends in {type(value).__name__}"
+        )
+    below = (*above, id(value))
     if isinstance(value, Mapping):
-        return {str(k): describe(v, depth - 1) for k, v in value.items()}
+        return {str(k): describe(v, below) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [describe(v, depth - 1) for v in value]
+        return [describe(v, below) for v in value]
     if isinstance(value, set | frozenset):
-        return sorted((describe(v, depth - 1) for v in value), key=repr)
+        return sorted((describe(v, below) for v in value), key=repr)
     if isinstance(value, functools.partial):
-        return ["partial", *(describe(v, depth - 1) for v in (value.func, value.args, value.keywords))]
+        return ["partial", *(describe(v, below) for v in (value.func, value.args, value.keywords))]
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [value.__qualname__, source(value), describe(cells, depth - 1)]
+        return [value.__qualname__, source(value), describe(cells, below)]
     if inspect.isclass(value):
-        return sources(value)
+        return [value.__qualname__, *sources(value)]
     if type(value).__module__ in sys.stdlib_module_names or not sources(type(value)):
         return ADDRESS.sub("", repr(value))
     if dataclasses.is_dataclass(value):
@@ -262,7 +272,7 @@ def describe(value: Any, depth: int = DEEPEST) -> Any:
         for name in getattr(kind, "__slots__", ())
         if hasattr(value, name)
     }
-    return [type(value).__qualname__, sources(type(value)), describe({**slots, **settings}, depth - 1)]
+    return [type(value).__qualname__, sources(type(value)), describe({**slots, **settings}, below)]
 
 
 def sources(kind: type) -> list[str]:

@@ -130,6 +130,10 @@ class Ledger:
         return self
 
     @property
+    def wish(self) -> str:
+        return self.run.id
+
+    @property
     def trial(self) -> None:
         """It belongs to a run, and to no trial of it."""
 
@@ -478,6 +482,7 @@ def open_aside(directory: Path, experiment: Experiment, live: str, trigger: str,
         tasks=experiment.sizes(),
         gate=settings_of(experiment.gate),
         trigger=trigger,
+        owner=experiment.contract.owner if experiment.contract else "",
         ratchet=version("ratchet"),
     )
     return Ledger(directory, run, experiment.budget, experiment.tasks)

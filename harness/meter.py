@@ -5,6 +5,7 @@ is the ledger: it writes the intent, enforces the budget and keeps the span, wit
 it was a part of (``inside``). Outside a run nothing is metered and nothing is kept.
 """
 
+import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -71,6 +72,11 @@ class Meter(Protocol):
         ...
 
     @property
+    def wish(self) -> str:
+        """What all attempts at the trial in progress have in common, and no other trial of any run has."""
+        ...
+
+    @property
     def steps(self) -> Steps:
         """Of the trial in progress, forgotten when it ends."""
         ...
@@ -128,6 +134,7 @@ class Unmetered:
     folder: Path | None = None
 
     def __init__(self) -> None:
+        self.wish = uuid.uuid4().hex
         self.steps: Steps = Forgotten()
         self.effects: Steps = Forgotten()
 

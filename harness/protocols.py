@@ -158,6 +158,8 @@ class Work:
     """The opened sandbox on the trial's worktree; ``None`` where the agent has none."""
     seconds: float = 60.0
     """How long it may take."""
+    place: str = ""
+    """The key of the call within its session, such as ``call/3.0``: turn and number."""
     idempotency_key: str = ""
     """For whatever can tell a repeat from a second wish; the same whenever the same call is made again."""
 

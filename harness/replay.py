@@ -58,10 +58,12 @@ from traces.records import (
     Split,
     SplitResult,
     SplitTest,
+    State,
     Stop,
     Summary,
     Task,
     Text,
+    ToolCall,
     ToolResult,
     Trial,
     Turn,
@@ -223,7 +225,7 @@ class NothingForSale:
 # ── the run ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-OF_A_SESSION = (Turn, ToolResult, Review, Summary, Completion)
+OF_A_SESSION = (Turn, ToolCall, ToolResult, Text, State, Review, Summary, Completion)
 """What a trial keeps of its sessions: nothing is decided by it but how the trial went on."""
 
 
@@ -264,8 +266,10 @@ class Replay:
     """Announced and not ended, by the id of their span."""
     spent: dict[str, Spent] = field(default_factory=dict[str, Spent])
     """By trial in progress."""
-    taken_up: set[str] = field(default_factory=set[str])
+    has_steps: set[str] = field(default_factory=set[str])
     """Keys under which a session has kept turns or results; of trials under way, and of what they are a part of."""
+    taken_up: set[str] = field(default_factory=set[str])
+    """Those of them that another process went on with than the one that began them."""
     certified: set[str] = field(default_factory=set[str])
     """Ids of the certifications."""
     attempts: dict[str, int] = field(default_factory=dict[str, int])
@@ -305,6 +309,8 @@ class Replay:
                 self.calls[record.step] = record
             case Intent():
                 self.attempts[record.step] = record.attempt
+                if record.attempt > 1 and record.step in self.has_steps:
+                    self.taken_up.add(record.step)
             case Span():
                 self.take_span(number, record)
             case _ if key is not None:
@@ -363,7 +369,7 @@ class Replay:
         if not self.counts:
             self.check_tasks(number)
         if isinstance(record, OF_A_SESSION):
-            self.taken_up.update(above(key))
+            self.has_steps.update(above(key))
             return
         if not isinstance(record, Trial):
             if key in self.steps:
@@ -452,6 +458,7 @@ class Replay:
             for id in [id for id in self.spent if id == first or id.startswith(f"{first}#")]:
                 spent.usage += self.spent.pop(id).usage
         self.taken_up.discard(key)
+        self.has_steps.discard(key)
         if spent.grade is not None:
             score, reason = (trial.grade.score, trial.grade.reason) if trial.grade else (None, None)
             self.same(number, key, score, spent.grade.get(otel.SCORE), "grade.score")

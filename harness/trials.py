@@ -11,12 +11,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, cast
 
-from harness.agent.inbox import Inbox, escalation
+from harness.agent.inbox import escalation, notify
 from harness.errors import BudgetSpent, TrialError, UserError, boundary
 from harness.experiment import Experiment, digest
 from harness.ledger import Ledger, work_folder
 from harness.meter import Steps, Under, metered, placed
 from harness.protocols import Conditions, Outcome
+from harness.redact import redacted
 from traces import otel
 from traces.journal import clean_text
 from traces.records import GateSpec, Grade, Refresh, Run, Span, Split, Task, Text, Trial, Usage, now
@@ -67,8 +68,12 @@ class TrialMeter:
         return Under(self.ledger, self.key)
 
     @property
+    def wish(self) -> str:
+        return f"{self.ledger.run.id}/{self.key.removesuffix(self.again)}"
+
+    @property
     def effects(self) -> Steps:
-        return Under(self.ledger, f"effect/{digest(self.key.removesuffix(self.again))}")
+        return Under(self.ledger, f"effect/{digest(self.wish)}")
 
     def check_clock(self) -> None:
         self.ledger.check_clock()
@@ -212,7 +217,7 @@ class DurableTrials:
         """Put a trial that failed in all its attempts into the inbox, for a person to redrive or to discard."""
         summary = f"task {trial.task} failed in {RETRIES + 1} attempts, last in the {trial.boundary}: {trial.error}"
         with metered(TrialMeter(self.ledger, trial.id, trial.id)):
-            Inbox(self.ledger.directory).hold(escalation("dead", "dead", summary))
+            notify(escalation("dead", "dead", summary))
 
     def _make(
         self,
@@ -263,7 +268,7 @@ class DurableTrials:
             output=outcome.output if outcome else None,
             ended=outcome.ended if outcome else "failed",
             grade=grade,
-            error=str(failure) if failure else None,
+            error=redacted(clean_text(str(failure))) if failure else None,
             error_class=failure.error_class if failure else None,
             boundary=failure.boundary if failure else None,
             started=started,
@@ -326,7 +331,7 @@ def outcome_of(output: object) -> Outcome:
     outcome = output if isinstance(output, Outcome) else Outcome(cast(str, output))
     if not isinstance(cast(object, outcome.output), str):
         raise TypeError(f"run() returned {type(output).__name__}, and an output is a str")
-    return replace(outcome, output=clean_text(outcome.output))
+    return replace(outcome, output=redacted(clean_text(outcome.output)), detail=redacted(clean_text(outcome.detail)))
 
 
 def grade_of(grade: object) -> Grade:

@@ -299,6 +299,12 @@ class Turn(Record):
     usage: Usage = Usage()
 
 
+class State(Record):
+    """How the worktree of a session stood after a turn's calls."""
+
+    digest: str
+
+
 class Summary(Record):
     """What stands for the older part of a session that outgrew its budget. Written once, not paid for each turn."""
 

@@ -7,13 +7,15 @@ from time import perf_counter
 
 from harness.agent.deadline import OutOfTime, within
 from harness.agent.feedback import Trouble, feedback, should_escalate
-from harness.agent.inbox import Inbox, escalation
+from harness.agent.inbox import escalation, notify
 from harness.agent.limits import Ended
 from harness.agent.session import Session
 from harness.errors import TrialError
 from harness.meter import inside, meter, spending
 from harness.protocols import Outcome, Verifier
-from traces.records import Review, Span, now
+from harness.redact import redacted
+from traces.journal import clean_text
+from traces.records import Review, Span, Text, now
 
 
 @dataclass
@@ -58,7 +60,8 @@ class Attempts:
                 if e.reason == "escalated":
                     self._escalate(Trouble("same_error", e.detail))
                 return Outcome(self.handed_in(said), e.reason, e.detail)
-            output = self.handed_in(said)
+            key = f"handed_in/{len(self.outputs) + 1}"  # as it was then: what is there now may be a later attempt's
+            output = self.session.steps.step(key, lambda said=said: Text.of(clean_text(self.handed_in(said)))).text
             if self.verifier is None:
                 return Outcome(output)
             try:
@@ -99,14 +102,17 @@ class Attempts:
                     )
                 except OutOfTime:
                     raise Ended("time_cap", "its time was over while its output was reviewed") from None
-            return made.model_copy(update={"trial": meter().trial})
+            return without_secrets(made).model_copy(update={"trial": meter().trial})
 
         return self.session.steps.step(f"review/{number}", review)
 
     def _escalate(self, trouble: Trouble) -> None:
-        directory = meter().directory
-        if directory is not None:
-            place = self.session.setting.name
-            Inbox(directory).hold(
-                escalation("notice", trouble.concern, trouble.summary, evidence=trouble.evidence, place=place)
-            )
+        place = self.session.setting.name
+        notify(escalation("notice", trouble.concern, trouble.summary, evidence=trouble.evidence, place=place))
+
+
+def without_secrets(review: Review) -> Review:
+    """A verifier that ran commands may quote what they printed."""
+    told = ("evidence", "because", "excerpt")
+    marks = [mark.model_copy(update={f: redacted(clean_text(getattr(mark, f))) for f in told}) for mark in review.marks]
+    return review.model_copy(update={"marks": tuple(marks), "detail": redacted(clean_text(review.detail))})

@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from harness.agent.deadline import OutOfTime, Started, within
 from harness.agent.hooks import Answered, Event, Hooks, Point
-from harness.agent.inbox import Inbox, action_digest, escalation
+from harness.agent.inbox import Inbox, action_digest, escalation, notify
 from harness.agent.policy import Judgement, Policy
-from harness.agent.tools import arguments_of
+from harness.agent.tools import SkillTool, SubmitTool, arguments_of
 from harness.agent.words import say
 from harness.errors import ToolError, TrialError, boundary
+from harness.experiment import digest
 from harness.meter import Steps, inside, meter
 from harness.protocols import Message, Tool, Work
 from harness.redact import redacted
@@ -35,7 +36,7 @@ RETRIED: Final = frozenset({"rate_limit", "connection"})
 RETRIES: Final = 2
 FIRST_WAIT: Final = 0.5
 """Seconds; doubled each time."""
-LONGEST: Final = 100_000
+LONGEST: Final = 110_000
 """Characters of a result that are kept."""
 GRACE: Final = 2.0
 """Seconds that a call may take beyond what it was given, to end by itself."""
@@ -82,7 +83,14 @@ class Caller:
         if len(todo) == 1:
             return [todo[0]()]
         started = [Started(work) for work in todo]
-        return [one.result(float("inf"), meter().check_clock) for one in started]
+        try:
+            return [one.result(float("inf"), meter().check_clock) for one in started]
+        except BaseException:
+            for one in started:
+                one.give_up()
+            for one in started:
+                one.give_up(GRACE)  # what runs on would run beside the next attempt
+            raise
 
     # ── may it? ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,11 +100,11 @@ class Caller:
         kept = self.steps.recall(key) or self.steps.recall(refused)
         if isinstance(kept, ToolResult):
             return lambda: kept
-        tool, call, no = self._understood(turn, call)
+        tool, call, no = self._understood(key, turn, call)
         if tool is not None and tool.effect != "none" and self.steps.begun(key):
             if tool.effect == "worktree" or no is not None:
                 return lambda: self.steps.step(key, lambda: self._interrupted(tool, call))
-        elif tool is not None and no is None:
+        elif tool is not None and no is None and not self._is_done(tool, call):
             no = self._judged(tool, call, key)
         if tool is None or no is not None:
             told = no or self._unknown(call)
@@ -105,12 +113,20 @@ class Caller:
             return lambda: self.steps.step(key, lambda: self._once(tool, turn, call))
         return lambda: self.steps.step(key, lambda: self._made(tool, turn, call, key))
 
-    def _understood(self, turn: int, call: ToolCall) -> tuple[Tool | None, ToolCall, ToolResult | None]:
+    def _is_done(self, tool: Tool, call: ToolCall) -> bool:
+        """Has *call* had its effect in an earlier attempt? Then nothing is left to be allowed."""
+        kept = meter().effects.recall(f"{action_digest(call)}/1") if tool.effect == "outside" else None
+        return isinstance(kept, ToolResult) and kept.status == "ok"
+
+    def _understood(self, key: str, turn: int, call: ToolCall) -> tuple[Tool | None, ToolCall, ToolResult | None]:
         """The tool, the call as hooks have rewritten it, and what is said instead where it makes no sense or is vetoed
-        by one of them."""
+        by one of them. A rewritten call is kept: a hook asked again might make another one of it."""
         tool = self.tools.get(call.name)
         if tool is None:
             return None, call, None
+        kept = self.steps.recall(f"{key}/as")
+        if isinstance(kept, ToolCall):
+            return tool, kept, None
         answered = self._hooked("pre_trigger", turn, call)
         call = answered.call or call
         try:
@@ -121,11 +137,14 @@ class Caller:
             return tool, call, self._denied(tool, call, answered.veto.because)
         if answered.hold is not None and self.policy.judge(call, tool.effect).verdict == "allow":
             judged = Judgement("hold", answered.hold.because, answered.hold.concern, "hook")
-            return tool, call, self._held(tool, call, judged, f"{turn}/hook/{action_digest(call)}")
-        return tool, call, None
+            if (no := self._held(tool, call, judged, f"{key}/hook")) is not None:
+                return tool, call, no
+        return tool, call if answered.call is None else self.steps.step(f"{key}/as", lambda: call), None
 
     def _judged(self, tool: Tool, call: ToolCall, place: str) -> ToolResult | None:
         """What is said instead where policy, or a person, does not let the call be made."""
+        if isinstance(tool, SubmitTool | SkillTool):
+            return None  # the runtime's own: it needs nobody's leave to hand in, or to read what the version says
         judged = self.policy.judge(call, tool.effect)
         if judged.verdict == "deny":
             self._notice(call, judged, place)
@@ -138,14 +157,15 @@ class Caller:
         if directory is None:
             return self._denied(tool, call, f"{judged.because}; it takes a person's approval, and there is no inbox")
         inbox = Inbox(directory)
-        asked = escalation(
-            "approval",
-            judged.concern or "missing_permission",
-            judged.because,
-            call=call,
-            place=f"{self.session}/{place}",
-            wait=min(self.patience, self.seconds_left()),
+        used = {entry.escalation.id for entry in inbox.entries() if entry.state == "used"}
+        wait = min(self.patience, self.seconds_left())
+        concern = judged.concern or "missing_permission"
+        # another one each time that a killed process used one up, and did not get to act on it
+        places = (f"{self.session}/{place}" + (f"/again{n}" if n else "") for n in itertools.count())
+        asking = (
+            escalation("approval", concern, judged.because, call=call, place=where, wait=wait) for where in places
         )
+        asked = next(one for one in asking if one.id not in used)
         inbox.hold(asked)
         ruling = inbox.await_ruling(asked.id, check=meter().check_clock)
         if ruling.verdict == "approved" and inbox.redeem(ruling, action_digest(call)):
@@ -156,10 +176,8 @@ class Caller:
 
     def _notice(self, call: ToolCall, judged: Judgement, place: str) -> None:
         """Let a person know of what was denied."""
-        directory = meter().directory
-        if directory is not None and judged.concern is not None:
-            place = f"{self.session}/{place}"
-            Inbox(directory).hold(escalation("notice", judged.concern, judged.because, call=call, place=place))
+        if judged.concern is not None:
+            notify(escalation("notice", judged.concern, judged.because, call=call, place=f"{self.session}/{place}"))
 
     def _unknown(self, call: ToolCall) -> ToolResult:
         text = say("unknown_tool", name=call.name[:80], names=", ".join(sorted(self.tools)) or "none")
@@ -212,11 +230,14 @@ class Caller:
         answered = self._hooked("post_trigger", turn, call, result)
         if answered.veto is not None:
             return result.model_copy(update={"text": say("withheld", because=answered.veto.because)})
-        return answered.result or result
+        rewritten = answered.result or result
+        return rewritten.model_copy(update={"text": shortened(redacted(clean_text(rewritten.text)))})
 
     def _attempt(self, tool: Tool, call: ToolCall, key: str, attempt: int) -> ToolResult:
         seconds = min(self.work.seconds, self.seconds_left())
-        work = replace(self.work, seconds=seconds, idempotency_key=key)
+        place = action_digest(call) if tool.effect == "outside" else f"{self.session}/{key}"
+        wish = digest(f"{meter().wish}/{place}")
+        work = replace(self.work, seconds=seconds, place=key, idempotency_key=wish)
         span, started, clock = uuid.uuid4().hex, now(), perf_counter()
 
         def carry_out() -> str:
@@ -298,7 +319,7 @@ class Caller:
                 attempt=attempt,
                 effect=tool.effect if tool else None,
                 safe_to_repeat=result.safe_to_repeat,
-                idempotency_key=action_digest(call) if changes else None,
+                idempotency_key=digest(f"{meter().wish}/{action_digest(call)}") if changes else None,
                 input_hash=texts[0].hash,
                 input_preview=asked[-PREVIEW:],
                 output_hash=texts[1].hash,

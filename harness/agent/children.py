@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.agent.limits import Ended, Limits
 from harness.agent.words import say
 from harness.errors import ToolError
+from harness.meter import meter
 from harness.protocols import Work
-from traces.records import Effect
+from traces.records import Effect, Turn
 
 if TYPE_CHECKING:
     from harness.agent.runner import AgentRunner
@@ -60,19 +61,27 @@ class Child:
         parent = _parent.get()
         if parent is None:
             raise ToolError("permission", say("child_limit", because="only an agent can begin a sub-agent"))
-        if trouble := refusal(self, parent):
-            raise ToolError("permission", say("child_limit", because=trouble), safe_to_repeat=True)
-        parent.children += 1
-        task = work.task.model_copy(update={"input": str(arguments["task"])})
-        child = self.agent.child_of(parent, self.name, replace(work, task=task))
+        with parent.turn:
+            meter().check_clock()  # it may have waited for its turn
+            if trouble := refusal(self, parent):
+                raise ToolError("permission", say("child_limit", because=trouble), safe_to_repeat=True)
+            task = work.task.model_copy(update={"input": str(arguments["task"])})
+            return self._answer(parent, replace(work, task=task))
+
+    def _answer(self, parent: "Session", work: Work) -> str:
+        place = work.place.removeprefix("call/")
+        child = self.agent.child_of(parent, self.name, work)
         try:
             with under(child):
-                answer = child.converse()
+                answer, ended = child.converse(), "done"
         except Ended as e:
-            raise ToolError(e.reason, f"{self.name} ended without an answer: {e.reason}, {e.detail}") from e
-        finally:
-            parent.spent(child.usage)
-        return answer
+            answer, ended = f"{self.name} ended without an answer: {e.reason}, {e.detail}", e.reason
+        made = Turn(text=answer, finish_reason=ended, usage=child.usage)
+        kept = parent.steps.step(f"child/{place}", lambda: made)
+        parent.count_child(place, kept.usage)
+        if kept.finish_reason != "done":
+            raise ToolError(kept.finish_reason, kept.text)
+        return kept.text
 
 
 _parent: ContextVar["Session | None"] = ContextVar("parent", default=None)
@@ -92,8 +101,8 @@ def refusal(child: Child, parent: "Session") -> str | None:
     """Why *parent* may not begin *child*, if it may not."""
     if parent.depth >= DEPTH:
         return f"sub-agents go {DEPTH} deep at most, and this would be one more"
-    if parent.children >= FAN_OUT:
-        return f"{parent.children} sub-agents were begun already, and {FAN_OUT} are allowed"
+    if len(parent.children) >= FAN_OUT:
+        return f"{len(parent.children)} sub-agents were begun already, and {FAN_OUT} are allowed"
     lacking = sorted({tool.name for tool in child.agent.tools} - {tool.name for tool in parent.setting.tools})
     if lacking:
         return f"it would need {', '.join(lacking)}, which its parent does not have"

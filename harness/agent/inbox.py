@@ -326,9 +326,25 @@ KINDS: Final = {
 
 
 def action_digest(call: ToolCall) -> str:
-    """Of the tool and its arguments: what an approval is bound to."""
-    canonical = json.dumps([call.name, call.arguments], sort_keys=True, separators=(",", ":"), default=str)
+    """Of the tool and its arguments, however they are written: what an approval is bound to, and an effect known by."""
+    canonical = json.dumps([call.name, plain(call.arguments)], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def notify(escalation: Escalation) -> None:
+    """Put what nothing waits for into the inbox of the run in progress. A check's own trials are nobody's concern."""
+    directory, run = meter().directory, meter().run
+    if directory is not None and run is not None and run.trigger != "check":
+        Inbox(directory).hold(escalation)
+
+
+def plain(value: object) -> object:
+    """*value* with whole numbers as such: 5.0 is 5, as JSON schema has it."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in cast("Sequence[object]", value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def escalation(

@@ -2,10 +2,12 @@
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -14,6 +16,7 @@ from harness.agent.attempts import Attempts
 from harness.agent.calls import Locks
 from harness.agent.children import Child, limits_of
 from harness.agent.context import Context
+from harness.agent.deadline import OutOfTime, within
 from harness.agent.fields import check_fields
 from harness.agent.hooks import Hook, Hooks
 from harness.agent.limits import Limits, Watch
@@ -22,18 +25,21 @@ from harness.agent.policy import Policy, standard_policy
 from harness.agent.session import Session, Setting
 from harness.agent.tools import skill_tool, submit_tool
 from harness.errors import TrialError, UserError, boundary
-from harness.meter import Under, meter
+from harness.meter import Under, meter, metered
 from harness.models import model
 from harness.models.routing import Routes
 from harness.protocols import Model, Outcome, Sandbox, Tool, ToolModel, Verifier, Work
+from harness.redact import redacted
 from harness.sandboxes import INSIDE
 from harness.text import PROMPTS, SOLVE, render, validate
 from harness.worktrees import Worktree
-from traces.records import Completion, Task
+from traces.journal import clean_text
+from traces.records import Completion, Span, Task, now
 
 PLAIN_TOKENS: Final = 512
 AGENT_TOKENS: Final = 4096
 """Of one answer: an agent writes files."""
+SUBSCRIBER_SECONDS: Final = 5.0
 TREE: Final = "tree"
 """In the folder of a trial: the worktree."""
 
@@ -98,7 +104,7 @@ class AgentRunner:
         own = self.tools_for(text)
         if not (own or self.verifier or self.worktree or self.hooks or self.schema or self.subscribers):
             return self.model_of(self.role).complete(render(text, self.prompt, task=task.input), seed=seed).text
-        with self._work(task, text) as (work, folder):
+        with metered(meter()), self._work(task, text) as (work, folder):  # outside a run: one meter for all of it
             session = self.session(self.role, work, seed, own, Watch(self.limits), folder)
 
             def handed_in(said: str) -> str:
@@ -146,6 +152,7 @@ class AgentRunner:
             session.setting,
             role=name,
             policy=parent.setting.policy.narrowed(self.policy),
+            patience=min(self.patience, parent.setting.patience),
             hooks=Hooks([*parent.setting.hooks.hooks, *self.hooks]),
         )
         session.state, session.locks, session.depth = parent.state, parent.locks, parent.depth + 1
@@ -227,5 +234,28 @@ class AgentRunner:
 
 
 def told(subscriber: Callable[[Completion], None], completion: Completion) -> Completion:
-    subscriber(completion)
+    """Tell it. What it raises, and that it takes too long, is its own affair and a span, and no fault of the trial."""
+    span, started, clock, error = uuid.uuid4().hex, now(), perf_counter(), ""
+
+    def tell() -> None:
+        with boundary("runner"):
+            subscriber(completion)
+
+    try:
+        within(SUBSCRIBER_SECONDS, tell, meter().check_clock)
+    except OutOfTime:
+        error = f"it took more than {SUBSCRIBER_SECONDS:g} seconds"
+    except (TrialError, UserError) as e:
+        error = redacted(clean_text(str(e)))
+    meter().end(
+        Span(
+            id=span,
+            operation="hook",
+            name=getattr(subscriber, "__qualname__", type(subscriber).__qualname__),
+            started=started,
+            seconds=perf_counter() - clock,
+            status="error" if error else "ok",
+            error=error or None,
+        )
+    )
     return completion

@@ -5,6 +5,7 @@ Each turn and each result is a durable step of the trial, so whoever takes up a 
 happens at least once, what a tool changes at most once.
 """
 
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from harness.agent.words import say
 from harness.errors import ToolError
 from harness.meter import Steps, inside, meter, spending
 from harness.protocols import Message, Model, Reply, Tool, ToolModel, ToolSpec, Work
-from traces.records import Span, ToolCall, Turn, Usage, now
+from harness.redact import redacted
+from traces.journal import clean_text
+from traces.records import Span, State, ToolCall, Turn, Usage, now
 
 CONTEXT: Final = "ratchet.context"
 """Of a turn: where each part of what the model was shown came from, its tokens, and how long it lives."""
@@ -79,8 +82,10 @@ class Session:
     """How many of them are the prompt."""
     depth: int = 1
     """1: nobody's child."""
-    children: int = 0
-    """Sub-agents that it has begun."""
+    children: set[str] = field(default_factory=set[str])
+    """Sub-agents that have ended: turn and number of the call that began each."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Of its sub-agents: one after the other, so that none uses what another one has used already."""
     usage: Usage = field(default_factory=Usage)
     """Of its turns, its summaries and its sub-agents."""
     turns: int = 0
@@ -118,7 +123,7 @@ class Session:
 
     def tell(self, text: str) -> None:
         """Say something as the user, before the next turn."""
-        self.messages = said_by_user(self.messages, text)
+        self.messages = said_by_user(self.messages, redacted(clean_text(text)))
 
     # ── a turn ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,7 +171,7 @@ class Session:
         """Ask the model; never longer than the session may last."""
         messages = [*fitted.messages]
         for text in last:
-            messages = said_by_user(messages, text)
+            messages = said_by_user(messages, redacted(clean_text(text)))
         try:
             with spending(self.setting.role):
                 reply = within(self.watch.seconds_left(), lambda: self._complete(messages), meter().check_clock)
@@ -177,7 +182,7 @@ class Session:
             raise Ended("escalated", f"a hook refused the answer of the model: {answered.veto.because}")
         reply = answered.reply or reply
         return Turn(
-            text=reply.text,
+            text=redacted(clean_text(reply.text)),
             calls=self._told_apart(reply.tool_calls),
             finish_reason=reply.finish_reason,
             opaque=tuple(dict(block) for block in reply.opaque),
@@ -188,7 +193,12 @@ class Session:
     def _told_apart(self, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
         """*calls* with ids that none before them had: a server may count from one in each answer."""
         known = {call.id for message in self.messages for call in message.calls}
-        return tuple(c.model_copy(update={"id": f"{c.id}-{self.turns}"}) if c.id in known else c for c in calls)
+        apart: list[ToolCall] = []
+        for number, call in enumerate(calls):
+            id = f"{call.id}-{self.turns}.{number}" if call.id in known else call.id
+            apart.append(call.model_copy(update={"id": id}))
+            known.add(id)
+        return tuple(apart)
 
     def _complete(self, messages: Sequence[Message]) -> Reply:
         model = self.setting.model
@@ -210,12 +220,19 @@ class Session:
         self.calls += len(turn.calls)
         with under(self):
             results = self.caller.carry_out(self.turns, turn.calls)
+        self._count_children(turn.calls)
         for result in results:
             is_error = result.status not in ("ok", "deduplicated")
             self.messages.append(Message("tool", result.text, answers=result.call, is_error=is_error))
-        self.watch.after_calls(list(zip(turn.calls, results, strict=True)), self.state())
+        state = self.steps.step(f"state/{self.turns}", lambda: State(digest=self.state())).digest if self.tracks else ""
+        self.watch.after_calls(list(zip(turn.calls, results, strict=True)), state)
         handed_in = (r.text for r in results if r.tool == SUBMIT and r.status == "ok")
         return next(handed_in, None) if self.setting.schema is not None else None
+
+    @cached_property
+    def tracks(self) -> bool:
+        """Are there files whose state tells whether anything was changed?"""
+        return bool(self.state())
 
     @cached_property
     def caller(self) -> Caller:
@@ -232,6 +249,19 @@ class Session:
             locks=self.locks,
             messages=lambda: self.messages,
         )
+
+    def _count_children(self, calls: Sequence[ToolCall]) -> None:
+        """Count the sub-agents that this turn began in a process before this one, and what they used."""
+        for number in range(len(calls)):
+            kept = self.steps.recall(f"child/{self.turns}.{number}")
+            if isinstance(kept, Turn):
+                self.count_child(f"{self.turns}.{number}", kept.usage)
+
+    def count_child(self, place: str, usage: Usage) -> None:
+        """Once each. *place*: turn and number of the call that began it."""
+        if place not in self.children:
+            self.children.add(place)
+            self.spent(usage)
 
     # ── its answer ─────────────────────────────────────────────────────────────────────────────────────────────
 

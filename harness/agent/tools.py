@@ -38,6 +38,8 @@ EFFECTS: tuple[Effect, ...] = get_args(Effect)
 
 LONGEST_QUOTE = 200
 """Characters of what a model wrote that it is shown again in a correction."""
+LONGEST_ANSWER = 100_000
+"""Characters of an answer that is handed in; more of a result is not kept."""
 MOST_FAULTS = 5
 """That one correction names; more would not be read."""
 LONGEST_FAILURE = 2_000
@@ -555,7 +557,12 @@ class SubmitTool:
 
     def call(self, arguments: Mapping[str, Any], work: Work) -> str:
         value = dict(arguments) if self._shape.get("type") == "object" else arguments.get(ANSWER)
-        return _canonical(self.schema, self._shape, value, f"Call {self.name} again with {_wanted(self.parameters)}")
+        again = f"Call {self.name} again with {_wanted(self.parameters)}"
+        answer = _canonical(self.schema, self._shape, value, again)
+        if len(answer) > LONGEST_ANSWER:
+            text = f"The answer has {len(answer):,} characters, and {LONGEST_ANSWER:,} are taken. {again}, shorter."
+            raise ToolError("arguments", text, safe_to_repeat=True)
+        return answer
 
 
 def submit_tool(schema: type[BaseModel] | Mapping[str, Any]) -> Tool:

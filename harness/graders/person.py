@@ -9,8 +9,8 @@ from harness.agent.inbox import Inbox
 from harness.errors import TrialError
 from harness.graders.marks import fault, passed
 from harness.meter import meter
-from harness.redact import redacted
 from harness.protocols import Work
+from harness.redact import redacted
 from traces.records import Escalation, Mark, Task, now
 
 SHOWN = 1800
