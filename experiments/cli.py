@@ -510,7 +510,11 @@ def stop(name: Name) -> None:
         return
     pid = stop_run(directory, night.run.id)
     if pid is None:
-        say(f"ended run {night.run.id}; no process had it open.")
+        say(
+            f"ended run {night.run.id} for good: no process had it open, and now nobody can take it up again. Kept: "
+            f"{night.trials:,} trials, {len(night.kept)} of {len(night.tries)} changes, all traces. No promotion test "
+            f"will be made of them. To see it: ratchet report {name}. To start anew: ratchet run {name}"
+        )
         return
     deadline = time.monotonic() + 10
     while is_held(journal_file(directory, night.run.id)) and time.monotonic() < deadline:

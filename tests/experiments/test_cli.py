@@ -238,6 +238,20 @@ def test_an_interrupt_keeps_everything_exits_130_and_the_same_command_goes_on(ch
     assert after["stop_reason"] == "hours"
 
 
+def test_stopping_an_interrupted_run_says_that_it_is_over_for_good_and_what_was_kept(checkout):
+    write_experiment(checkout)
+    experiment = load_experiment(checkout / "experiments" / "example" / "experiment.py")
+    live = Repo.find(checkout).subject("subject").live().id
+    with open_run(data_directory(checkout), experiment, live) as ledger:
+        run = ledger.run.id
+    with contextlib.chdir(checkout):
+        said = CliRunner().invoke(app, ["stop", "example"]).output
+        again = CliRunner().invoke(app, ["stop", "example"]).output
+    for word in (f"ended run {run} for good", "no process had it open", "Kept: 0 trials, 0 of 0 changes"):
+        assert word in said
+    assert "has ended already" in again
+
+
 def wait_for_trials(checkout: Path, count: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
