@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -79,9 +80,7 @@ def grouped(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Those that say the same together; first what expires first, then the newest."""
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
-        e = entry.escalation
-        own = (e.id,) if e.kind == "approval" and entry.state in OPEN else ()  # each has to be answered by itself
-        groups.setdefault((e.experiment, e.concern, e.kind, entry.state, e.tool, e.summary, *own), []).append(entry)
+        groups.setdefault(likeness(entry), []).append(entry)
 
     def urgency(group: Sequence[Entry]) -> tuple[bool, float]:
         expires = min((e.escalation.expires for e in group if e.escalation.expires and e.state in OPEN), default=None)
@@ -89,6 +88,13 @@ def grouped(entries: Sequence[Entry]) -> list[list[Entry]]:
         return (expires is None, expires.timestamp() if expires is not None else -newest.timestamp())
 
     return sorted(groups.values(), key=urgency)
+
+
+def likeness(entry: Entry) -> tuple[str, ...]:
+    """The same for those that say the same."""
+    e = entry.escalation
+    own = (e.id,) if e.kind == "approval" and entry.state in OPEN else ()  # each has to be answered by itself
+    return (e.experiment, e.owner, e.concern, e.kind, entry.state, e.tool, e.summary, *own)
 
 
 @inbox_app.command("show")
@@ -180,7 +186,7 @@ def reject(id: Id, note: Note = "") -> None:
 
 @inbox_app.command()
 def discard(id: Id, note: Note = "") -> None:
-    """Forget dead work, or a notice."""
+    """Forget dead work, or a notice and all that say the same."""
     settle(id, "discarded", note)
 
 
@@ -189,8 +195,16 @@ def settle(id: str, verdict: Verdict, note: str) -> None:
 
     inbox = swept_inbox()
     entry = named(inbox, id)
-    inbox.rule(entry.escalation.id, verdict, whoami(), note)
-    say(f"{verdict}: {one_line(entry.escalation.summary, 200)}")
+    who = whoami()
+    inbox.rule(entry.escalation.id, verdict, who, note)
+    settled = 1
+    for like in inbox.entries() if entry.escalation.kind == "notice" else ():
+        if likeness(like) == likeness(entry):
+            with suppress(UserError):  # somebody else has just done so
+                inbox.rule(like.escalation.id, verdict, who, note)
+                settled += 1
+    many = f", {settled} that say the same" if settled > 1 else ""
+    say(f"{verdict}{many}: {one_line(entry.escalation.summary, 200)}")
 
 
 @inbox_app.command()
