@@ -16,10 +16,10 @@ import typer
 
 from harness.agent.inbox import CUT, OPEN, Entry, Inbox, Verdict, action_digest, is_cut, refuse_nonsense, visible
 from harness.errors import UserError
-from harness.ledger import journal_file, open_aside
+from harness.ledger import is_finished, is_held, journal_file, open_aside
 from harness.trials import DurableTrials
 from traces.journal import read
-from traces.records import Run, ToolCall, Trial, now
+from traces.records import Escalation, Run, ToolCall, Trial, now
 
 inbox_app = typer.Typer(help="What waits for a person: approvals, escalations, dead work.")
 
@@ -170,12 +170,41 @@ def approve(id: Id, note: Note = "", yes: Yes = False) -> None:
             f"the action of {entry.escalation.id} is so long that a part of it was not kept ({CUT}), so nobody can see "
             f"what would be done. To refuse it: ratchet inbox reject {entry.escalation.id}"
         )
+    later = refuse_ended(inbox.directory, entry)
     for line in described(entry, now()):
         say(line)
     confirm(entry, "Let exactly this happen, once?", "approve", yes)
     ruling = inbox.rule(entry.escalation.id, "approved", whoami(), note)
     assert ruling.expires is not None
-    say(f"approved: it may happen once, until {ruling.expires:%H:%M:%S} UTC")
+    say(f"approved: it may happen once, until {ruling.expires:%H:%M:%S} UTC{later}")
+
+
+def refuse_ended(directory: Path, entry: Entry) -> str:
+    """Raise where nobody is left who would act on an approval; else what to add where nobody does so yet.
+
+    Raises:
+        UserError: the run that asked has ended.
+    """
+    e = entry.escalation
+    journal = journal_of(directory, e)
+    if journal is None:
+        return ""
+    if journal.exists() and is_finished(journal):
+        raise UserError(
+            f"run {e.run}, which asked for this, has ended, so nobody waits for it and nothing would happen. Take it "
+            f"off the list: ratchet inbox reject {e.id}"
+        )
+    if journal.exists() and is_held(journal):
+        return ""
+    return (
+        f". No process has run {e.run} open: it takes effect when that is taken up by then, with "
+        f"ratchet run {visible(e.experiment) or 'NAME'}"
+    )
+
+
+def journal_of(directory: Path, e: Escalation) -> Path | None:
+    """Of the run that *e* came from; ``None`` where it came from none."""
+    return journal_file(directory, e.run) if e.run and re.fullmatch(r"[\w.-]+", e.run) else None
 
 
 @inbox_app.command()
@@ -240,10 +269,10 @@ def redrive(id: Id, note: Note = "") -> None:
 def dead_trial(directory: Path, entry: Entry) -> tuple[Trial, Run]:
     """The trial that *entry* is about, as its run recorded it, and that run."""
     e = entry.escalation
-    journal = journal_file(directory, e.run or "")
+    journal = journal_of(directory, e)
     found: Trial | None = None
     run: Run | None = None
-    for line in read(journal) if e.run and re.fullmatch(r"[\w.-]+", e.run) and journal.exists() else ():
+    for line in read(journal) if journal is not None and journal.exists() else ():
         if line.type == "Run":
             run = cast(Run, line.record())
         elif line.type == "Trial" and line.data.get("id") == e.trial:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from experiments.inbox import inbox_app
 from harness.agent.inbox import Inbox, action_digest, escalation
 from harness.experiment import load_experiment
-from harness.ledger import open_run
+from harness.ledger import open_run, stop_run
 from harness.trials import DurableTrials
 from harness.versions import Repo
 from tests.conftest import a_checkout, git
@@ -118,6 +118,26 @@ def test_an_approval_is_given_and_can_be_used_once(place):
     assert inbox.redeem(ruling, action_digest(CALL))
     assert "is used already" in ratchet(place, "inbox", "approve", item.id, "--yes", expect=1)
     assert "no entry" in ratchet(place, "inbox", "reject", "zzz", expect=1)
+
+
+def test_an_approval_is_refused_once_the_run_that_asked_has_ended(place):
+    write_experiment(place, DYING)
+    experiment = load_experiment(place / "experiments" / "example" / "experiment.py")
+    live = Repo.find(place).subject(experiment.subject).live().id
+    inbox, directory = inbox_of(place), data_directory(place)
+    with open_run(directory, experiment, live) as ledger:
+        run = ledger.run.id
+        now, later, never = (an_item(place=n).model_copy(update={"run": run}) for n in "abc")
+        for item in (now, later, never):
+            inbox.hold(item)
+        assert "taken up" not in ratchet(place, "inbox", "approve", now.id, "--yes")
+    assert f"No process has run {run} open" in ratchet(place, "inbox", "approve", later.id, "--yes")
+    assert stop_run(directory, run) is None
+    refused = ratchet(place, "inbox", "approve", never.id, "--yes", expect=1)
+    assert f"run {run}, which asked for this, has ended" in refused
+    assert f"ratchet inbox reject {never.id}" in refused
+    assert [e.state for e in inbox.entries()] == ["approved", "approved", "waiting"]
+    ratchet(place, "inbox", "reject", never.id)
 
 
 def test_rejecting_and_discarding_settle_an_entry(place):
