@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from analysis.night import Night, read_night
-from analysis.report import duration
+from analysis.report import count, duration
 from harness.agent.limits import Limits
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment
+from harness.graders.judge import TRIES, Judge
 from harness.ledger import journal_file, runs
+from harness.trials import RETRIES
 from traces.places import data_directory, spool
 
 ITERATIONS = 20
@@ -43,8 +45,19 @@ class Loop:
     """Can the maker take more than one turn?"""
     attempts: int = ATTEMPTS
     """How often a verifier looks at most."""
+    review: int = 1
+    """Model calls that a look takes at most; 0: nothing in it asks a model."""
+    grade: int = 0
+    """Model calls that grading an iteration takes at most."""
+    most: int | None = None
+    """Iterations in the worst case; ``None``: no more than usual."""
     budget: Budget | None = None
     """Of the whole."""
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Does a model look at each iteration?"""
+        return self.is_verified and self.review > 0
 
 
 @dataclass(frozen=True)
@@ -75,20 +88,20 @@ def plan_of(loop: Loop, seen: Seen | None = None) -> Plan:
 
 
 def least(loop: Loop) -> Amount:
-    """An iteration is a call that makes, and one that looks at what was made."""
-    return Amount(calls=loop.iterations * (1 + loop.is_verified))
+    """An iteration is a call that makes, and one that looks at what was made, where a model does."""
+    return Amount(calls=loop.iterations * (1 + loop.is_reviewed))
 
 
 def expected(loop: Loop, seen: Seen) -> Amount:
     """As it went before; a verification that was not there then counts as one more call like the others."""
-    calls = seen.each.calls + (loop.is_verified and not seen.was_verified)
+    calls = seen.each.calls + (loop.is_reviewed and not seen.was_verified)
     more = calls / seen.each.calls if seen.each.calls else 1.0
 
     def all_of(each: float | None) -> float | None:
         return None if each is None else each * more * loop.iterations
 
     amount = Amount(
-        calls=loop.iterations * max(calls, 1 + loop.is_verified),
+        calls=loop.iterations * max(calls, 1 + loop.is_reviewed),
         tokens=all_of(seen.each.tokens),
         dollars=all_of(seen.each.dollars),
         hours=all_of(seen.each.hours),
@@ -98,10 +111,10 @@ def expected(loop: Loop, seen: Seen) -> Amount:
 
 def worst(loop: Loop) -> Amount:
     """Each iteration up to every cap of its own, all of them up to the budget's."""
-    of, n = loop.limits, loop.iterations
+    of, n = loop.limits, loop.most or loop.iterations
     turns = of.steps if loop.has_turns else 1
     amount = Amount(
-        calls=n * (turns + loop.attempts * loop.is_verified),
+        calls=n * (turns + loop.attempts * loop.review * loop.is_verified + loop.grade),
         tokens=None if of.tokens is None else n * of.tokens,
         dollars=None if of.dollars is None else n * of.dollars,
         hours=n * of.seconds / 3600 if loop.has_turns else None,
@@ -127,11 +140,14 @@ def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool) -> 
     verifier, limits = getattr(runner, "verifier", None), getattr(runner, "limits", None)
     return Loop(
         iterations=iterations or trials_of(experiment),
+        most=iterations * (1 + RETRIES) if iterations else most_trials_of(experiment),
         is_verified=verify or has_verifier(experiment),
         limits=limits if isinstance(limits, Limits) else Limits(),
         has_turns=any(getattr(runner, part, ()) for part in ("tools", "servers", "children", "worktree"))
         or verifier is not None,
         attempts=getattr(verifier, "attempts", ATTEMPTS),
+        review=0 if verifier is not None and judge_of(verifier) is None else judge_calls(verifier),
+        grade=judge_calls(experiment.grader) if isinstance(judge_of(experiment.grader), Judge) else 0,
         budget=experiment.budget,
     )
 
@@ -145,6 +161,35 @@ def trials_of(experiment: Experiment) -> int:
     sizes, budget = experiment.sizes(), experiment.budget
     needed = sizes["train"] * (experiment.gate.repeats + (budget.rounds or ITERATIONS)) + experiment.gate.cost(sizes)
     return min(needed, budget.trials or needed)
+
+
+def most_trials_of(experiment: Experiment) -> int:
+    """Trials of a night in which whatever can happen does.
+
+    In each round a candidate is compared, the scores at hand are measured afresh for their age and for a drift, what
+    was lost is bought again, and the change is kept; each promotion test falls due, has its slices run again, and all
+    but the last are lost, so that the stack is taken apart down to single changes. Each trial meets infrastructure
+    errors until it is given up.
+    """
+    sizes, budget, gate = experiment.sizes(), experiment.budget, experiment.gate
+    train, rounds = sizes["train"], budget.rounds or ITERATIONS
+    each_round = train * (4 * gate.repeats + 1 + getattr(gate, "confirm", 0))
+    each_test = gate.cost(sizes) + 2 * sizes["validation"]
+    apart = 2 * rounds * 2 * train + gate.repeats * train
+    once = (
+        2 * gate.repeats * train + rounds * each_round + gate.checkpoints * each_test + (gate.checkpoints - 1) * apart
+    )
+    needed = (1 + RETRIES) * once
+    return min(needed, budget.trials or needed)
+
+
+def judge_of(looks: object) -> object:
+    """What of a verifier or a grader asks a model; ``None``: nothing does. Itself, where it does not say."""
+    return getattr(looks, "judge", looks)
+
+
+def judge_calls(looks: object) -> int:
+    return TRIES if isinstance(judge_of(looks), Judge) else 1
 
 
 def seen_before(directory: Path, experiment: Experiment) -> Seen | None:
@@ -171,31 +216,47 @@ def lines(plan: Plan) -> list[str]:
     loop = plan.loop
     with_ = "with verification" if loop.is_verified else "without verification"
     said = [
-        f"{loop.iterations:,} iterations {with_}; nothing is spent yet",
+        f"{count(loop.iterations, 'iteration')} {with_}; nothing is spent yet",
         f"  at least  {amounts(plan.least)}",
     ]
     if plan.expected is not None and plan.seen is not None:
         by = f"as {plan.seen.trials:,} trials of {plan.seen.run} went"
         said.append(f"  expected  {amounts(plan.expected)} ({by})")
     said.append(f"  at most   {amounts(plan.worst)}")
-    turns = f"{loop.limits.steps} turns" if loop.has_turns else "1 turn"
-    looks = f" and {loop.attempts} reviews" if loop.is_verified else ""
-    more = " A review may be more than one call." if loop.is_verified else ""
-    said.append(f"The most is by the caps: {turns}{looks} an iteration{budget_of(loop)}.{more}")
+    said.append(f"The most is by the caps: {caps(loop)}{budget_of(loop)}.")
     return said
 
 
+def caps(loop: Loop) -> str:
+    """Of one iteration, and how many there may be."""
+    parts = [count(loop.limits.steps if loop.has_turns else 1, "turn")]
+    if loop.is_reviewed:
+        parts.append(f"{count(loop.attempts, 'review')} of {count(loop.review, 'call')}")
+    elif loop.is_verified:
+        parts.append("reviews that ask no model")
+    if loop.grade:
+        parts.append(f"a grade of {count(loop.grade, 'call')}")
+    most = loop.most or loop.iterations
+    more = f", in {most:,} iterations with repeats and fresh measurements" if most > loop.iterations else ""
+    return f"{' and '.join(parts)} an iteration{more}"
+
+
 def amounts(amount: Amount) -> str:
-    parts = [f"{amount.calls:,.0f} calls"]
-    parts += [f"{amount.tokens:,.0f} tokens"] if amount.tokens is not None else []
+    parts = [count(round(amount.calls), "call")]
+    parts += [count(round(amount.tokens), "token")] if amount.tokens is not None else []
     parts += [f"${amount.dollars:,.2f}"] if amount.dollars is not None else []
     parts += [duration(amount.hours * 3600)] if amount.hours is not None else []
     return ", ".join(parts)
 
 
 def budget_of(loop: Loop) -> str:
-    limits = loop.budget.limits() if loop.budget else {}
-    known = [f"{limits[name]:g} {name}" for name in ("tokens", "dollars", "hours") if limits.get(name) is not None]
+    budget = loop.budget
+    if budget is None:
+        return ""
+    known = [count(budget.trials, "trial")] if budget.trials is not None else []
+    known += [count(budget.tokens, "token")] if budget.tokens is not None else []
+    known += [f"${budget.dollars:,.2f}"] if budget.dollars is not None else []
+    known += [duration(budget.hours * 3600)] if budget.hours is not None else []
     return f", and the budget of {', '.join(known)}" if known else ""
 
 

@@ -12,8 +12,15 @@ from typer.testing import CliRunner
 from experiments.plan import Amount, Loop, Seen, lines, loop_of, plan, plan_of, seen_before
 from harness.agent.limits import Limits
 from harness.experiment import Budget
+from harness.graders import AtMost, Judge, RubricGrader, RubricVerifier
+from harness.graders.judge import TRIES
+from harness.testing import ScriptedModel
+from harness.text import Rubric
+from harness.trials import RETRIES
 from tests.conftest import a_checkout
 from tests.world import AskingRunner, KnowingRunner, an_experiment, play, some_tasks
+
+RUBRIC = {"criteria": [{"id": "true", "question": "Is it true?", "choices": ["no", "yes"]}]}
 
 app = typer.Typer()
 app.command()(plan)
@@ -71,13 +78,48 @@ class AVerifier:
 
 def test_an_agent_is_planned_by_its_own_limits_and_its_own_verifier():
     worst = plan_of(loop_of(an_experiment(runner=AnAgent(verifier=AVerifier())), 10, verify=False)).worst
-    assert worst.calls == 10 * (7 + 2)
+    assert worst.calls == 10 * (1 + RETRIES) * (7 + 2)
+
+
+def test_a_review_counts_only_where_it_asks_a_model():
+    looks = RubricVerifier(checks=(AtMost(9),), attempts=2)
+    loop = loop_of(an_experiment(runner=AnAgent(verifier=looks)), 10, verify=False)
+    assert plan_of(loop).least.calls == 10
+    assert plan_of(loop).worst.calls == 10 * (1 + RETRIES) * 7
+    assert "7 turns and reviews that ask no model an iteration" in "\n".join(lines(plan_of(loop)))
+    judge = Judge(ScriptedModel("x"), Rubric.model_validate(RUBRIC))
+    judged = loop_of(an_experiment(runner=AnAgent(verifier=replace(looks, judge=judge))), 10, verify=False)
+    assert plan_of(judged).least.calls == 20
+    assert plan_of(judged).worst.calls == 10 * (1 + RETRIES) * (7 + 2 * TRIES)
+    graded = loop_of(an_experiment(grader=RubricGrader(judge=judge)), 10, verify=False)
+    assert plan_of(graded).worst.calls == 10 * (1 + RETRIES) * (1 + TRIES)
+
+
+def test_the_most_has_room_for_all_promotion_tests_repeats_and_fresh_measurements():
+    experiment = an_experiment(budget=Budget(rounds=4, hours=1))
+    sizes, gate = experiment.sizes(), experiment.gate
+    loop = loop_of(experiment, None, verify=False)
+    rounds = sizes["train"] * gate.repeats * (1 + 2 * 4)
+    assert plan_of(loop).worst.calls >= (1 + RETRIES) * (rounds + gate.checkpoints * gate.cost(sizes))
+    assert plan_of(loop).least.calls == loop.iterations
+    capped = loop_of(replace(experiment, budget=Budget(trials=50)), None, verify=False)
+    assert plan_of(capped).worst.calls == 50
+
+
+def test_numbers_are_written_out():
+    loop = Loop(1, False, budget=Budget(tokens=20_000_000, dollars=5, hours=1.5))
+    said = "\n".join(lines(plan_of(loop)))
+    assert "and the budget of 20,000,000 tokens, $5.00, 1 h 30 min." in said
+    assert "1 iteration without" in said
+    assert "e+" not in said
+    assert "at least  1 call\n" in said
 
 
 def test_a_runner_without_tools_takes_one_turn():
     loop = loop_of(an_experiment(), 10, verify=False)
-    assert plan_of(loop).worst.calls == 10
-    assert "1 turn an iteration, and the budget of 1 hours" in "\n".join(lines(plan_of(loop)))
+    assert plan_of(loop).worst.calls == 10 * (1 + RETRIES)
+    assert "1 turn an iteration, in 30 iterations with repeats" in "\n".join(lines(plan_of(loop)))
+    assert "and the budget of 1 h 00 min." in "\n".join(lines(plan_of(loop)))
 
 
 def test_by_default_it_plans_the_trials_that_a_night_may_need():
