@@ -196,7 +196,7 @@ def test_a_hook_spends_on_the_meter_of_whoever_asks_it():
     seen = []
     with tracing():
         outside = meter()
-        Hooks([hook(lambda e: seen.append(meter()))]).run(event())
+        Hooks([hook(lambda e: seen.append(meter().meter))]).run(event())  # on a leash, since it may be given up
     assert seen == [outside]
 
 

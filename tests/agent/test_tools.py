@@ -1,7 +1,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from enum import Enum
