@@ -58,10 +58,10 @@ SELECT
     run,
     role,                   -- maker, judge, summariser, a sub-agent; '': nobody said
     name AS model,
-    sum(calls) AS calls,
-    sum(input_tokens) AS input_tokens,
-    sum(cached_tokens) AS cached_tokens,
-    sum(output_tokens) AS output_tokens,
+    sum(calls)::BIGINT AS calls,
+    sum(input_tokens)::BIGINT AS input_tokens,
+    sum(cached_tokens)::BIGINT AS cached_tokens,
+    sum(output_tokens)::BIGINT AS output_tokens,
     CASE WHEN count(*) = count(dollars) THEN sum(dollars) END AS dollars, -- NULL: a price is unknown
     sum(seconds) AS seconds -- of the calls, which may have overlapped
 FROM spans

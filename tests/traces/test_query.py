@@ -75,6 +75,14 @@ def test_tables_and_views_have_their_plain_names_whether_merged_or_not(tmp_path:
     assert one("SELECT count(*) FROM grades", tmp_path) == 2
 
 
+def test_what_a_role_spent_is_counted_in_whole_numbers(tmp_path: Path):
+    write(tmp_path, span(1), span(2))
+    frame = traces.sql(
+        "SELECT calls, input_tokens, cached_tokens, output_tokens FROM spend_by_role", directory=tmp_path
+    )
+    assert {str(kind) for kind in frame.dtypes} == {"int64"}
+
+
 def test_a_text_that_is_merged_and_written_again_is_there_once(tmp_path: Path):
     for _ in range(2):
         write(tmp_path, EVERYTHING[7])
