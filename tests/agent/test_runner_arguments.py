@@ -1,6 +1,10 @@
 """A mistake in an agent's making is named where it was written: what was seen, and what to write."""
 
+import ast
+import re
 from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from pydantic import BaseModel
@@ -106,3 +110,13 @@ def test_a_text_where_an_mcp_server_takes_several_is_refused_with_what_to_write(
     with pytest.raises(UserError) as error:
         McpServer("s", **parts)
     assert write in str(error.value)
+
+
+def test_the_agent_of_the_readme_uses_what_its_imports_bring_and_nothing_else():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    example = dedent(re.search(r"\n\n(    runner = AgentRunner\(.*?\n    \)\n)", text, re.S)[1]).replace("…", "...")
+    imports = dedent(re.search(r"<details>.*?\n\n((?:    from harness\.agent.*\n|    from .*\n)+)", text)[1])
+    brought: dict[str, object] = {}
+    exec(imports, brought)
+    used = {node.id for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Name) and node.id != "runner"}
+    assert used - {"HERE", "send_mail"} == brought.keys() - {"__builtins__"}
