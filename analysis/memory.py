@@ -1,13 +1,18 @@
 """An experiment's working memory, written from its journals and by no model: what was tried, what is open, what holds.
 
-It stands on the running log, one line a round, and cites its rows. It is for proposers too, so of the hidden splits
-there is nothing in it but verdicts.
+It stands on the running log, one line a round, and cites its rows; what was done is grouped by run. It is for
+proposers too, so of the hidden splits there is nothing in it but verdicts.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import inf
+from operator import itemgetter
 
 from analysis.night import Night
-from analysis.report import change, decision, gain, money, short
+from analysis.report import change, count, decision, gain, money, short
 from harness.agent.memory import CAP, Notes, one_item
 from traces.records import Comparison, Finding, Round
 
@@ -27,14 +32,33 @@ def memory_of(nights: Sequence[Night], now: Sequence[Finding] = (), *, cap: int 
     counted.
     """
     rounds = [r for night in nights for r in night.rounds]
+    lines = [(night, one_item(line)) for night in nights for r in night.rounds if (line := done(r))]
     notes = Notes(
-        done=tuple(one_item(line) for r in rounds if (line := done(r))),
         next=tuple(one_item(line) for line in open_findings(now or last_findings(rounds), rounds)),
         learned=tuple(one_item(line) for line in lessons(nights)),
         version=len(rounds),
         updated=max((night.last.replace(microsecond=0) for night in nights), default=None),
     )
-    return notes.within(cap).text
+
+    def without(oldest: int) -> Notes:
+        return replace(notes, done=grouped(lines[oldest:]), dropped=oldest)
+
+    newest = max(len(lines) - 1, 0)
+    return without(bisect_left(range(newest), True, key=lambda n: len(without(n).text) <= cap)).within(cap).text
+
+
+def grouped(lines: Sequence[tuple[Night, str]]) -> tuple[str, ...]:
+    """The lines of each night under an item that names its run."""
+    return tuple(
+        item
+        for night, of_it in groupby(lines, key=itemgetter(0))
+        for item in (heading(night), *(line for _, line in of_it))
+    )
+
+
+def heading(night: Night) -> str:
+    """Names the run, once for all its rounds, and says how they are cited."""
+    return f"Run {night.run.id}: {count(len(night.tries), 'change')} tried, {len(night.kept)} kept"
 
 
 def running_log(night: Night) -> str:
@@ -43,7 +67,7 @@ def running_log(night: Night) -> str:
 
 
 def log_row(r: Round) -> str:
-    parts = [done(r) or f"Round {r.number} {row(r)}"]
+    parts = [f"{done(r) or f'Round {r.number}'} {row(r)}"]
     if r.score is not None:
         parts.append(f"score on train {r.score:.4g}")
     parts.append(f"{r.trials:,} trials, {r.usage.calls:,} calls, {money(r.usage)} so far")
@@ -66,12 +90,20 @@ def done(r: Round) -> str:
         parts.append(f"{short(change(r), CHANGE)} → {decision(r)}{measured(r.decision.comparison)}")
     if r.certification is not None:
         parts.append(f"promotion test at checkpoint {r.certification.checkpoint}: {r.certification.verdict}")
-    return f"Round {r.number}: {'; '.join(parts)} {row(r)}" if parts else ""
+    return f"Round {r.number}: {'; '.join(parts)}" if parts else ""
 
 
 def measured(c: Comparison | None) -> str:
     """``, +4.1 points (90 % interval …, n = 40)``; of train only."""
-    return f", {gain(c)}" if c is not None and c.split == "train" else ""
+    if c is None or c.split != "train":
+        return ""
+    return f", {gain(c if says_something(c) else c.model_copy(update={'low': None, 'high': None}))}"
+
+
+def says_something(c: Comparison) -> bool:
+    """Is its interval finite, and of scores no wider than 100 points?"""
+    width = inf if c.low is None or c.high is None else c.high - c.low
+    return width < inf if c.metric else width <= 1.0
 
 
 def last_findings(rounds: Sequence[Round]) -> tuple[Finding, ...]:

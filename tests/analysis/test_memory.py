@@ -52,10 +52,12 @@ def test_it_says_of_each_round_what_was_tried_and_what_came_of_it_with_the_row_t
         [line] = [line for line in notes.done if line.startswith(f"Round {r.number}: ")]
         assert r.proposal.rationale in line
         assert f"→ {r.decision.verdict} ({r.decision.because}" in line
-        assert line.endswith(f"[{night.run.id}/round/{r.number}]")
+        assert row(r) not in line
         assert row(r) in running_log(night)
     assert any("points (90% interval" in line for line in notes.done)
-    assert all(f"{night.run.id}/round/" in line for line in (*notes.done, *notes.learned))
+    assert notes.done[0] == f"Run {night.run.id}: 4 changes tried, {len(night.kept)} kept"
+    assert sum(night.run.id in line for line in notes.done) == 1
+    assert all(f"{night.run.id}/round/" in line for line in notes.learned)
     assert notes.version == len(night.rounds)
 
 
@@ -161,7 +163,9 @@ def test_many_nights_stay_within_the_cap_and_what_goes_is_counted():
     text = memory_of([night, night], found)
     notes = read_notes(text)
     assert len(text) <= 8_000
-    assert notes.dropped + len(notes.done) == 2 * len(rounds)
+    runs = [line for line in notes.done if line.startswith("Run ")]
+    assert notes.done[0] in runs
+    assert notes.dropped + len(notes.done) - len(runs) == 2 * len(rounds)
     assert notes.done[-1].startswith("Round 399: ")
     assert notes.learned[0] == f"{2 * len(rounds) - LESSONS} earlier lessons stand in the running log"
     assert len(notes.learned) == LESSONS + 1
@@ -175,6 +179,38 @@ def test_what_a_proposer_wrote_cannot_forge_a_section_or_a_row():
     assert len(read_notes(text).learned) == 1
     assert len(running_log(night).splitlines()) == 1
     assert log_row(evil).isprintable()
+
+
+def test_each_night_says_its_run_once_above_its_rounds():
+    rounds = (a_try(1, "keep", "improved", "Sing."), a_try(2, "discard", "no-improvement", "Whisper."))
+    first, second = a_night(None), a_night(None)
+    nights = [
+        dataclasses.replace(n, run=n.run.model_copy(update={"id": name}), rounds=rounds)
+        for n, name in ((first, "one"), (second, "two"))
+    ]
+    assert [line.split(": ")[0] for line in read_notes(memory_of(nights)).done] == [
+        "Run one", "Round 1", "Round 2", "Run two", "Round 1", "Round 2",
+    ]  # fmt: skip
+    cap = len(memory_of(nights)) - 20
+    short = memory_of(nights, cap=cap)
+    assert len(short) <= cap
+    assert [line.split(": ")[0] for line in read_notes(short).done] == [
+        "Run one",
+        "Round 2",
+        "Run two",
+        "Round 1",
+        "Round 2",
+    ]
+    assert read_notes(short).dropped == 1
+
+
+def test_an_interval_that_says_nothing_is_left_out():
+    wide = a_comparison("train", 0.04, 2, low=-0.7, high=0.8)
+    tried = Decision(verdict="keep", because="improved", comparison=wide)
+    night = dataclasses.replace(a_night(None), rounds=(a_try(1, "keep", "improved", "Sing.", decision=tried),))
+    text = memory_of([night])
+    assert "+4.0 points (no interval, n = 2)" in text
+    assert "-70" not in text
 
 
 def test_before_the_first_round_it_is_empty():
