@@ -16,10 +16,11 @@ import typer
 
 from harness.agent.inbox import CUT, OPEN, Entry, Inbox, Verdict, action_digest, is_cut, refuse_nonsense, visible
 from harness.errors import UserError
+from harness.experiment import digest
 from harness.ledger import is_finished, is_held, journal_file, open_aside
 from harness.trials import DurableTrials
 from traces.journal import read
-from traces.records import Escalation, Run, ToolCall, Trial, now
+from traces.records import Escalation, Run, Span, ToolCall, Trial, now
 
 inbox_app = typer.Typer(help="What waits for a person: approvals, escalations, dead work.")
 
@@ -237,7 +238,7 @@ def settle(id: str, verdict: Verdict, note: str) -> None:
 
 
 @inbox_app.command()
-def redrive(id: Id, note: Note = "") -> None:
+def redrive(id: Id, note: Note = "", yes: Yes = False) -> None:
     """Try a dead trial again, now: the same version and task. What the night decided stays as it is."""
     from experiments.cli import Place, closing_run, limited, say
 
@@ -245,6 +246,12 @@ def redrive(id: Id, note: Note = "") -> None:
     entry = named(inbox, id)
     refuse_nonsense(entry, "redriven")
     died, run = dead_trial(inbox.directory, entry)
+    done = done_outside(inbox, entry)
+    if done:
+        say(f"Calls of {died.task} that changed something outside, or may have. The new trial does not know of them:")
+        for line in done:
+            say(f"  {line}")
+        confirm(entry, "Try it again all the same? It may do them again.", "redrive", yes)
     place = Place.of(run.experiment)
     task = next((t for t in place.experiment.tasks if t.id == died.task), None)
     if task is None:
@@ -283,6 +290,55 @@ def dead_trial(directory: Path, entry: Entry) -> tuple[Trial, Run]:
             f"try again. Forget it: ratchet inbox discard {e.id}"
         )
     return found, run
+
+
+def done_outside(inbox: Inbox, entry: Entry) -> list[str]:
+    """What the dead trial of *entry* did outside or may have done, in all its attempts; where it is a redriven trial
+    itself, what the first one did, too."""
+    e = entry.escalation
+    journal = journal_of(inbox.directory, e)
+    if journal is None or not journal.exists():
+        return []
+    before = [first for first in inbox.entries() if (e.run or "").endswith(f"-redrive-{first.escalation.id}")]
+    return [line for first in before for line in done_outside(inbox, first)] + calls_outside(journal, e.trial or "")
+
+
+def calls_outside(journal: Path, trial: str) -> list[str]:
+    """The calls of *trial*, in all its attempts, that had an effect outside or may have had one, in words.
+
+    A call that was begun and never said how it did is among them: it left nothing but its intent.
+    """
+    wish = wish_of(trial)
+    place = f"effect/{digest(wish)}/"
+    begun: dict[str, None] = {}
+    made: list[str] = []
+    for line in read(journal):
+        if line.key is not None and line.key.startswith(place):
+            begun.pop(line.key, None)
+        elif line.type == "Intent" and str(line.data.get("step", "")).startswith(place):
+            begun[str(line.data["step"])] = None
+        elif line.type == "Span" and line.data.get("effect") == "outside":
+            span = cast(Span, line.record())
+            if span.operation == "execute_tool" and span.trial and wish_of(span.trial) == wish and may_have_been(span):
+                made.append(call_in_words(span))
+    return [*made, *("a call whose end was not seen, and of which nothing else is known" for _ in begun)]
+
+
+def wish_of(trial: str) -> str:
+    """What all attempts at *trial* have in common, by which the effects of its calls are known."""
+    return re.sub(r"(/refresh\d+)?(/round(\d+|None))?(/again\d+)?(#\d+)?$", "", trial)
+
+
+def may_have_been(span: Span) -> bool:
+    """Can the call have had its effect? Not where it was not made, or said that it may be made again."""
+    told = span.attributes.get("ratchet.status", span.status)
+    return told in ("ok", "interrupted") or (told == "error" and span.safe_to_repeat is not True)
+
+
+def call_in_words(span: Span) -> str:
+    asked = span.input_preview or ""
+    became = "done" if span.status == "ok" else "it is not known whether it happened"
+    return f"{visible(span.name)} {one_line(asked, 200)}: {became}, {span.started:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def score(trial: Trial) -> str:

@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from experiments.inbox import inbox_app
+from experiments.inbox import calls_outside, inbox_app
 from harness.agent.inbox import Inbox, action_digest, escalation
-from harness.experiment import load_experiment
+from harness.experiment import digest, load_experiment
 from harness.ledger import open_run, stop_run
 from harness.trials import DurableTrials
 from harness.versions import Repo
@@ -22,7 +22,7 @@ from tests.conftest import a_checkout, git
 from tests.experiments.test_cli import environment, write_experiment
 from traces.journal import Journal
 from traces.places import data_directory
-from traces.records import Escalation, ToolCall
+from traces.records import Escalation, Intent, ToolCall, ToolResult
 
 CALL = ToolCall(id="c", name="delete_records", arguments={"table": "users", "ids": [1, 2]})
 MAIN = """
@@ -39,6 +39,32 @@ def die(task):
     if not (Path(__file__).parents[2] / "mended").exists():
         raise ConnectionError("the service is down")
 experiment = replace(an_experiment(runner=KnowingRunner(on_run=die)), name="example")
+"""
+
+PAYING = """
+from dataclasses import replace
+from pathlib import Path
+from harness.agent.tools import function_tool
+from harness.errors import ModelError, ToolError
+from harness.testing import ScriptedModel
+from tests.agent.world import agent, calls, turns_so_far
+from tests.world import an_experiment
+
+def pay(amount: int) -> str:
+    with (Path(__file__).parents[2] / "paid").open("a") as file:
+        file.write("x")
+    return "paid"
+
+def ask() -> str:
+    raise ToolError("invalid", "not so", safe_to_repeat=True)
+
+def answer(messages):
+    if not turns_so_far(messages):
+        return calls(("pay", {"amount": 1}), ("ask", {}))
+    raise ModelError("overloaded", "try later", transient=True)
+
+tools = [function_tool(tool, effect="outside", description="It is for a test.") for tool in (pay, ask)]
+experiment = replace(an_experiment(runner=agent(ScriptedModel(answer), *tools)), name="example")
 """
 
 
@@ -231,3 +257,36 @@ def test_dead_work_is_tried_again_under_a_journal_of_its_own(tmp_path):
     unknown = an_item("dead", "gone")
     inbox_of(root).hold(unknown)
     assert "not known what to try again" in ratchet(root, "inbox", "redrive", unknown.id, expect=1)
+
+
+def test_what_a_dead_trial_did_outside_is_named_before_it_is_done_again(tmp_path):
+    root = a_checkout(tmp_path / "repository")
+    write_experiment(root, PAYING)
+    first, _ = a_night_in_which_trials_die(root)
+    paid = root / "paid"
+    before = paid.read_text()
+
+    said = ratchet(root, "inbox", "redrive", first, expect=1)
+    assert 'pay {"amount": 1}: done' in said
+    assert "ask" not in said.replace("is there to ask", "")
+    assert "--yes" in said
+    assert said.count("pay {") == 1
+    assert (paid.read_text(), inbox_of(root).entries()[0].state) == (before, "waiting")
+
+    ratchet(root, "inbox", "redrive", first, "--yes", expect=1)
+    assert paid.read_text() > before
+    again = inbox_of(root).entries()[-1].escalation.id
+    said = ratchet(root, "inbox", "redrive", again, expect=1)
+    assert said.count('pay {"amount": 1}: done') == 2
+
+
+def test_a_call_whose_end_was_not_seen_counts_as_one_that_may_have_happened(tmp_path):
+    path = tmp_path / "r.jsonl"
+    wish = "r/round/1/v/t/0"
+    with Journal(path) as journal:
+        for action in ("a/1", "b/1"):
+            journal.append(Intent(step=f"effect/{digest(wish)}/{action}", kind="step", attempt=1))
+        journal.append(ToolResult(call="c", tool="pay", text="no", status="denied"), key=f"effect/{digest(wish)}/b/1")
+    for trial in (wish, f"{wish}/again2", f"{wish}/refresh1/round3/again1#2"):
+        assert len(calls_outside(path, trial)) == 1
+    assert calls_outside(path, "r/round/1/v/t/1") == []
