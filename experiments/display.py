@@ -1,7 +1,8 @@
 """Progress for people: a live display on a terminal, plain lines elsewhere. Always on stderr."""
 
+import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -9,13 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.report import bare_gain, change, duration, gain, money, short
+from harness.agent.inbox import Inbox, visible
 from harness.certify import share_used
 from harness.experiment import Experiment
 from harness.ledger import Ledger
-from traces.records import Round
+from traces.errors import TracesError
+from traces.records import Escalation, Round
 
 SHOWN = 14
 """Rounds that the live display shows at once."""
+LOOK = 1.5
+"""Seconds between two looks into the inbox."""
 STYLES = {"keep": "green", "discard": "dim", "inconclusive": "yellow"}
 
 
@@ -24,21 +29,47 @@ def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generat
     """Within, call what this yields with each round."""
     rounds: list[Round] = []
     console.print(opening(experiment, ledger), highlight=False, markup=False, soft_wrap=True)
-    if not console.is_terminal:
 
-        def show(round: Round) -> None:
-            try:
-                console.print(round_line(round), highlight=False, markup=False, soft_wrap=True)
-            except OSError:
-                console.quiet = True  # nobody reads it any more; the night goes on
+    def tell(line: str) -> None:
+        try:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        except OSError:
+            console.quiet = True  # nobody reads it any more; the night goes on
 
-        yield show
-        return
-    with Live(get_renderable=lambda: board(ledger, rounds), console=console, refresh_per_second=4):
-        yield rounds.append
+    with telling_what_waits(Inbox(ledger.directory), ledger.run.id, tell):
+        if not console.is_terminal:
+            yield lambda round: tell(round_line(round))
+            return
+        with Live(get_renderable=lambda: board(ledger, rounds), console=console, refresh_per_second=4):
+            yield rounds.append
     console.print(
         *[round_line(r) for r in rounds if r.certification or r.stop], sep="\n", highlight=False, markup=False
     )
+
+
+@contextmanager
+def telling_what_waits(inbox: Inbox, run: str, tell: Callable[[str], None], every: float = LOOK) -> Generator[None]:
+    """Within, *tell* once of each call of *run* that is held for a person; nothing that fails here ends the run."""
+    over, told = threading.Event(), set[str]()
+
+    def watch() -> None:
+        while not over.wait(every):
+            with suppress(OSError, TracesError):  # the next look finds it
+                for e in (entry.escalation for entry in inbox.entries() if entry.state == "waiting"):
+                    if e.run == run and e.kind == "approval" and e.id not in told:
+                        told.add(e.id)
+                        tell(waiting_line(e))
+
+    threading.Thread(target=watch, name="inbox", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def waiting_line(e: Escalation) -> str:
+    expires = f" (expires {e.expires.astimezone():%H:%M})" if e.expires else ""
+    return f"waits for you: {visible(e.tool or e.concern)}{expires}: ratchet inbox show {e.id}"
 
 
 def opening(experiment: Experiment, ledger: Ledger) -> str:

@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from experiments.display import telling_what_waits
 from experiments.inbox import calls_outside, inbox_app
 from harness.agent.inbox import Inbox, action_digest, escalation
 from harness.experiment import digest, load_experiment
@@ -290,3 +292,18 @@ def test_a_call_whose_end_was_not_seen_counts_as_one_that_may_have_happened(tmp_
     for trial in (wish, f"{wish}/again2", f"{wish}/refresh1/round3/again1#2"):
         assert len(calls_outside(path, trial)) == 1
     assert calls_outside(path, "r/round/1/v/t/1") == []
+
+
+def test_a_run_says_once_of_each_held_call_that_it_waits_for_a_person(tmp_path):
+    inbox, said = Inbox(tmp_path), []
+    held, other = an_item(), an_item(place="other").model_copy(update={"run": "another"})
+    with telling_what_waits(Inbox(tmp_path), "r1", said.append, every=0.01):
+        for item in (held, other, an_item("notice")):
+            inbox.hold(item)
+        until = time.monotonic() + 10
+        while not said and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    [line] = said
+    assert line.startswith("waits for you: delete_records (expires ")
+    assert line.endswith(f"ratchet inbox show {held.id}")
