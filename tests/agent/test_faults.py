@@ -109,7 +109,7 @@ def test_a_model_call_that_was_given_up_is_not_sent_again(tmp_path):
     retry = Retry(attempts=5, first_wait=0.2)
     with provider(stalls) as there:
         asked = model("openai:m", base_url=there.url + "/v1", timeout=0.8, retry=retry, breaker=Breaker(failures=50))
-        played = play_one(agent(asked, LOOK, limits=Limits(seconds=1.2)), tmp_path, wait=2.5)
+        played = play_one(agent(asked, LOOK, limits=Limits(seconds=2.0)), tmp_path, wait=2.0)
     models.close()
     assert played.trial.ended == "time_cap"
     ended = played.trial.started + timedelta(seconds=played.trial.seconds)
