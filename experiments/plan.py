@@ -12,7 +12,6 @@ from analysis.night import Night, read_night
 from analysis.report import count, duration
 from harness.agent.limits import Limits
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment
-from harness.graders.judge import TRIES, Judge
 from harness.ledger import journal_file, runs
 from harness.trials import RETRIES
 from traces.places import data_directory, spool
@@ -147,7 +146,7 @@ def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool) -> 
         or verifier is not None,
         attempts=getattr(verifier, "attempts", ATTEMPTS),
         review=0 if verifier is not None and judge_of(verifier) is None else judge_calls(verifier),
-        grade=judge_calls(experiment.grader) if isinstance(judge_of(experiment.grader), Judge) else 0,
+        grade=judge_calls(experiment.grader) if has_judge(experiment.grader) else 0,
         budget=experiment.budget,
     )
 
@@ -189,7 +188,15 @@ def judge_of(looks: object) -> object:
 
 
 def judge_calls(looks: object) -> int:
-    return TRIES if isinstance(judge_of(looks), Judge) else 1
+    from harness.graders.judge import TRIES  # most commands do without
+
+    return TRIES if has_judge(looks) else 1
+
+
+def has_judge(looks: object) -> bool:
+    from harness.graders.judge import Judge
+
+    return isinstance(judge_of(looks), Judge)
 
 
 def seen_before(directory: Path, experiment: Experiment) -> Seen | None:

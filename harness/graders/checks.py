@@ -4,15 +4,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from jsonschema import Draft202012Validator, ValidationError
-from referencing import Registry
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import TrialError
 from harness.graders.marks import EXCERPT, box_of, fault, marks_of, passed
 from harness.protocols import Finished, Work
 from traces.records import Mark, Task
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,9 @@ class FitsSchema:
     id: str = "schema"
 
     def check(self, task: Task, output: str, work: Work) -> Sequence[Mark]:
+        from jsonschema import Draft202012Validator  # it takes a second or two to import
+        from referencing import Registry
+
         text = text_at(self.path, self.id, output, work)
         if isinstance(text, Mark):
             return (text,)
@@ -117,7 +120,7 @@ class FitsSchema:
             return (fault(self.id, "this JSON is nested too deep", text),)
 
 
-def misfit(criterion: str, error: ValidationError) -> Mark:
+def misfit(criterion: str, error: "ValidationError") -> Mark:
     """What does not fit; the values that would are not told where they may be the answer."""
     rule = str(error.validator)
     missing = f": `{'`, `'.join(absent(error))}`" if rule == "required" else ""
@@ -125,7 +128,7 @@ def misfit(criterion: str, error: ValidationError) -> Mark:
     return fault(criterion, because, json.dumps(error.instance, ensure_ascii=False))
 
 
-def absent(error: ValidationError) -> list[str]:
+def absent(error: "ValidationError") -> list[str]:
     required: Any = error.validator_value
     return [str(name) for name in required if name not in error.instance]
 

@@ -12,11 +12,8 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import PurePosixPath
 from posixpath import normpath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from harness.errors import TrialError
 from harness.graders.blocks_program import PROMPT
@@ -25,6 +22,9 @@ from harness.graders.marks import box_of, fault, marks_of
 from harness.graders.patches import in_globs
 from harness.protocols import Box, Work
 from traces.records import Mark, Task
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 LONGEST = 100_000
 """Characters of a document; a longer one is not read."""
@@ -49,8 +49,10 @@ class Document:
     text: str
 
     @cached_property
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> "list[Token]":
         """All of them, those within a line after the block that they are in and with its lines."""
+        from markdown_it import MarkdownIt  # it takes a while to import
+
         reader = MarkdownIt("commonmark").enable("table")
         reader.validateLink = lambda url: True  # a link that nobody should follow is still looked at
         found: list[Token] = []
@@ -100,13 +102,13 @@ class Document:
                 yield token.map[0] + 1 if token.map else 1, token.content
 
 
-def _within(token: Token) -> Iterator[Token]:
+def _within(token: "Token") -> "Iterator[Token]":
     for child in token.children or ():
         yield child
         yield from _within(child)
 
 
-def _at(token: Token, lines: list[int] | None) -> Token:
+def _at(token: "Token", lines: list[int] | None) -> "Token":
     token.map = lines
     return token
 

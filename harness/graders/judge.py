@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import ModelError, TrialError, UserError
 from harness.graders.marks import fault, passed, print_of
-from harness.models import model
 from harness.protocols import Message, Model, Reply, ToolModel
 from harness.text import Criterion, Rubric, parse_rubric, render
 from traces.records import Mark, Review, Task
@@ -56,6 +55,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         if isinstance(self.model, str):
+            from harness.models import model  # the SDKs take a while to import
+
             object.__setattr__(self, "model", model(self.model))
         if not isinstance(self.rubric, Rubric):
             object.__setattr__(self, "rubric", read_rubric(Path(self.rubric)))
