@@ -13,7 +13,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any, Final
 
 from harness.agent.deadline import OutOfTime, Started, within
@@ -25,6 +25,7 @@ from harness.agent.words import say
 from harness.errors import ToolError, TrialError, boundary
 from harness.experiment import digest
 from harness.meter import Steps, inside, meter
+from harness.models.attention import nap
 from harness.protocols import Message, Tool, Work
 from harness.redact import redacted
 from traces import otel
@@ -223,7 +224,7 @@ class Caller:
             passes_by_itself = result.error_class in RETRIED and result.safe_to_repeat is True
             if not passes_by_itself or wait >= self.seconds_left():
                 break
-            pause(wait)
+            nap(wait)
             result = self._attempt(tool, call, key, retry + 2)
         if result.error_class == "permission":
             self._notice(call, Judgement("deny", result.text, "missing_permission", "tool"), key)
@@ -336,11 +337,3 @@ def shortened(text: str) -> str:
         return text
     half = LONGEST // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
-
-
-def pause(seconds: float) -> None:
-    """Sleep, but notice the stop button."""
-    until = monotonic() + seconds
-    while (left := until - monotonic()) > 0:
-        meter().check_clock()
-        threading.Event().wait(min(left, 0.25))

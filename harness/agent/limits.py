@@ -164,6 +164,7 @@ class Watch:
             return
         failed = {action(call): (call, result) for call, result in results if result.status not in GOOD}
         stuck = [call for call, result in failed.values() if self._fails_again(call, result, state)]
+        known = dict(self._failures)
         for call, result in results:
             if result.status in GOOD:
                 self._failures.pop(action(call), None)
@@ -176,7 +177,7 @@ class Watch:
         self._idle = 0 if news or is_new else self._idle + 1
         self._state = state
         if stuck:
-            failure, result = self._failures[action(stuck[0])], failed[action(stuck[0])][1]
+            failure, result = known[action(stuck[0])], failed[action(stuck[0])][1]
             self._end(
                 "escalated",
                 f"{shown(stuck[0])} failed {failure.times} times in the same way with nothing changed: "

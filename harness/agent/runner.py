@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -137,7 +138,7 @@ class AgentRunner:
             seed=seed,
             watch=watch,
             steps=Under(meter().steps, name),
-            state=lambda: self.worktree.state(folder) if self.worktree and folder else "",
+            state=partial(self.worktree.state, folder) if self.worktree and folder else None,
             locks=Locks(),
             messages=prompt,
             head=len(prompt),

@@ -7,7 +7,7 @@ happens at least once, what a tool changes at most once.
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -60,8 +60,6 @@ class Setting:
     schema: Any = None
     """What the answer is to look like: a pydantic model or a JSON schema; ``None``: text."""
     patience: float = 300.0
-    parts: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Text in the prompt that comes from elsewhere, by source, such as memory."""
 
 
 @dataclass
@@ -73,8 +71,8 @@ class Session:
     seed: int
     watch: Watch
     steps: Steps
-    state: Callable[[], str]
-    """A digest of the worktree as it is; empty where there is none."""
+    state: Callable[[], str] | None
+    """A digest of the worktree as it is; ``None``: there is none."""
     locks: Locks
     messages: list[Message]
     """The prompt, and then all that was said; what a model is shown of it is for the context to say."""
@@ -224,15 +222,14 @@ class Session:
         for result in results:
             is_error = result.status not in ("ok", "deduplicated")
             self.messages.append(Message("tool", result.text, answers=result.call, is_error=is_error))
-        state = self.steps.step(f"state/{self.turns}", lambda: State(digest=self.state())).digest if self.tracks else ""
-        self.watch.after_calls(list(zip(turn.calls, results, strict=True)), state)
+        self.watch.after_calls(list(zip(turn.calls, results, strict=True)), self._state_after(self.turns))
         handed_in = (r.text for r in results if r.tool == SUBMIT and r.status == "ok")
         return next(handed_in, None) if self.setting.schema is not None else None
 
-    @cached_property
-    def tracks(self) -> bool:
-        """Are there files whose state tells whether anything was changed?"""
-        return bool(self.state())
+    def _state_after(self, turn: int) -> str:
+        """How the files stood after *turn*, also where it is another process that asks; empty where there are none."""
+        state = self.state
+        return "" if state is None else self.steps.step(f"state/{turn}", lambda: State(digest=state())).digest
 
     @cached_property
     def caller(self) -> Caller:
@@ -296,7 +293,6 @@ class Session:
             steps=self.steps,
             summarise=self._summary,
             tools_tokens=tools_tokens(self.specs),
-            parts=self.setting.parts,
         )
 
     def _summary(self, messages: Sequence[Message]) -> str:

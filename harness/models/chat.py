@@ -1,6 +1,5 @@
 """A model behind an HTTP API: each request announced to the meter, timed, priced, and retried where that helps."""
 
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -217,8 +216,7 @@ def with_outcome(span: Span, outcome: Answer | Failure) -> tuple[Span, tuple[Tex
 
 
 def text_record(text: str) -> Text:
-    text = clean_text(redacted(text))
-    return Text(hash=hashlib.sha256(text.encode()).hexdigest(), text=text)
+    return Text.of(clean_text(redacted(text)))
 
 
 def estimated_usage(request: Request) -> Usage:
