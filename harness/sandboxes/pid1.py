@@ -7,8 +7,8 @@ standard input, which whoever asked keeps open: at its end this process ends, an
 however those who asked have died. On the descriptor REPORT-FD it says how the command ended; empty: it never began.
 """
 
-# To import pathlib takes longer than all else that is done here.
-# ruff: noqa: PTH103, PTH112, PTH120, PTH123, PTH208, PTH211
+# To import pathlib takes longer than all else that is done here; contextlib is not quick either.
+# ruff: noqa: PTH103, PTH112, PTH120, PTH123, PTH208, PTH211, SIM105
 import _signal as signal  # pyright: ignore[reportMissingImports] (half the time of signal)
 import ctypes
 import marshal
@@ -50,7 +50,9 @@ def main(report: int) -> None:
     if failed:
         os.write(report, marshal.dumps(("failed", failed, 0)))
     else:
-        os.write(report, marshal.dumps(watch(child, spec)))
+        ended = watch(child, spec)
+        end_all()
+        os.write(report, marshal.dumps(ended))
 
 
 def received(source: int) -> "Spec":
@@ -108,6 +110,7 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
         left = deadline - time.monotonic()
         ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
         if 0 in ready:
+            end_all()
             os._exit(0)
         status = reaped(child)
         if status is not None:
@@ -123,6 +126,15 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
         if left <= 0:
             return "timeout", -9, peak
         pause = min(1.5 * pause, LONGEST_PAUSE)
+
+
+def end_all() -> None:
+    """The kernel would do it when this process has ended; but its end can wait for minutes behind the forks of a
+    thousand processes that share its libraries, while a signal reaches all of them at once."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def reaped(child: int) -> "int | None":
