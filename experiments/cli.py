@@ -808,7 +808,8 @@ def propose(name: Name, as_json: AsJson = False) -> None:
         )
     try:
         trials = place.train_trials(night, night.working)
-        history = history_for(place.experiment, place.subject, night.run, night.rounds, trials)
+        journal = journal_file(place.directory, night.run.id)
+        history = history_for(place.experiment, place.subject, night.run, night.rounds, trials, journal)
         proposal = place.experiment.proposer.propose(night.working, place.subject.text(night.working), history)
     except OutOfIdeas as e:
         raise UserError(f"the proposer has no idea left: {e}") from e

@@ -27,7 +27,22 @@ from harness.protocols import Gate
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
 from traces.places import prepare, spool
-from traces.records import Intent, Record, Round, Run, Session, Span, Stop, StopReason, Task, Text, Trial, Usage, now
+from traces.records import (
+    Finding,
+    Intent,
+    Record,
+    Round,
+    Run,
+    Session,
+    Span,
+    Stop,
+    StopReason,
+    Task,
+    Text,
+    Trial,
+    Usage,
+    now,
+)
 
 R = TypeVar("R", bound=Record)
 Clock = Callable[[], datetime]
@@ -419,14 +434,17 @@ def open_run(
     budget: Budget | None = None,
     session_hours: float | None = None,
     tried: Mapping[str, str] | None = None,
+    known: Sequence[Finding] = (),
+    memory: str = "",
     checked: str | None = None,
     trigger: str = "manual",
     clock: Clock = now,
 ) -> Ledger:
     """The unfinished run of *experiment*, taken up again; or a new one from the version *live*.
 
-    *budget* may tighten the experiment's, and *session_hours* ends it that long from now; *tried* says which versions
-    earlier runs have tried, and where. *checked* names the check that a new run rests on, *trigger* what started it.
+    *budget* may tighten the experiment's, and *session_hours* ends it that long from now. Of earlier runs *tried* says
+    which versions they have tried, and where, *known* what they had found, *memory* what they learned on train.
+    *checked* names the check that a new run rests on, *trigger* what started it.
 
     Raises:
         UserError: the unfinished run was begun by a different experiment.
@@ -434,10 +452,10 @@ def open_run(
     budget = experiment.budget.tightened(budget)
     prune(directory)
     Inbox(directory).sweep()
-    known = runs(directory, experiment.name)
+    earlier = runs(directory, experiment.name)
     unfinished = run_to_take_up(directory, experiment, live)
-    if known and unfinished is None and not is_finished(journal_file(directory, known[-1])):
-        stop_run(directory, known[-1])
+    if earlier and unfinished is None and not is_finished(journal_file(directory, earlier[-1])):
+        stop_run(directory, earlier[-1])
     run = Run(
         id=unfinished or f"{experiment.name}-{clock():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         experiment=experiment.name,
@@ -447,7 +465,9 @@ def open_run(
         budget=budget.limits(),
         tasks=experiment.sizes(),
         tried=dict(tried or {}),
-        seed=len(known) - (unfinished is not None),
+        known=tuple(known),
+        memory=memory,
+        seed=len(earlier) - (unfinished is not None),
         owner=experiment.contract.owner if experiment.contract else "",
         gate=settings_of(experiment.gate),
         checked=checked,

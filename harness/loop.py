@@ -5,13 +5,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 from harness.certify import Certifier, lost, proves
 from harness.errors import BudgetSpent, OutOfIdeas, TrialError, UserError, boundary
+from harness.evidence import Traces, known_findings, unfounded
 from harness.experiment import Experiment
 from harness.gate.ledger import SplitLedger
-from harness.ledger import Ledger
+from harness.ledger import Ledger, journal_file
 from harness.meter import metered
 from harness.progress import progress
 from harness.protocols import Checks, History
@@ -154,7 +156,7 @@ class Night:
         candidate, decision = None, None
         try:
             candidate = self.subject.candidate(self.subject.version(round.incumbent), answer.edits).id
-            decision = self.refusal(round, candidate, rounds)
+            decision = self.refusal(answer, candidate, rounds)
         except (InvalidEdit, InvalidText) as e:
             decision = Decision(verdict="discard", because="invalid", detail=str(e))
         if decision is None:
@@ -199,12 +201,14 @@ class Night:
                 raise e.__cause__ from None
             return Decision(verdict="discard", because="no-proposal", detail=str(e))
 
-    def refusal(self, round: Round, candidate: str, rounds: Sequence[Round]) -> Decision | None:
-        """Why no trial is bought for *candidate*, if none is.
+    def refusal(self, proposal: Proposal, candidate: str, rounds: Sequence[Round]) -> Decision | None:
+        """Why no trial is bought for the *candidate* that came of *proposal*, if none is.
 
         Raises:
             InvalidText: the version could not work.
         """
+        if proposal.citations and (faults := unfounded(proposal.citations, self.history(rounds))):
+            return Decision(verdict="discard", because="unfounded", detail="; ".join(faults))
         tried = tried_in(self.ledger.run, rounds)
         if candidate in tried:
             return Decision(verdict="discard", because="already-tried", detail=f"tried before: {tried[candidate]}")
@@ -215,7 +219,8 @@ class Night:
     def history(self, rounds: Sequence[Round]) -> History:
         base = self.trials(len(rounds)).baseline(rounds[-1].working, self.experiment.gate.repeats)
         trials = [trial for task in base.values() for trial in task]
-        return history_for(self.experiment, self.subject, self.ledger.run, rounds, trials)
+        journal = journal_file(self.ledger.directory, self.ledger.run.id)
+        return history_for(self.experiment, self.subject, self.ledger.run, rounds, trials, journal)
 
     def trials(self, number: int) -> DurableTrials:
         scope = f"round/{number}"
@@ -304,10 +309,15 @@ def rounds_without_progress(rounds: Sequence[Round]) -> int:
 
 
 def history_for(
-    experiment: Experiment, subject: Subject, run: Run, rounds: Sequence[Round], trials: Sequence[Trial]
+    experiment: Experiment,
+    subject: Subject,
+    run: Run,
+    rounds: Sequence[Round],
+    trials: Sequence[Trial],
+    journal: Path,
 ) -> History:
     """What the proposer may know after *rounds*: nothing of the hidden splits. *trials*: train trials of the working
-    version."""
+    version, the only ones of *journal* whose traces it may look at."""
     tries = [without_hidden(r) for r in rounds if r.number > 0 and r.stop is None]
     return History(
         run=run.id,
@@ -318,6 +328,9 @@ def history_for(
         seed=seed_of(run.experiment, run.seed, len(tries) + 1),
         version_of=partial(subject.version_id, rounds[-1].working),
         text_of=subject.text,
+        trace_of=Traces(journal, trials),
+        known=known_findings(run.known, tries),
+        memory=run.memory,
     )
 
 

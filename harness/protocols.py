@@ -12,12 +12,14 @@ from traces.records import (
     Edit,
     Effect,
     EndReason,
+    Finding,
     GateSpec,
     Grade,
     Guards,
     Proposal,
     Review,
     Round,
+    Span,
     Split,
     Task,
     ToolCall,
@@ -211,6 +213,17 @@ class Verifier(Protocol):
 
 
 @dataclass(frozen=True)
+class Trace:
+    """All that is known of one trial."""
+
+    trial: Trial
+    spans: tuple[Span, ...]
+    """In the order in which they ended."""
+    texts: Mapping[str, str]
+    """Hash → what its spans sent and got back."""
+
+
+@dataclass(frozen=True)
 class History:
     """What a proposer may know: the train split and verdicts. Nothing of the hidden splits is in here."""
 
@@ -229,6 +242,12 @@ class History:
     """The id of the version that some edits to the incumbent would make, to look up in ``tried``."""
     text_of: Callable[[str], Mapping[str, str]] | None = None
     """The files of an earlier version of this run: what was there before a change that was kept."""
+    trace_of: Callable[[str], Trace] | None = None
+    """The trace of one of ``trials``, by its id; ``LookupError`` for any other."""
+    known: Sequence[Finding] = ()
+    """What earlier proposals of this run and earlier runs had found, the latest of each id."""
+    memory: str = ""
+    """What earlier runs tried and learned, on train: the experiment's memory as the run began."""
 
 
 class Proposer(Protocol):

@@ -183,16 +183,19 @@ class DurableTrials:
     def _buy(self, wanted: Sequence[tuple[str, Task, int, str, str]]) -> list[Trial]:
         texts = {version: self.text(version) for version, *_ in wanted}
         tools = tools_of(self.experiment)
-        trials: list[Trial | Future[Trial]] = []
+        trials: dict[str, Trial | Future[Trial]] = {}
         for version, task, repeat, name, which in wanted:
+            if name + which in trials:  # a version against itself: one trial is both
+                continue
             kept = self.ledger.recall(name + which)
-            trials.append(
+            trials[name + which] = (
                 kept
                 if isinstance(kept, Trial)
                 else self.executor.submit(self._step, name, which, version, texts[version], task, repeat, tools)
             )
-        wait_for([t for t in trials if isinstance(t, Future)], self.ledger)
-        return [t.result() if isinstance(t, Future) else t for t in trials]
+        wait_for([t for t in trials.values() if isinstance(t, Future)], self.ledger)
+        bought = {key: t.result() if isinstance(t, Future) else t for key, t in trials.items()}
+        return [bought[name + which] for _, _, _, name, which in wanted]
 
     def _step(
         self,

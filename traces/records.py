@@ -426,13 +426,26 @@ class Edit(Record):
     text: str | None
 
 
+class Symptom(Record):
+    """What a failed trial has to look like to belong to a finding; told from the trial and its path alone."""
+
+    kind: str
+    """The kind of wrong answer, or the class of error."""
+    path: str = ""
+    """How its execution went, in a few words; empty: however it went."""
+    tags: tuple[str, ...] | None = None
+    """Of its task; ``None``: whatever they are."""
+    messages: tuple[str, ...] = ()
+    """Messages in general form, the most frequent first. It is near enough to one of them."""
+
+
 class Finding(Record):
     """A recurring failure with its evidence."""
 
     id: str
-    """Stable across runs: a hash of the fingerprint."""
+    """Stable across runs: a failure that an earlier finding's symptom fits belongs to it."""
     title: str
-    """Readable: tags, then the kind of failure, then the message."""
+    """Readable: tags or execution path, then the kind of failure, then the message."""
     tags: tuple[str, ...] = ()
     kind: str
     """The kind of wrong answer, or the class of error."""
@@ -443,6 +456,38 @@ class Finding(Record):
     versions: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
     """Trial ids, at most five."""
+    symptom: Symptom | None = None
+    """What attaches a new trial to it."""
+    lost: float = 0.0
+    """Score that its trials left on the table, added up."""
+    dollars: float | None = 0.0
+    """What its trials cost, added up; ``None``: not known."""
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    """When the first and the last trial that shows it began."""
+    summary: str = ""
+    """What happens, in a sentence or two; a model wrote it."""
+    cause: str = ""
+    """Why, as a model supposes: a hypothesis, until a change that rests on it made the failure rarer."""
+
+
+class Citation(Record):
+    """A passage of a trace that a proposal rests on. A machine looks it up."""
+
+    trial: str
+    span: str | None = None
+    """Where in the trial it stands; ``None``: in its output, its error or the reason of its grade."""
+    quote: str
+    """Word for word, blanks apart."""
+
+
+class Prediction(Record):
+    """What a proposal expects for one kind of task."""
+
+    tags: tuple[str, ...]
+    """Empty: for all."""
+    gain: float = Field(ge=-1, le=1)
+    """In mean train score."""
 
 
 class Proposal(Record):
@@ -458,6 +503,10 @@ class Proposal(Record):
     """Ids of the trials it rests on."""
     predicted: float | None = None
     """The gain in mean train score that it expects."""
+    predictions: tuple[Prediction, ...] = ()
+    """The same by kind of task, where it says so."""
+    citations: tuple[Citation, ...] = ()
+    """The passages that it quotes; a quotation that is not there refuses it."""
     findings: tuple[Finding, ...] = ()
     """What the proposer had mined when it wrote this."""
 
@@ -571,12 +620,14 @@ class Decision(Record):
         "undecided",
         "already-tried",
         "invalid",
+        "unfounded",
         "no-proposal",
         "errors",
         "drift",
     ]
     """``simpler``: less text, and not worse. ``unconfirmed``: it measured better once, and runs cannot be repeated.
-    ``invalid``: it does not render, validate or apply. ``no-proposal``: the proposer broke. ``errors``: the
+    ``invalid``: it does not render, validate or apply. ``unfounded``: what it quotes as evidence is not there.
+    ``no-proposal``: the proposer broke. ``errors``: the
     infrastructure did, too often to compare. ``drift``: the conditions changed during the comparison."""
     detail: str = ""
     comparison: Comparison | None = None
@@ -761,6 +812,10 @@ class Run(Record):
     """Split → number of tasks."""
     tried: dict[str, str] = Field(default_factory=dict)
     """Version → the run and round that tried it before, under the same fingerprint."""
+    known: tuple[Finding, ...] = ()
+    """What earlier runs had found, so that the same failure keeps its id."""
+    memory: str = ""
+    """What earlier runs tried and learned, on train, as the experiment's memory said when this one began."""
     seed: int = 0
     """Number of runs of the experiment before it: what is drawn afresh from night to night."""
     gate: dict[str, Any] = Field(default_factory=dict)
@@ -802,6 +857,80 @@ class Stop(Record):
     run: str
     reason: StopReason
     detail: str = ""
+
+
+# ── how far a rubric can be believed ────────────────────────────────────────────────────────────────────────────
+
+
+class Label(Record):
+    """What a person says about one output: the measure of whatever else judges it."""
+
+    id: str
+    """A digest of ``asked`` and ``output``."""
+    asked: str
+    output: str
+    marks: dict[str, bool]
+    """Criterion → does it pass?"""
+    who: str
+    labelled: datetime
+    trial: str | None = None
+    """Where the output came from, if it is known."""
+    maker: str = ""
+    """The model that made the output, if it is known."""
+
+
+class Agreement(Record):
+    """How far a rubric agrees with people on one criterion."""
+
+    criterion: str
+    n: int
+    """Outputs that both judged."""
+    agreed: float = Field(ge=0, le=1)
+    """Share on which both said the same; high by chance alone where nearly all pass."""
+    kappa: float | None
+    """Cohen's: 1 agrees always, 0 as often as chance would. ``None``: where both say the same of everything, there is
+    nothing to agree on."""
+    low: float | None
+    high: float | None
+    """Its 90 % interval."""
+    false_passes: float | None
+    """Share of what people refuse that it lets pass; ``None``: they refuse nothing."""
+    false_failures: float | None
+    """Share of what people let pass that it refuses; ``None``: they let nothing pass."""
+
+
+class Bias(Record):
+    """What sways a judge besides the work."""
+
+    kind: Literal["length", "position", "own-model"]
+    """``length``: that an output is long. ``position``: in which order criteria and choices are listed.
+    ``own-model``: that the judge's own model made it."""
+    effect: float | None
+    """``length`` and ``own-model``: how much more often it wrongly passes, and less often wrongly refuses, such an
+    output; between -1 and 1. ``position``: share of verdicts that change with the order. ``None``: not measured."""
+    low: float | None
+    high: float | None
+    """Its 90 % interval."""
+    n: int
+
+
+class Calibration(Record):
+    """A rubric, in the hands of one judge, against people's labels."""
+
+    id: str
+    experiment: str
+    rubric: str
+    """Digest of the rubric and of what the judge is told around it: another one is another scale."""
+    judge: str
+    """The judge's model."""
+    outputs: int
+    """Labelled outputs that were judged."""
+    unjudged: int
+    """Those to which the judge gave no verdict."""
+    agreements: tuple[Agreement, ...]
+    biases: tuple[Bias, ...]
+    usage: Usage
+    judged: datetime
 
 
 # ── what is known before the night ─────────────────────────────────────────────────────────────────────────────

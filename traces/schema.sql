@@ -260,6 +260,29 @@ CREATE TABLE proposals (
     predicted DOUBLE        -- the gain in mean train score that it expects; NULL: it did not say
 );
 
+-- What a proposal expects for one kind of task.
+CREATE TABLE predictions (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    proposal VARCHAR,       -- proposals.id
+    tags VARCHAR[],         -- of the tasks; empty: all
+    gain DOUBLE             -- in mean train score
+);
+
+-- A passage of a trace that a proposal quotes.
+CREATE TABLE citations (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    proposal VARCHAR,       -- proposals.id
+    trial VARCHAR,          -- trials.id
+    span VARCHAR,           -- spans.id; NULL: it stands in the trial's output, error or reason
+    quote VARCHAR           -- word for word
+);
+
 -- New text for one file, a part of a proposal.
 CREATE TABLE edits (
     writer VARCHAR,
@@ -285,7 +308,14 @@ CREATE TABLE findings (
     count BIGINT,           -- failed trials that show it
     share DOUBLE,           -- count over all trials looked at, between 0 and 1
     versions VARCHAR[],     -- that show it
-    examples VARCHAR[]      -- trials.id, at most five
+    examples VARCHAR[],     -- trials.id, at most five
+    symptom JSON,           -- what attaches a new trial to it: kind, path, tags, messages
+    lost DOUBLE,            -- score that its trials left on the table, added up
+    dollars DOUBLE,         -- what its trials cost, added up; NULL: not known
+    first_seen TIMESTAMP,   -- when the first trial that shows it began
+    last_seen TIMESTAMP,    -- when the last did
+    summary VARCHAR,        -- what happens, in a model's words; '': no model looked
+    cause VARCHAR           -- why, as a model supposes
 );
 
 -- ── what is decided ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,7 +332,7 @@ CREATE TABLE rounds (
     working VARCHAR,        -- the version that the next round starts from
     proposal VARCHAR,       -- proposals.id
     verdict VARCHAR,        -- keep, discard or inconclusive; NULL in round 0 and in the last
-    because VARCHAR,        -- improved, no-improvement, undecided, already-tried, invalid, no-proposal or errors
+    because VARCHAR,        -- improved, no-improvement, undecided, already-tried, invalid, unfounded, no-proposal …
     score DOUBLE,           -- mean train score of `working`
     score_low DOUBLE,       -- lower end of its 90 % interval, by cluster
     score_high DOUBLE,      -- its upper end
@@ -328,7 +358,7 @@ CREATE TABLE decisions (
     run VARCHAR,
     round BIGINT,           -- rounds.number
     verdict VARCHAR,        -- keep, discard or inconclusive
-    because VARCHAR,        -- improved, no-improvement, undecided, already-tried, invalid, no-proposal or errors
+    because VARCHAR,        -- improved, no-improvement, undecided, already-tried, invalid, unfounded, no-proposal …
     detail VARCHAR,         -- more, in words
     incumbent VARCHAR,      -- the working version that it was compared with
     candidate VARCHAR,      -- the version that was tried; NULL: none came of the proposal
@@ -547,6 +577,54 @@ CREATE TABLE split_results (
     verdict VARCHAR         -- accept, reject, undecided or invalid
 );
 
+-- ── how far a rubric can be believed ────────────────────────────────────────────────────────────────────────────
+
+-- A rubric in the hands of one judge, against people's labels.
+CREATE TABLE calibrations (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    id VARCHAR,             -- unique
+    experiment VARCHAR,     -- its name
+    rubric VARCHAR,         -- digest of the rubric and of what the judge is told around it
+    judge VARCHAR,          -- the judge's model
+    outputs BIGINT,         -- labelled outputs that were judged
+    unjudged BIGINT,        -- those to which the judge gave no verdict
+    judged TIMESTAMP        -- when it began
+);
+
+-- How far it agrees with people on one criterion.
+CREATE TABLE agreements (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    calibration VARCHAR,    -- calibrations.id
+    criterion VARCHAR,      -- its id in the rubric
+    n BIGINT,               -- outputs that both judged
+    agreed DOUBLE,          -- share on which both said the same
+    kappa DOUBLE,           -- Cohen's; NULL: nothing to agree on
+    low DOUBLE,             -- lower end of its 90 % interval
+    high DOUBLE,            -- its upper end
+    false_passes DOUBLE,    -- share of what people refuse that it lets pass
+    false_failures DOUBLE   -- share of what people let pass that it refuses
+);
+
+-- What sways the judge besides the work.
+CREATE TABLE biases (
+    writer VARCHAR,
+    seq BIGINT,
+    written TIMESTAMP,
+    run VARCHAR,
+    calibration VARCHAR,    -- calibrations.id
+    kind VARCHAR,           -- length, position or own-model
+    effect DOUBLE,          -- NULL: not measured
+    low DOUBLE,             -- lower end of its 90 % interval
+    high DOUBLE,            -- its upper end
+    n BIGINT                -- outputs that it was measured on
+);
+
 -- ── the merge itself ────────────────────────────────────────────────────────────────────────────────────────────
 
 -- Lines that could not be read. Nothing is lost: they are still in the journal.
@@ -570,4 +648,4 @@ CREATE TABLE marks (
 CREATE TABLE meta (
     version BIGINT          -- grows whenever the tables change
 );
-INSERT INTO meta VALUES (4);
+INSERT INTO meta VALUES (5);

@@ -9,6 +9,7 @@ from typing import Any
 from traces.errors import BadLine
 from traces.journal import Line
 from traces.records import (
+    Calibration,
     Certification,
     Check,
     Comparison,
@@ -59,6 +60,8 @@ ONCE: Mapping[str, tuple[str, ...]] = {
     "proposals": ("writer", "id"),
     "edits": ("writer", "proposal", "path"),
     "findings": ("writer", "proposal", "id"),
+    "predictions": ("writer", "proposal", "tags"),
+    "citations": ("writer", "proposal", "trial", "span", "quote"),
     "comparisons": ("writer", "id"),
     "certifications": ("writer", "id", "verdict", "measured"),
     "guards": ("writer", "certification", "kind", "name"),
@@ -121,7 +124,11 @@ def review_rows(record: Review) -> Iterator[Row]:
 
 @rows_of.register
 def finding_rows(record: Finding) -> Iterator[Row]:
-    yield "findings", {**vars(record), "proposal": None}
+    yield "findings", {**finding_columns(record), "proposal": None}
+
+
+def finding_columns(finding: Finding) -> dict[str, Any]:
+    return {**vars(finding), "symptom": finding.symptom.model_dump(mode="json") if finding.symptom else None}
 
 
 @rows_of.register
@@ -129,8 +136,21 @@ def proposal_rows(record: Proposal) -> Iterator[Row]:
     yield "proposals", vars(record)
     for edit in record.edits:
         yield "edits", {**vars(edit), "proposal": record.id}
+    for prediction in record.predictions:
+        yield "predictions", {**vars(prediction), "proposal": record.id}
+    for citation in record.citations:
+        yield "citations", {**vars(citation), "proposal": record.id}
     for finding in record.findings:
-        yield "findings", {**vars(finding), "proposal": record.id}
+        yield "findings", {**finding_columns(finding), "proposal": record.id}
+
+
+@rows_of.register
+def calibration_rows(record: Calibration) -> Iterator[Row]:
+    yield "calibrations", vars(record)
+    for agreement in record.agreements:
+        yield "agreements", {**vars(agreement), "calibration": record.id}
+    for bias in record.biases:
+        yield "biases", {**vars(bias), "calibration": record.id}
 
 
 @rows_of.register

@@ -7,8 +7,12 @@ from pathlib import Path
 
 from traces.journal import Journal
 from traces.records import (
+    Agreement,
+    Bias,
+    Calibration,
     Certification,
     Check,
+    Citation,
     Comparison,
     Completion,
     Decision,
@@ -21,9 +25,11 @@ from traces.records import (
     Guard,
     Hole,
     Intent,
+    Label,
     Leak,
     Mark,
     Noise,
+    Prediction,
     Promotion,
     Proposal,
     Record,
@@ -40,6 +46,7 @@ from traces.records import (
     State,
     Stop,
     Summary,
+    Symptom,
     Task,
     Text,
     ToolCall,
@@ -75,6 +82,12 @@ FINDING = Finding(
     share=0.5,
     versions=(OLD,),
     examples=("t1",),
+    symptom=Symptom(kind="wrong", tags=("plural",), messages=("not the plural",)),
+    lost=3.0,
+    first_seen=NOON,
+    last_seen=NOON,
+    summary="irregular plurals are taken for regular ones",
+    cause="the prompt names the regular rule alone",
 )
 PROPOSAL = Proposal(
     id="p1",
@@ -84,6 +97,8 @@ PROPOSAL = Proposal(
     answers=("f1",),
     evidence=("t1",),
     predicted=0.1,
+    predictions=(Prediction(tags=("plural",), gain=0.4),),
+    citations=(Citation(trial="t1", quote="three mouses"), Citation(trial="t1", span="s1", quote="three mouses")),
     findings=(FINDING,),
 )
 KEPT = Comparison(
@@ -198,6 +213,29 @@ CHECK = Check(
     seconds=60,
 )
 
+CALIBRATION = Calibration(
+    id="ca1",
+    experiment="example",
+    rubric="f" * 16,
+    judge="scripted:judge",
+    outputs=2,
+    unjudged=0,
+    agreements=(
+        Agreement(
+            criterion="true",
+            n=2,
+            agreed=1.0,
+            kappa=1.0,
+            low=0.2,
+            high=1.0,
+            false_passes=0.0,
+            false_failures=0.0,
+        ),
+    ),
+    biases=(Bias(kind="length", effect=0.1, low=-0.1, high=0.3, n=2),),
+    usage=USAGE,
+    judged=NOON,
+)
 EVERYTHING: tuple[Record, ...] = (
     RUN,
     Session(run="night", pid=42, budget={"rounds": 3}),
@@ -257,6 +295,8 @@ EVERYTHING: tuple[Record, ...] = (
     Completion(session="t1/maker", trial="t1", ended="done", output="…", turns=2, calls=1),
     Ruling(escalation="e1", verdict="rejected", who="ada", ruled=NOON),
     CHECK,
+    CALIBRATION,
+    Label(id="l1", asked="What is it?", output="A mouse.", marks={"true": True}, who="ada", labelled=NOON),
 )
 
 

@@ -71,8 +71,12 @@ def test_every_type_of_record_lands_in_its_tables(tmp_path: Path):
     assert (merged.lines, merged.dead, merged.transactions) == (len(EVERYTHING), 0, 1)
     counts = {name: len(frame) for name, frame in tables(tmp_path).items()}
     assert counts == {
+        "agreements": 1,
+        "biases": 1,
+        "calibrations": 1,
         "certifications": 1,
         "checks": 1,
+        "citations": 2,
         "comparisons": 5,
         "dead_letter": 0,
         "decisions": 1,
@@ -83,6 +87,7 @@ def test_every_type_of_record_lands_in_its_tables(tmp_path: Path):
         "intents": 2,
         "marks": 1,
         "meta": 1,
+        "predictions": 1,
         "promotions": 1,
         "proposals": 1,
         "refreshes": 1,
@@ -113,6 +118,12 @@ def test_no_field_of_a_record_is_left_out_and_no_column_without_a_value(record: 
 
 
 ELSEWHERE = {
+    "known",
+    "memory",
+    "predictions",
+    "citations",
+    "agreements",
+    "biases",
     "usage",
     "estimate",
     "grade",

@@ -1,0 +1,105 @@
+"""Evidence: the traces that a proposer may look at, and whether they show what it quotes from them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from harness.protocols import History, Trace
+from traces import otel
+from traces.journal import read
+from traces.records import Citation, Finding, Round, Span, Text, Trial
+
+SHORTEST = 3
+"""Characters of a quotation that shows anything."""
+
+
+class Traces:
+    """The traces of some trials of a journal; it is read once, when the first of them is asked for."""
+
+    def __init__(self, journal: Path, trials: Iterable[Trial]) -> None:
+        self._journal = journal
+        self._trials = {trial.id: trial for trial in trials}
+
+    def __call__(self, trial: str) -> Trace:
+        """The trace of *trial*.
+
+        Raises:
+            LookupError: it is none of the trials that may be looked at.
+        """
+        if trial not in self._trials:
+            raise LookupError(f"there is no trial {trial} among those that may be looked at")
+        spans = tuple(self._spans.get(trial, ()))
+        texts = {hash: self._texts[hash] for hash in hashes_of(spans) if hash in self._texts}
+        return Trace(self._trials[trial], spans, texts)
+
+    @cached_property
+    def _spans(self) -> Mapping[str, Sequence[Span]]:
+        found: dict[str, list[Span]] = {}
+        for line in read(self._journal):
+            if line.type == "Span":
+                span = cast(Span, line.record())
+                if span.trial in self._trials:
+                    found.setdefault(span.trial, []).append(span)
+        return found
+
+    @cached_property
+    def _texts(self) -> Mapping[str, str]:
+        wanted = {hash for spans in self._spans.values() for hash in hashes_of(spans)}
+        texts = (cast(Text, line.record()) for line in read(self._journal) if line.type == "Text") if wanted else ()
+        return {text.hash: text.text for text in texts if text.hash in wanted}
+
+
+def unfounded(citations: Iterable[Citation], history: History) -> list[str]:
+    """What is wrong with *citations*, a sentence each: no such trial, no such span in it, or it does not say that."""
+    return [fault for citation in citations if (fault := fault_of(citation, history))]
+
+
+def fault_of(citation: Citation, history: History) -> str:
+    """Why *citation* shows nothing; empty where it stands as it is quoted."""
+    trial = next((trial for trial in history.trials if trial.id == citation.trial), None)
+    if trial is None:
+        return f"there is no trial {citation.trial} among those that the proposer may look at"
+    quote = squeezed(citation.quote)
+    if len(quote) < SHORTEST or not any(c.isalnum() for c in quote):
+        return f"the quotation {citation.quote!r} of trial {citation.trial} is too short to show anything"
+    if citation.span is None:
+        where, passages = "", [*said_by(trial)]
+    else:
+        trace = history.trace_of(trial.id) if history.trace_of is not None else Trace(trial, (), {})
+        span = next((span for span in trace.spans if span.id == citation.span), None)
+        if span is None:
+            return f"trial {citation.trial} has no span {citation.span}"
+        where, passages = f", span {citation.span},", [*said_in(span, trace.texts)]
+    if any(quote in squeezed(passage) for passage in passages):
+        return ""
+    return f"trial {citation.trial}{where} does not say {citation.quote[:200]!r}"
+
+
+def said_by(trial: Trial) -> Iterator[str]:
+    """What can be quoted of a trial itself."""
+    yield from (text for text in (trial.output, trial.error, trial.grade and trial.grade.reason) if text)
+
+
+def said_in(span: Span, texts: Mapping[str, str]) -> Iterator[str]:
+    """What can be quoted of a span: all that it sent and got back, as far as it was kept."""
+    yield from (texts[hash] for hash in hashes_of([span]) if hash in texts)
+    explanation = span.attributes.get(otel.EXPLANATION)
+    yield from (text for text in (span.input_preview, span.output_preview, span.error, explanation) if text)
+
+
+def hashes_of(spans: Iterable[Span]) -> list[str]:
+    return [hash for span in spans for hash in (span.input_hash, span.output_hash) if hash is not None]
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def known_findings(earlier: Sequence[Finding], rounds: Iterable[Round]) -> tuple[Finding, ...]:
+    """The latest of each id, of what *earlier* runs and the proposals of *rounds* had found."""
+    found = {finding.id: finding for finding in earlier}
+    for round in rounds:
+        if round.proposal is not None:
+            found |= {finding.id: finding for finding in round.proposal.findings}
+    return tuple(found.values())
