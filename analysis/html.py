@@ -1,0 +1,191 @@
+"""A report as one HTML file that stands by itself: nothing in it is fetched from anywhere, and nothing in it runs."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""What a browser may load for the page, whatever got into it: pictures and styles that are in the page itself."""
+PNG = b"\x89PNG\r\n\x1a\n"
+BRIEF, LONG = 24, 48
+"""Characters of a cell up to which it is never wrapped, and from which it is given a wide column."""
+KINDS = {"+": "add", "-": "del", "@": "hunk"}
+BOX = '<div class="scroll" role="region" aria-label="Table" tabindex="0">\n'
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1f2328; --soft: #59636e; --page: #fff; --card: #f6f8fa; --line: #d1d9e0;
+  --accent: #0b5cad; --add: #116329; --add-page: #dafbe1; --del: #a40e26; --del-page: #ffebe9; --hunk: #6639ba; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9da7b1; --page: #0d1117; --card: #161b22;
+  --line: #3d444d; --accent: #6cb6ff; --add: #7ee787; --add-page: #12261e; --del: #ffa198; --del-page: #301b1f;
+  --hunk: #d2a8ff; } }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--page); color: var(--text); line-height: 1.55; overflow-wrap: break-word;
+  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif; }
+.sheet { max-width: 47rem; margin: 0 auto; padding: 1rem 1rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0; text-wrap: balance; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 2.6rem 0 .8rem; padding-top: .8rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; }
+h2, h3 { break-after: avoid; scroll-margin-top: 1rem; text-wrap: balance; }
+p, ul, ol { margin: .8rem 0; }
+li { margin: .35rem 0; }
+ul, ol { padding-left: 1.3rem; }
+h1 + ul { list-style: none; background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  padding: .7rem 1rem; }
+h1 + ul > li:first-child { font-size: 1.1rem; }
+blockquote { margin: .5rem 0; padding: .1rem 0 .1rem .9rem; border-left: 3px solid var(--line); color: var(--soft); }
+a { color: var(--accent); }
+code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+  font-size: .86em; }
+code { background: var(--card); border-radius: .3em; padding: .1em .3em; overflow-wrap: anywhere; }
+nav { font-size: .92rem; }
+nav > b { display: block; color: var(--soft); font-weight: 600; }
+nav ol { list-style: none; margin: .3rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; }
+nav li { margin: 0; }
+nav a { text-decoration: none; display: inline-block; padding: .15rem 0; }
+nav a:hover { text-decoration: underline; }
+.scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { background: var(--card); font-weight: 600; white-space: nowrap; }
+td { min-width: 4rem; }
+td.long { min-width: 15rem; }
+td.brief { white-space: nowrap; }
+tr:last-child td { border-bottom: 0; }
+tr { break-inside: avoid; }
+figure { margin: 1.2rem 0; background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem;
+  break-inside: avoid; }
+img { display: block; width: 100%; max-width: 44rem; height: auto; margin: 0 auto; color: #1f2328; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 0; margin: 1rem 0;
+  overflow-x: auto; line-height: 1.45; tab-size: 4; }
+pre code { display: block; background: none; padding: 0 .8rem; font-size: .95em; white-space: pre-wrap; }
+pre.diff code { padding: 0; }
+pre.diff span { display: block; padding: 0 .8rem 0 1.8rem; text-indent: -1ch; min-height: 1.45em; }
+.add { color: var(--add); background: var(--add-page); }
+.del { color: var(--del); background: var(--del-page); }
+.hunk { color: var(--hunk); }
+.file { font-weight: 600; }
+@media (min-width: 75rem) { .sheet { display: grid; grid-template-columns: 13rem minmax(0, 47rem); gap: 0 3.5rem;
+    max-width: 65.5rem; }
+  nav { position: sticky; top: 1rem; align-self: start; max-height: calc(100vh - 2rem); overflow-y: auto;
+    padding-top: 1.2rem; } nav ol { display: block; } }
+@media print { :root { --text: #000; --soft: #444; --page: #fff; --card: #f6f8fa; --line: #bbb; --accent: #000;
+    --add: #116329; --add-page: #fff; --del: #a40e26; --del-page: #fff; --hunk: #6639ba; }
+  nav { display: none; } .sheet { display: block; max-width: none; padding: 0; } body { font-size: 10pt; }
+  .scroll { overflow: visible; border: 0; } td.long { min-width: 0; } td.brief { white-space: normal; } }
+"""
+
+
+def page(markdown: str, title: str, pictures: Mapping[str, bytes]) -> str:
+    """*markdown* as a page. *pictures*: name, as the Markdown links to it → PNG or SVG.
+
+    Of any other picture, and of a link that leads out of the page, only the words are shown; HTML in the Markdown is
+    shown as the text that it is.
+    """
+    from markdown_it import MarkdownIt  # here: most commands make no page
+
+    md = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = md.parse(markdown)
+    sections = name_sections(tokens)
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        if token.children is not None:
+            token.children = list(inside(token.children, pictures))
+            if before is not None and after is not None:
+                dress(before, token, after)
+    body = md.renderer.render(list(boxed(tokens)), md.options, {})
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f'<body>\n<div class="sheet">\n{contents(sections)}<main>\n{body}</main>\n</div>\n</body>\n</html>\n'
+    )
+
+
+def name_sections(tokens: Sequence["Token"]) -> list[tuple[str, str]]:
+    """Give each heading of the second level an anchor; returns anchors and headings."""
+    found: list[tuple[str, str]] = []
+    for token, words in pairwise(tokens):
+        if token.type == "heading_open" and token.tag == "h2":
+            token.attrSet("id", f"section-{len(found) + 1}")
+            found.append((f"section-{len(found) + 1}", words_of(words)))
+    return found
+
+
+def words_of(inline: "Token") -> str:
+    return "".join(child.content for child in inline.children or ())
+
+
+def contents(sections: Sequence[tuple[str, str]]) -> str:
+    if len(sections) < 2:
+        return ""
+    items = "".join(f'<li><a href="#{anchor}">{escape(heading)}</a></li>\n' for anchor, heading in sections)
+    return f'<nav aria-label="Contents">\n<ol>\n{items}</ol>\n</nav>\n'
+
+
+def inside(children: Iterable["Token"], pictures: Mapping[str, bytes]) -> Iterator["Token"]:
+    """*children* without what leads out of the page; the words of it stay."""
+    from markdown_it.token import Token
+
+    dropped: list[bool] = []  # of the links that are open
+    for child in children:
+        if child.type == "image":
+            data = pictures.get(str(child.attrGet("src")))
+            if data is None:
+                yield Token("text", "", 0, content=child.content)
+                continue
+            child.attrs = {"src": data_uri(data), "alt": ""}  # whose words the renderer fills in
+        if child.type == "link_open":
+            dropped.append(not str(child.attrGet("href")).startswith("#"))
+        is_outside = bool(dropped) and dropped[-1] and child.type in ("link_open", "link_close")
+        if child.type == "link_close":
+            dropped.pop()
+        if not is_outside:
+            yield child
+
+
+def data_uri(picture: bytes) -> str:
+    kind = "image/png" if picture.startswith(PNG) else "image/svg+xml"
+    return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def dress(before: "Token", inline: "Token", after: "Token") -> None:
+    """A paragraph that is a picture becomes a figure; a cell learns how much room its words want."""
+    if before.type == "paragraph_open" and [child.type for child in inline.children or ()] == ["image"]:
+        before.tag = after.tag = "figure"
+    elif before.type == "td_open" and not before.attrGet("style"):
+        length = len(words_of(inline))
+        if not BRIEF < length <= LONG:
+            before.attrSet("class", "brief" if length <= BRIEF else "long")
+
+
+def boxed(tokens: Iterable["Token"]) -> Iterator["Token"]:
+    """*tokens* with each table in a box that scrolls by itself, and the lines of a diff told apart."""
+    from markdown_it.token import Token
+
+    for token in tokens:
+        if token.type == "table_open":
+            yield Token("html_block", "", 0, content=BOX)
+        if token.type == "fence" and token.info.strip() == "diff":
+            yield Token("html_block", "", 0, content=diff(token.content))
+        else:
+            yield token
+        if token.type == "table_close":
+            yield Token("html_block", "", 0, content="</div>\n")
+
+
+def diff(text: str) -> str:
+    """The lines of a unified diff, each in a class of ``STYLE``. What is above a file's first hunk is its header."""
+    spans: list[str] = []
+    is_header = True
+    for line in text.rstrip("\n").split("\n"):
+        is_header = line.startswith("diff ") or (is_header and not line.startswith("@"))
+        kind = "file" if is_header else KINDS.get(line[:1], "same")
+        spans.append(f'<span class="{kind}">{escape(line)}\n</span>')
+    return f'<pre class="diff"><code>{"".join(spans)}</code></pre>\n'
