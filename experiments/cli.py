@@ -26,6 +26,7 @@ import traces
 from analysis import control
 from analysis import report as reporting
 from analysis.findings import findings as mine
+from analysis.known import found_before, memory_file, remembered
 from analysis.lessons import sentence
 from analysis.memory import memory_of, running_log
 from analysis.night import Night, read_night, train_trials
@@ -244,6 +245,8 @@ def run(
             budget=budget,
             session_hours=min(limits, default=None),
             tried=tried_before(place),
+            known=known_before(place),
+            memory=remembered(place.directory, name),
             checked=checked.id if checked and not checked.problems else None,
             trigger=trigger,
         )
@@ -473,6 +476,15 @@ def tried_before(place: Place) -> dict[str, str]:
         for row in found.itertuples()
         if meaning(json.loads(str(row.fingerprint))) == fingerprint
     }
+
+
+def known_before(place: Place) -> list[Finding]:
+    """What earlier runs had found, so that the same failure keeps its name."""
+    try:
+        return found_before(place.name, place.directory)
+    except TracesError as e:
+        err.print(f"What earlier nights found is not known, and gets new names: {e}", markup=False, highlight=False)
+        return []
 
 
 def hours_in(text: str | None) -> float | None:
@@ -717,17 +729,17 @@ def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
 
 def write_memory(place: Place, now: Sequence[Finding]) -> None:
     """Write the experiment's state file and its running log, ``traces/data/memory/NAME.md`` and ``NAME.log``."""
-    folder = place.directory / "memory"
-    folder.mkdir(parents=True, exist_ok=True)
+    file = memory_file(place.directory, place.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
     journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
     nights = [night for journal in journals if (night := read_journal(journal)) is not None]
-    for name, text in (
-        (f"{place.name}.md", memory_of(nights, now)),
-        (f"{place.name}.log", "".join(map(running_log, nights))),
+    for path, text in (
+        (file, memory_of(nights, now)),
+        (file.with_suffix(".log"), "".join(map(running_log, nights))),
     ):
-        draft = folder / f".{name}.draft"
+        draft = path.with_name(f".{path.name}.draft")
         draft.write_text(text, encoding="utf-8")
-        draft.replace(folder / name)
+        draft.replace(path)
 
 
 @app.command()
