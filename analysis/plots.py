@@ -1,36 +1,58 @@
-"""Pictures of a night. Each function takes facts and returns a matplotlib figure; nothing is shown or saved here."""
+"""Pictures of a night. Each function takes facts and returns a matplotlib figure; nothing is shown or saved here.
 
-from collections.abc import Sequence
+They are drawn to be read on a telephone too: narrow, with what the marks mean below.
+"""
 
+import math
+from collections.abc import Callable, Iterable, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
+from harness.gate.eprocess import DeadlineE, over_margin
 from traces.records import Comparison, Round
 
+if TYPE_CHECKING:
+    from analysis.predictions import Scored
+    from analysis.shrinkage import Shrinkage
+
 KEPT, DISCARDED, BEST, BAND, TEST = "#1a7f37", "#b8bec6", "#0b3d1c", "#1a7f37", "#8250df"
+QUIET, WORSE = "#6e7781", "#b35900"
+"""Of guiding lines and of what nobody aimed at; of what rose that should have fallen."""
+WIDTH = 6.0
+"""Inches of every picture."""
+LEAST_EVIDENCE = 1e-3
+"""Evidence below it is drawn at it: a test that is lost is lost."""
+LISTED = 20
+"""Findings that one picture has room for."""
+NAME = 34
+"""Characters of a finding's title that a line has room for; it has two."""
 
 
 def progress(rounds: Sequence[Round], title: str) -> Figure:
     """Score on train by round: each candidate a dot, discarded ones grey and kept ones green, or a green ring where the
     change was taken out again after a lost promotion test. The line is the working version, with its 90 % interval;
     the trials that it was kept for count. A metric has its own axis; candidates far off it stand at its edge."""
-    figure = Figure(figsize=(9, 4.8), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = sheet(title)
     line = [r for r in rounds if r.score is not None and r.stop is None]
     last = line[-1].number if line else 0
     xs = [*(r.number for r in line), last + 0.6]  # the last value is held, or it could not be seen
     line = [*line, *line[-1:]]
-    axes.step(xs, [r.score or 0.0 for r in line], where="post", color=BEST, linewidth=1.6, label="working version")
-    axes.fill_between(
-        xs,
-        [r.score_low or 0.0 for r in line],
-        [r.score_high or 0.0 for r in line],
-        step="post",
-        color=BAND,
-        alpha=0.12,
-        linewidth=0,
-        label="90 % interval",
-    )
+    if line:
+        axes.step(xs, [r.score or 0.0 for r in line], where="post", color=BEST, linewidth=1.6, label="working version")
+        axes.fill_between(
+            xs,
+            [r.score_low or 0.0 for r in line],
+            [r.score_high or 0.0 for r in line],
+            step="post",
+            color=BAND,
+            alpha=0.12,
+            linewidth=0,
+            label="90 % interval",
+        )
     bottom, top = limits(rounds)
     seen: dict[str, list[tuple[int, float]]] = {}
     for r in rounds:
@@ -48,19 +70,7 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
         "not measured": ("x", DISCARDED, DISCARDED),
     }.items():
         if word in seen:
-            x, y = zip(*seen[word], strict=True)
-            axes.plot(
-                x,
-                y,
-                linestyle="none",
-                marker=marker,
-                markersize=6,
-                markeredgecolor=colour,
-                markerfacecolor=face,
-                zorder=3,
-                clip_on=False,
-                label=word,
-            )
+            dots(axes, seen[word], marker, colour, face, word)
     for r in rounds:
         if r.certification is not None:
             at = min(r.number, last + 0.5)  # the last one follows the last round
@@ -75,18 +85,266 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
                 ha="right",
                 va="top",
                 rotation=90,
-                fontsize=8,
+                fontsize=9,
                 color=TEST,
             )
-    axes.set_title(title, loc="left")
     axes.set_xlabel("round (0 is the baseline)")
     axes.set_ylabel(scale(rounds))
     axes.set_xlim(-0.4, last + 0.7)
     axes.set_ylim(bottom, top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return with_legend(figure, axes)
+
+
+def e_paths(rounds: Sequence[Round]) -> Figure:
+    """The evidence of each test, cluster by cluster, against what it had to reach: promotion tests on hidden tasks and,
+    fainter, the tests on train that a change was kept or discarded by. On a logarithmic scale; 1 is no evidence."""
+    figure, axes = sheet("Evidence in each test, against what it needed")
+    kept = [(c, fate(r, rounds).startswith("kept")) for r in rounds if (c := compared(r)) is not None]
+    tests = [r.certification for r in rounds if r.certification is not None]
+    needed: dict[float, str] = {}
+    seen: set[str] = set()
+    for c, is_kept in kept:
+        if c.spec is not None:
+            word = "on train, kept" if is_kept else "on train, not kept"
+            draw_path(axes, c, KEPT if is_kept else DISCARDED, 1.0, "" if word in seen else word)
+            needed.setdefault(1 / c.spec.alpha, QUIET)
+            seen.add(word)
+    for test in tests:
+        if test.validation is not None and test.validation.spec is not None:
+            draw_path(axes, test.validation, TEST, 1.8, "" if "p" in seen else "promotion test")
+            needed[1 / test.validation.spec.alpha] = TEST
+            seen.add("p")
+            end = path_of(test.validation)[-1]
+            axes.annotate(
+                f"{test.checkpoint}: {test.verdict}",
+                (len(test.validation.differences), end),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=TEST,
+            )
+    axes.set_yscale("log")
+    axes.axhline(1.0, color=QUIET, linewidth=0.8)
+    for level, colour in needed.items():
+        axes.axhline(level, color=colour, linewidth=1, linestyle="--")
+        axes.annotate(
+            f"needed: {level:,.3g}",
+            (1.0, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color=colour,
+        )
+    ends = [len(c.differences) for c, _ in kept if c.spec is not None]
+    ends += [len(test.validation.differences) for test in tests if test.validation is not None]
+    axes.set_xlim(0, 1.35 * max([10, *ends]))
+    axes.set_ylim(LEAST_EVIDENCE / 2, 8 * max([10.0, *needed]))
+    axes.set_xlabel("clusters seen")
+    axes.set_ylabel("e-value")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    if not needed:
+        say(axes, "no test that watches its evidence was made yet")
+    return with_legend(figure, axes)
+
+
+def path_of(comparison: Comparison) -> list[float]:
+    """The e-value before the first difference and after each: what ``harness.gate.eprocess.decide`` passed through."""
+    if comparison.spec is None:
+        return []
+    spec = comparison.spec
+    process = DeadlineE(spec.alpha, spec.n_max, spec.v0)
+    path = [process.wealth]
+    for d in comparison.differences:
+        process.update(over_margin(d, spec.margin))
+        path.append(process.wealth)
+    return path
+
+
+def draw_path(axes: Axes, comparison: Comparison, colour: str, width: float, label: str) -> None:
+    path = [max(e, LEAST_EVIDENCE) for e in path_of(comparison)]
+    axes.plot(range(len(path)), path, color=colour, linewidth=width, label=label or "_")
+
+
+def findings_before_after(rows: "Sequence[Shrinkage]") -> Figure:
+    """How often each finding showed before the change, a ring, and after it, a dot, with the 90 % interval of the
+    difference around where it ended. Those that the change aimed at are green and come first; the rest is grey, and
+    orange where it clearly rose. All of those aimed at and the largest movements are shown."""
+    ranked = sorted(rows, key=lambda row: (not row.targeted, -abs(row.change)))
+    shown = ranked[:LISTED]
+    figure, axes = sheet("Findings, before and after", height=1.6 + 0.36 * max(4, len(shown)))
+    for word, (marker, colour) in {
+        "aimed at": ("o", KEPT),
+        "clearly rose": (">", WORSE),
+        "other": ("o", QUIET),
+    }.items():
+        some = [(i, row) for i, row in enumerate(shown) if aim(row) == word]
+        for i, row in some:
+            was, is_now = rate(row.before, row.n_before), rate(row.after, row.n_after)
+            if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
+                ends = [min(1.0, max(0.0, was + end)) for end in (row.low, row.high)]
+                axes.plot(ends, [i, i], color=colour, linewidth=5, alpha=0.25, solid_capstyle="butt")
+            axes.plot([was, is_now], [i, i], color=colour, linewidth=1.4)
+            axes.plot(was, i, "o", markersize=6, markeredgecolor=colour, markerfacecolor="white", clip_on=False)
+        if some:
+            dots(axes, [(rate(row.after, row.n_after), i) for i, row in some], marker, colour, colour, word)
+    more = len(rows) - len(shown)
+    axes.set_yticks(range(len(shown)), [in_two_lines(row.finding.title) for row in shown], fontsize=9, parse_math=False)
+    axes.set_ylim(len(shown) - 0.4 if shown else 1.0, -0.6)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(percent))
+    axes.set_xlabel("share of trials" + (f" ({more} more findings are not shown)" if more > 0 else ""))
+    axes.grid(axis="x", color=DISCARDED, alpha=0.35, linewidth=0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    if not rows:
+        say(axes, "nothing to compare yet")
+    return with_legend(figure, axes)
+
+
+def percent(value: float, _: object) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def in_two_lines(title: str) -> str:
+    first, *rest = wrap(cut(title, 2 * NAME), NAME) or [""]
+    return first + (f"\n{cut(' '.join(rest), NAME)}" if rest else "")
+
+
+def aim(row: "Shrinkage") -> str:
+    """Whether a change was about the finding; else whether it clearly shows more often than before."""
+    if row.targeted:
+        return "aimed at"
+    return "clearly rose" if row.low is not None and row.low > 0 else "other"
+
+
+def rate(count: int, n: int) -> float:
+    return count / n if n else 0.0
+
+
+def cost_against_score(rounds: Sequence[Round]) -> Figure:
+    """What the working version scored on train by the time so much had been spent: dollars where they are known and
+    not zero, else model calls, else trials. Each round that kept a change is marked, green rings as in ``progress``."""
+    figure, axes = sheet("Score against what it cost")
+    line = [r for r in rounds if r.score is not None]
+    of, word = spent(rounds)
+    if line:
+        axes.step(
+            [of(r) for r in line],
+            [r.score or 0.0 for r in line],
+            where="post",
+            color=BEST,
+            linewidth=1.6,
+            label="working version",
+        )
+    for fate_of, face in {"kept": KEPT, "kept, taken out later": "white"}.items():
+        marks = [(of(r), r.score or 0.0) for r in line if fate(r, rounds) == fate_of]
+        if marks:
+            dots(axes, marks, "o", KEPT, face, fate_of)
+    tests = [of(r) for r in rounds if r.certification is not None]
+    for i, at in enumerate(tests):
+        axes.axvline(at, color=TEST, linewidth=1, linestyle=":", label="_" if i else "promotion test")
+    bottom, top = limits(rounds)
+    axes.set_ylim(bottom, top)
+    axes.set_xlim(left=0, right=1.03 * max([of(r) for r in rounds], default=0.0) or 1.0)
+    axes.set_xlabel(f"{word} so far")
+    axes.set_ylabel(scale(rounds))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return with_legend(figure, axes)
+
+
+def predictions(scored: "Sequence[Scored]") -> Figure:
+    """What proposals promised against what was measured on train, with its 90 % interval. On the diagonal a promise was
+    kept; below it, it was too large. A dot is a whole change, a ring one kind of task."""
+    figure, axes = sheet("Gains, predicted and measured", height=5.0)
+    ends = [0.0, *(100 * value for s in scored for value in (s.predicted, s.gain))]
+    low, high = min(ends), max(ends)
+    room = max(5.0, 0.12 * (high - low))
+    low, high = low - room, high + room
+    axes.axhline(0, color=DISCARDED, linewidth=0.8)
+    axes.axvline(0, color=DISCARDED, linewidth=0.8)
+    axes.plot([low, high], [low, high], color=QUIET, linewidth=1, linestyle="--", label="as predicted")
+    for word, face, some in (
+        ("whole change", BEST, [s for s in scored if not s.tags]),
+        ("one kind of task", "white", [s for s in scored if s.tags]),
+    ):
+        for s in some:
+            if s.low is not None and s.high is not None and math.isfinite(s.low) and math.isfinite(s.high):
+                axes.plot([100 * s.predicted] * 2, [100 * s.low, 100 * s.high], color=BEST, linewidth=1.2, alpha=0.35)
+        if some:
+            dots(axes, [(100 * s.predicted, 100 * s.gain) for s in some], "o", BEST, face, word)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    axes.set_xlabel("predicted gain, points")
+    axes.set_ylabel("measured gain on train, points")
+    if not scored:
+        say(axes, "no prediction was measured yet")
+    return with_legend(figure, axes)
+
+
+# ── what they share ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sheet(title: str, height: float = 4.2) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(cut(title, 60), loc="left", fontsize=11, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    return figure, axes
+
+
+def with_legend(figure: Figure, axes: Axes) -> Figure:
+    """Below, so that the picture keeps its width."""
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(
+            loc="outside lower left", ncols=3, frameon=False, fontsize=9, handletextpad=0.5, columnspacing=1.2
+        )
     return figure
+
+
+def dots(
+    axes: Axes, points: Iterable[tuple[float, float]], marker: str, colour: str, face: str, label: str = "_"
+) -> None:
+    x, y = zip(*points, strict=True)
+    axes.plot(
+        x,
+        y,
+        linestyle="none",
+        marker=marker,
+        markersize=6,
+        markeredgecolor=colour,
+        markerfacecolor=face,
+        zorder=3,
+        clip_on=False,
+        label=label,
+    )
+
+
+def say(axes: Axes, words: str) -> None:
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=QUIET)
+
+
+def cut(text: str, limit: int) -> str:
+    """*text* on one line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def spent(rounds: Sequence[Round]) -> tuple[Callable[[Round], float], str]:
+    """What the run had spent by the end of a round, in the most telling unit that is known."""
+    last = rounds[-1] if rounds else None
+    if last is not None and all(r.usage.dollars is not None for r in rounds) and last.usage.dollars:
+        return (lambda r: r.usage.dollars or 0.0), "dollars"
+    if last is not None and last.usage.calls:
+        return (lambda r: float(r.usage.calls)), "model calls"
+    return (lambda r: float(r.trials)), "trials"
 
 
 def scale(rounds: Sequence[Round]) -> str:
