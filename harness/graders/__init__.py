@@ -1,5 +1,6 @@
 """Graders: how good an output is, and why."""
 
+from harness.graders.agreement import AgreementGrader
 from harness.graders.checks import AtMost, CommandPasses, FitsSchema, Holds, Lacks
 from harness.graders.documents import CodeBlocksRun, LinksResolve, NamesExist
 from harness.graders.exact import ExactGrader
@@ -12,6 +13,7 @@ from harness.graders.rubric import RubricGrader, RubricVerifier
 from harness.graders.tables import Column, Fresh, Reconciles, RowCount, Table, Unique
 
 __all__ = [
+    "AgreementGrader",
     "AtMost",
     "Checker",
     "CodeBlocksRun",

@@ -1,5 +1,6 @@
 """Runners: how a task is attempted with the text of a version."""
 
 from harness.agent.runner import AgentRunner
+from harness.runners.judging import JudgingRunner
 
-__all__ = ["AgentRunner"]
+__all__ = ["AgentRunner", "JudgingRunner"]
