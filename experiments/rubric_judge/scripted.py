@@ -43,9 +43,8 @@ PROMISE = re.compile(
     r"|\btomorrow\b",
     re.IGNORECASE,
 )
-COMMON = frozenset(
-    ("can", "cannot", "does", "from", "have", "here", "longer", "more", "please", "that", "their", "there", "this")
-    + ("until", "what", "when", "where", "which", "will", "with", "your")
+COMMON = re.compile(
+    "can|cannot|does|from|have|here|longer|more|please|that|their|there|this|until|what|when|where|which|will|with|your"
 )
 
 
@@ -136,7 +135,7 @@ def sentences(work: str) -> list[str]:
 
 def stems(text: str) -> set[str]:
     """The beginnings of its words, so that *parcels* is a *parcel*."""
-    return {word[:5] for word in re.findall(r"[a-z]+", text.lower()) if word not in COMMON and len(word) > 3}
+    return {word[:5] for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3 and not COMMON.fullmatch(word)}
 
 
 Look = Callable[[str, str], bool]
