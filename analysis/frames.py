@@ -1,19 +1,114 @@
-"""DataFrames for notebooks, asked of the traces while a night writes or after. Columns are told one by one."""
+"""DataFrames for notebooks, asked of the traces while a night writes or after. Columns are told one by one.
 
+DuckDB adds up; what comes back is as long as what a person reads, however many spans there are. Where there is nothing
+yet, a frame is empty and has its columns all the same.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 import traces
+from analysis.costs import dollars_without_cache
+from harness.gate.confidence import confidence_sequence, mean_interval
+from harness.gate.eprocess import (
+    SEQUENTIAL_COST,
+    DeadlineE,
+    looks,
+    over_margin,
+    provable_gain,
+    shrunk_variance,
+    state,
+    tasks_to_settle,
+)
+from harness.gate.guards import ROUNDING
+from traces.journal import parse, raw_lines
+from traces.places import data_directory, spool
+from traces.records import INFRASTRUCTURE, GateSpec, Round, Span, Usage
+
+ASIDE = ("check", "compare", "redrive")
+"""What starts a run that is no night: see ``harness.ledger.open_aside``."""
+ENVELOPE = 300
+"""Bytes of a journal's line within which its type stands."""
+ROLE = "coalesce(nullif(role, ''), case when trial is null then 'proposer' else 'maker' end)"
+"""Who spent it, as ``analysis.costs`` says."""
+BRACKET = 1000
+"""Prompt tokens: a price list has its steps on multiples of this."""
+TICKS = 100
+"""Into how many parts a night's time is divided."""
+CONFIDENCE = 0.9
+"""Of the intervals that are made here."""
+SHOWN = 200
+"""Rows of a table that a person is shown."""
+VERSION = re.compile(r"[0-9a-f]{40,64}")
+COMPARED = (
+    "split", "incumbent", "candidate", "tasks", "incumbent_score", "candidate_score", "gain", "low", "high",
+    "confidence", "verdict", "e_value", "threshold", "n_max", "alpha", "tasks_to_settle", "errors", "drift", "metric",
+)  # fmt: skip
+SLICES = f"""
+with made as (
+    select c.*, coalesce((r.gate->>'failure_score')::double, 0) as failure_score, coalesce(
+        (select any_value(run || '/train') from decisions where decisions.run = c.run and comparison = c.id),
+        (select any_value(run || '/round/' || round || '/apart/' || rounds[1] || '-' || rounds[-1]) from removals
+            where removals.run = c.run and comparison = c.id),
+        (select any_value(split_part(id, '/' || c.candidate || '/', 1)) from trials where trials.run = c.run
+            and trials.split = c.split and version = c.candidate and not contains(id, '/again/' || c.candidate || '/'))
+    ) as scope  -- how the ids of its trials begin
+    from comparisons c left join runs r on r.id = c.run
+    where c.id = $1 and c.metric = '' and c.tasks > 0 order by c.written, c.seq limit 1
+),
+trial as (
+    select t.task, t.tags, t.repeat, t.started, t.version = made.candidate as is_candidate,
+        coalesce(nullif(t.cluster, ''), t.task) as cluster, coalesce(t.score, made.failure_score) as score,
+        coalesce(t.boundary, '') in ('grader', 'sandbox') or coalesce(t.error_class, '') in
+            ({", ".join(f"'{name}'" for name in sorted(INFRASTRUCTURE))}) as is_lost
+    from trials t join made on t.run = made.run and t.split = made.split and t.written <= made.written
+        and starts_with(t.id, made.scope || '/' || t.version || '/') and t.version in (made.incumbent, made.candidate)
+),
+compared as (  -- a candidate that was kept was measured on the rest of train afterwards
+    select cluster from trial where is_candidate group by cluster
+    order by min(started) limit (select tasks + errors from made)
+),
+latest as (
+    select * from trial where cluster in (select cluster from compared) and (repeat = 0 or not is_candidate)
+    qualify row_number() over (partition by is_candidate, task, repeat order by started desc) = 1
+),
+scored as (
+    select task, cluster, is_candidate, any_value(tags) as tags, avg(score) as score from latest
+    where not is_lost group by task, cluster, is_candidate
+),
+pairs as (
+    select unnest(list_distinct(before.tags)) as tag, cluster, before.score as incumbent, after.score as candidate
+    from scored before join scored after using (task, cluster) where after.is_candidate and not before.is_candidate
+),
+clusters as (select tag, cluster, avg(incumbent) as incumbent, avg(candidate) as candidate from pairs group by all)
+select tag, avg(incumbent) as incumbent, avg(candidate) as candidate,
+    list(candidate - incumbent order by cluster) as gains from clusters group by tag order by tag
+"""
+"""The paired differences of one comparison by tag, from the trials that it was made of."""
+
+# ── one night ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def last_run(experiment: str, *, directory: Path | None = None) -> str:
-    """The id of the latest run of *experiment*.
+    """The id of the latest night of *experiment*; a check or a comparison by hand is none.
 
     Raises:
         LookupError: it has not run here.
     """
-    found = traces.sql("select id from last_runs where experiment = ?", (experiment,), directory=directory)
+    found = traces.sql(
+        "select id from runs where experiment = ? and coalesce(trigger, '') not in ? order by written desc limit 1",
+        (experiment, ASIDE),
+        directory=directory,
+    )
     if found.empty:
         raise LookupError(f"experiment {experiment!r} has not run here, so nothing can be shown. Start: ratchet run")
     return str(found.id.iloc[0])
@@ -70,10 +165,12 @@ def guards(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     ``checkpoint``; ``kind``: must-pass, slice, cost, latency or failures; ``name``: the task, the tag, the unit;
     ``verdict``: pass, hold or block; ``n``, ``wins``, ``losses``, ``p``: on how many clusters, on which of them the
     candidate was better and worse, and the chance of so many losses if it were no worse; ``ratio``, ``low``, ``cap``:
-    what the candidate costs over the live version, at least (one-sided, 90 %), and what is allowed.
+    what the candidate costs over the live version, at least (one-sided, 90 %), and what is allowed; ``comparison``: the
+    promotion test whose guard it was, as in ``comparisons``.
     """
     return traces.sql(
-        "select c.checkpoint, g.kind, g.name, g.verdict, g.n, g.wins, g.losses, g.p, g.ratio, g.low, g.cap "
+        "select c.checkpoint, g.kind, g.name, g.verdict, g.n, g.wins, g.losses, g.p, g.ratio, g.low, g.cap, "
+        "c.validation as comparison "
         "from guards g join certifications c on c.run = g.run and c.id = g.certification "
         "where g.run = ? order by c.checkpoint, g.seq, g.kind, g.name",
         (run,),
@@ -98,6 +195,49 @@ def removals(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     )
 
 
+def score_by_kind(run: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """Mean train score (of a metric: mean value) by kind of task: a row a combination of tags, a column a version that
+    was measured on all of train, in the order in which they were."""
+    scores = traces.sql(
+        "select version, array_to_string(tags, ' ') as kind, avg(coalesce(value, score)) as score, "
+        "min(min(started)) over (partition by version) as since from trials t where run = ? and split = 'train' "
+        "and version in (select working from rounds where rounds.run = t.run) group by version, kind",
+        (run,),
+        directory=directory,
+    )
+    order = scores.sort_values("since").version.unique()
+    return scores.pivot_table(index="kind", columns="version", values="score", aggfunc="mean")[list(order)]
+
+
+def inbox(experiment: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each thing that waits for a person, whichever night it is from; the newest first, 100 at most.
+
+    ``id``: what ``ratchet inbox`` calls it; ``kind``: approval (a call is held until somebody answers or it expires),
+    notice, or dead (a trial to redrive or to discard); ``concern``; ``summary``: one line; ``trial``, for ``ratchet
+    show``; ``run``; ``raised`` and ``expires``: when.
+    """
+    return traces.sql(
+        "select id, kind, concern, summary, trial, run, raised, expires from inbox "
+        "where experiment = ? and verdict is null and (kind != 'approval' or expires > ?) "
+        "order by raised desc, id limit 100",
+        (experiment, datetime.now(UTC).replace(tzinfo=None)),
+        directory=directory,
+    )
+
+
+def played(run: str, *, directory: Path | None = None) -> list[Round]:
+    """The rounds of *run* as they were recorded, for ``analysis.plots``. Other lines of its journal are passed over
+    unread, so that a million spans take about a second."""
+    journal = spool(directory or data_directory(Path.cwd())) / f"{run}.jsonl"
+    if not journal.exists():
+        return []
+    found = (parse(raw, at).record() for at, raw in raw_lines(journal) if b'"type":"Round"' in raw[:ENVELOPE])
+    return [record for record in found if isinstance(record, Round)]
+
+
+# ── spend and time ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def spend(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     """A row for each thing that was called: ``operation``, ``name``, ``status``; ``calls``, ``tokens``, ``dollars``,
     ``seconds``: sums; ``median``: seconds of the middle one."""
@@ -111,14 +251,309 @@ def spend(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     )
 
 
-def score_by_kind(run: str, *, directory: Path | None = None) -> pd.DataFrame:
-    """Mean train score (of a metric: mean value) by kind of task: a row a combination of tags, a column a version that
-    was measured on all of train, in the order in which they were."""
-    trials = traces.sql(
-        "select version, array_to_string(tags, ' ') as kind, coalesce(value, score) as score, started from trials t "
-        "where run = ? and split = 'train' and version in (select working from rounds where rounds.run = t.run)",
+def spend_by_role(run: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each role and model that was paid, the role that spent most tokens first.
+
+    ``role``: maker, judge, a sub-agent; where nobody said, the maker in a trial and the proposer outside of one;
+    ``model``; ``calls``; ``tokens``: both ways; ``cached``: the share of the prompt tokens that came from the
+    provider's cache; ``dollars``; ``saved``: what the cache saved by list price, below zero where writing it cost more;
+    both are missing where a price is not known; ``seconds``: of the calls, added up, though they may have overlapped.
+    """
+    parts = traces.sql(
+        f"select role, model, count(*) as n, sum(calls)::bigint as calls, "
+        "sum(input_tokens)::bigint as input_tokens, sum(cached_tokens)::bigint as cached_tokens, "
+        "sum(cache_write_tokens)::bigint as cache_write_tokens, sum(output_tokens)::bigint as output_tokens, "
+        "case when count(*) = count(dollars) then sum(dollars) end as dollars, sum(seconds) as seconds, "
+        "min(started) as started, any_value(attributes)::varchar as attributes "
+        f"from (select * exclude (role), {ROLE} as role, name as model from spans where run = ? and calls > 0) "
+        f"group by role, model, started::date, input_tokens // {BRACKET}, cached_tokens + cache_write_tokens > 0",
         (run,),
         directory=directory,
     )
-    order = trials.groupby("version").started.min().sort_values().index
-    return trials.pivot_table(index="kind", columns="version", values="score", aggfunc="mean")[list(order)]
+    parts["tokens"] = parts.input_tokens + parts.output_tokens
+    parts["saved"] = [saved_by_cache(part) for part in parts.to_dict("records")]
+    columns = ["calls", "tokens", "input_tokens", "cached_tokens", "dollars", "saved", "seconds"]
+    rows = parts.groupby(["role", "model"], as_index=False)[columns].agg(known_sum)
+    rows["cached"] = (rows.cached_tokens / rows.input_tokens).where(rows.input_tokens > 0)
+    rows = rows.sort_values(["tokens", "role", "model"], ascending=[False, True, True], ignore_index=True)
+    return rows[["role", "model", "calls", "tokens", "cached", "dollars", "saved", "seconds"]]
+
+
+def saved_by_cache(part: Mapping[Any, Any]) -> float | None:
+    """Dollars that the cache saved in some calls of nearly the same length: as ``analysis.costs`` reckons the mean one.
+    A price list is linear but for its steps, which lie on whole thousands of prompt tokens."""
+    n = int(part["n"])
+    dollars = None if pd.isna(part["dollars"]) else float(part["dollars"])
+    if dollars is None:
+        return None
+    tokens = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
+    mean = Usage(calls=1, dollars=dollars / n, **{name: round(part[name] / n) for name in tokens})
+    call = Span(
+        id="mean",
+        operation="chat",
+        name=part["model"],
+        started=part["started"].to_pydatetime().replace(tzinfo=UTC),
+        seconds=0,
+        usage=mean,
+        attributes=json.loads(part["attributes"] or "{}"),
+    )
+    without = dollars_without_cache(call)
+    return None if without is None else without * n - dollars
+
+
+def known_sum(values: "pd.Series[Any]") -> Any:
+    """A sum with an unknown part is unknown."""
+    return values.sum(skipna=False)
+
+
+def spend_over_time(run: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """What each role had spent by then: a row for each role and each hundredth of the time in which it called a model.
+
+    ``time``: UTC; ``role``: as in ``spend_by_role``; ``calls``, ``tokens``, ``dollars``: from the start until then;
+    dollars are missing from the first call on whose price is not known.
+    """
+    return traces.sql(
+        f"with called as (select {ROLE} as role, started, calls, input_tokens + output_tokens as tokens, dollars "
+        "from spans where run = ? and calls > 0), "
+        "clock as (select min(started) as began, greatest(date_diff('millisecond', min(started), max(started)), "
+        f"{TICKS}) // {TICKS} as tick from called), "
+        "ticks as (select began + to_milliseconds(tick * (1 + date_diff('millisecond', began, started) // tick)) "
+        "as time, role, sum(calls) as calls, sum(tokens) as tokens, sum(dollars) as dollars, "
+        "bool_and(dollars is not null) as known from called, clock group by all) "
+        "select time, role, (sum(calls) over past)::bigint as calls, (sum(tokens) over past)::bigint as tokens, "
+        "case when bool_and(known) over past then sum(dollars) over past end as dollars from ticks "
+        "window past as (partition by role order by time) order by time, role",
+        (run,),
+        directory=directory,
+    )
+
+
+# ── one comparison ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def comparisons(run: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each comparison of two versions that *run* made, in order; the columns that frames of one comparison
+    ask for.
+
+    ``id``; ``what``: round (was the change kept?), promotion test, measurement (on ``test``, after a promotion test
+    was passed), removal (is it better without?) or by hand; ``number``: of the round or of the checkpoint; ``split``;
+    ``incumbent``, ``candidate``; ``tasks``: clusters compared; ``incumbent_score``, ``candidate_score``: means over
+    them; ``gain``, ``low``, ``high``, ``confidence``: the mean paired difference with its interval; ``verdict``,
+    ``e_value``, ``threshold``: of the sequential test; ``n_max``: the clusters it had declared, ``alpha``: its level;
+    ``tasks_to_settle``: where it ended undecided, about how many more would settle it; ``errors``: pairs lost to
+    infrastructure; ``drift``: what changed meanwhile; ``metric``: the unit, where scores are not in [0, 1].
+    """
+    return traces.sql(
+        "with used as ("
+        "select comparison as id, 'round' as what, round as number from decisions where run = $1 union all "
+        "select validation, 'promotion test', checkpoint from certifications where run = $1 union all "
+        "select measured, 'measurement', checkpoint from certifications where run = $1 union all "
+        "select comparison, 'removal', round from removals where run = $1) "
+        "select c.id, coalesce(min(u.what), case c.split when 'validation' then 'promotion test' when 'test' then "
+        "'measurement' else 'by hand' end) as what, min(u.number) as number, "
+        f"{', '.join(f'any_value(c.{name}) as {name}' for name in COMPARED)} "
+        "from comparisons c left join used u on u.id = c.id where c.run = $1 "
+        "group by c.id, c.split order by min(c.written), min(c.seq), c.id",
+        (run,),
+        directory=directory,
+    )
+
+
+def default_comparison(made: pd.DataFrame) -> str:
+    """Which of ``comparisons`` to look at first: the last promotion test; else the last change that was compared, by a
+    round or by hand; empty where nothing was."""
+    for what in (["promotion test"], ["round", "by hand"]):
+        found = made[made.what.isin(what)]
+        if not found.empty:
+            return str(found.id.iloc[-1])
+    return ""
+
+
+def differences(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each cluster of tasks that was compared, in the order in which they were.
+
+    ``n``: from 1; ``difference``: mean score of the candidate on it minus that of the incumbent; ``mean``: of the
+    differences until then.
+    """
+    return traces.sql(
+        "select n, difference, avg(difference) over (order by n) as mean from (select unnest(differences) as "
+        "difference, unnest(range(1, len(differences) + 1)) as n from (select differences from comparisons "
+        "where id = ? limit 1)) order by n",
+        (comparison,),
+        directory=directory,
+    )
+
+
+def tested(comparison: str, directory: Path | None) -> tuple[GateSpec, list[float], float] | None:
+    """What the sequential test of *comparison* had declared, the differences that it saw, and the confidence of its
+    interval; ``None`` where there was no such test."""
+    found = traces.sql(
+        f"select {', '.join(GateSpec.model_fields)}, differences, confidence from comparisons where id = ? "
+        "and n_max is not null and metric = '' limit 1",
+        (comparison,),
+        directory=directory,
+    )
+    if found.empty:
+        return None
+    row = found.iloc[0]
+    spec = GateSpec(**{name: row[name] for name in GateSpec.model_fields})
+    return spec, [float(d) for d in row["differences"]], float(row["confidence"])
+
+
+def e_values(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """How the evidence of a sequential test grew: replayed by the gate's own functions from what it had declared and
+    the differences that it saw.
+
+    A row for each cluster, and one for the start: ``n``; ``e_value``: the evidence after it; ``threshold``: proof, at
+    which it accepts; ``look``: might a verdict fall here?; ``power``: at looks, the chance that the gain that it was
+    after would still be proven, where that is at least ``min_gain`` and no luckier than what was seen; below the
+    declared futility the test gives up. ``low``, ``high``: at up to 40 of the looks, the confidence sequence for the
+    gain: an interval that holds at all of them at once, however often one looks.
+    """
+    rows: list[dict[str, Any]] = []
+    if (found := tested(comparison, directory)) is not None:
+        spec, seen, confidence = found
+        process = DeadlineE(spec.alpha, spec.n_max, spec.v0)
+        may_stop = {n for n in looks(spec) if n <= len(seen)} | {len(seen)}
+        shown = thinned(sorted(may_stop), 40)
+        for n in range(len(seen) + 1):
+            if n:
+                process.update(over_margin(seen[n - 1], spec.margin))
+            low, high = (
+                confidence_sequence(seen[:n], spec.n_max, confidence, spec.v0) if n in shown and n else (None, None)
+            )
+            rows.append(
+                {
+                    "n": n,
+                    "e_value": process.wealth,
+                    "threshold": 1 / spec.alpha,
+                    "look": n in may_stop,
+                    "power": state("continue", process, seen[:n], spec).conditional_power if n in may_stop else None,
+                    "low": low,
+                    "high": high,
+                }
+            )
+    columns = {"n": "int64", "e_value": float, "threshold": float, "look": bool}
+    return pd.DataFrame(rows, columns=[*columns, "power", "low", "high"]).astype(
+        {**columns, "power": float, "low": float, "high": float}
+    )
+
+
+def thinned(numbers: Sequence[int], most: int) -> set[int]:
+    """*numbers*, or of more than *most* every so manieth, the last one included."""
+    step = -(-len(numbers) // most) if numbers else 1
+    return set(numbers[::-1][::step])
+
+
+def power(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """What a test like that of *comparison* can show, by the number of clusters, at its level and with the spread of
+    the differences that it saw (or, before it saw any, the spread it expected).
+
+    A row a number: ``clusters`` declared; ``what``: which number that is; ``provable``: the smallest gain that it would
+    prove 4 times in 5; ``chance``: of a proof, if the true gain were the one that was seen, which flatters where the
+    test accepted. Both are on the safe side.
+    """
+    rows: list[tuple[int, str, float, float | None]] = []
+    if (found := tested(comparison, directory)) is not None:
+        spec, seen, _ = found
+        v = shrunk_variance(math.fsum(d * d for d in seen), len(seen), spec.v0)
+        gain = over_margin(math.fsum(seen) / len(seen), spec.margin) if seen else None
+        sizes = {spec.n_max: "declared", 2 * spec.n_max: "twice as many", 4 * spec.n_max: "four times as many"}
+        if 0 < len(seen) < spec.n_max:
+            sizes[len(seen)] = "as many as it saw"
+        if gain is not None and (more := tasks_to_settle(gain, 0, v, spec.alpha)) is not None:
+            sizes.setdefault(more, "would prove what was seen, 4 times in 5")
+        for n, what in sorted(sizes.items()):
+            test = DeadlineE(spec.alpha, n, min(v, 1.0))
+            chance = None if gain is None else test.conditional_power(gain / SEQUENTIAL_COST)
+            rows.append((n, what, provable_gain(v, n, spec.alpha), chance))
+    return pd.DataFrame(rows, columns=["clusters", "what", "provable", "chance"])
+
+
+def slices(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """Where the gain comes from: a row for each tag of the tasks that were compared, the one that lost most first.
+
+    ``tag``; ``clusters``; ``incumbent``, ``candidate``: mean scores; ``gain``, ``low``, ``high``: the mean paired
+    difference with its 90 % interval, by cluster; ``wins``, ``losses``: clusters on which the candidate was better and
+    worse. Trials lost to infrastructure are left out; a version's own failure counts as the gate had declared. Of many
+    slices some look bad by chance: one in ten of the intervals misses. Empty for a metric, which has no slices.
+    """
+    pairs = traces.sql(SLICES, (comparison,), directory=directory)
+    rows = [
+        (row["tag"], len(gains := row["gains"]), row["incumbent"], row["candidate"], *interval(gains), *signs(gains))
+        for row in pairs.to_dict("records")
+    ]
+    columns = ["tag", "clusters", "incumbent", "candidate", "gain", "low", "high", "wins", "losses"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["gain", "tag"], ignore_index=True)
+
+
+def interval(gains: Sequence[float]) -> tuple[float, float, float]:
+    gains = [min(1.0, max(-1.0, float(g))) for g in gains]  # but for rounding they are
+    return math.fsum(gains) / len(gains), *mean_interval(gains, CONFIDENCE)
+
+
+def signs(gains: Sequence[float]) -> tuple[int, int]:
+    return sum(g > ROUNDING for g in gains), sum(g < -ROUNDING for g in gains)
+
+
+# ── as a table ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def readable(frame: pd.DataFrame, most: int = SHOWN) -> Styler:
+    """*frame* as a table for people: long texts wrapped, versions shortened, what is missing left empty, and no more
+    than the first *most* rows.
+
+    What models and traces say is shown as it was said: it is no HTML and no mathematics here.
+    """
+    left_out = len(frame) - most
+    caption = "Nothing here yet." if frame.empty else f"{left_out:,} more rows are not shown." if left_out > 0 else ""
+    shown = frame.head(most).reset_index(drop=True)
+    style = shown.style.format(told).format_index(told, axis="columns").hide(axis="index")
+    return look(style.set_caption(caption) if caption else style)
+
+
+def heat(frame: pd.DataFrame, most: int = SHOWN) -> Styler:
+    """A frame of numbers between 0 and 1, each on a ground as dark as it is high; as ``readable``, with its index."""
+    style = frame.head(most).style.format(told).format_index(told, axis="columns").format_index(told, axis="index")
+    if not frame.empty:
+        style = style.background_gradient(cmap="Greens", vmin=0, vmax=1.2, axis=None)
+    return look(style.set_caption("Nothing here yet.") if frame.empty else style)
+
+
+def is_missing(value: object) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def look(style: Styler) -> Styler:
+    cells = "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 26em"
+    heads = "text-align: left; white-space: nowrap"
+    return style.set_table_attributes('class="tex2jax_ignore mathjax_ignore"').set_table_styles(
+        [
+            {"selector": "td", "props": cells},
+            {"selector": "th", "props": heads},
+            {"selector": "caption", "props": "caption-side: bottom; text-align: left"},
+        ]
+    )
+
+
+def told(value: object) -> str:
+    """A value as it stands in a table."""
+    if isinstance(value, list | tuple | set | frozenset) or hasattr(value, "tolist"):
+        items = value.tolist() if hasattr(value, "tolist") else value  # type: ignore[attr-defined]
+        return ", ".join(map(told, items)) if isinstance(items, list | tuple | set | frozenset) else told(items)
+    if is_missing(value) or value is pd.NA:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, datetime):
+        return f"{value:%b %d %H:%M:%S}"
+    text = str(value)
+    return text[:12] if VERSION.fullmatch(text) else escape(text)
+
+
+def number(value: float) -> str:
+    if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 1):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2g}"
