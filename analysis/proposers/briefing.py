@@ -7,7 +7,7 @@ nothing in it can hold, without secrets, and long texts without their middle.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -20,6 +20,7 @@ from traces.journal import clean_text
 from traces.records import Finding, Round, Span, Trial
 
 TAG = re.compile(r"<(?=\s*/?\s*(?:file|more|notes|round|kinds|finding|trial|span)-)", re.IGNORECASE)
+WORDS = re.compile(r"[\w./-]*\w")
 TRACES = 8
 """How many traces the room for them is shared by, at least."""
 SPANS = 12
@@ -133,7 +134,8 @@ def fitting(parts: Iterable[str], tokens: int) -> Iterator[str]:
 def files_of(text: Mapping[str, str], key: str, tokens: int, *, named: str) -> tuple[str, frozenset[str]]:
     """The files whole, as many as there is room for: prompts first, then those *named* in the traces, then the
     shortest; and their paths. Of the others the name. What holds a secret is not shown."""
-    order = sorted(text, key=lambda path: (not path.startswith("prompts/"), not is_named(path, named), len(text[path])))
+    words = frozenset(WORDS.findall(named))
+    order = sorted(text, key=lambda path: (not path.startswith("prompts/"), not is_named(path, words), len(text[path])))
     whole: dict[str, str] = {}
     left = tokens - tokens // 10
     for path in order:
@@ -147,10 +149,10 @@ def files_of(text: Mapping[str, str], key: str, tokens: int, *, named: str) -> t
     return shown, frozenset(whole)
 
 
-def is_named(path: str, named: str) -> bool:
-    """Do the traces speak of the file, or of the skill that it belongs to?"""
+def is_named(path: str, words: Collection[str]) -> bool:
+    """Do the *words* of the traces name the file, or the skill that it belongs to?"""
     folder, _, rest = path.partition("/")
-    return path in named or (folder == "skills" and rest.split("/")[0] in named)
+    return path in words or (folder == "skills" and rest.split("/")[0] in words)
 
 
 # ── what was tried ─────────────────────────────────────────────────────────────────────────────────────────────
