@@ -56,7 +56,7 @@ class Workshop:
     wanted: Mapping[Kind, str]
     """Kind of task → the form that is right for it; ``HIDDEN``: nobody can know."""
     many: Mapping[Kind, int]
-    """Kind → how many train tasks it has; of hidden ones it has three times as many."""
+    """Kind → how many train tasks it has, and as many hidden ones."""
     text: Mapping[str, str]
     failed_before: int = 0
     """Changes against the largest failure that were tried in vain."""
@@ -84,17 +84,16 @@ def whole(text: Mapping[str, str]) -> str:
     return "\n".join(text[path] for path in sorted(text))
 
 
-def solved(workshop: Workshop, text: Mapping[str, str]) -> float:
-    """Share of the hidden tasks that the clerk solves with *text*. They are of the same kinds as the train tasks, in
-    the same proportions, and what stands in *text* of any one train task helps with none of them."""
-    right = sum(n for kind, n in workshop.many.items() if solves(whole(text), kind, workshop.wanted[kind]))
-    return right / sum(workshop.many.values())
+def solved(workshop: Workshop, text: Mapping[str, str]) -> int:
+    """How many of the hidden tasks the clerk solves with *text*. There are as many of each kind as among the train
+    tasks, and what stands in *text* of any one train task helps with none of them."""
+    return sum(n for kind, n in workshop.many.items() if solves(whole(text), kind, workshop.wanted[kind]))
 
 
-def attainable(workshop: Workshop) -> float:
-    """What one change can gain at most: it mends one kind."""
+def attainable(workshop: Workshop) -> int:
+    """How many more one change can make it solve: it mends one kind."""
     return max(
-        n / sum(workshop.many.values())
+        n
         for kind, n in workshop.many.items()
         if workshop.wanted[kind] != HIDDEN and not solves(whole(workshop.text), kind, workshop.wanted[kind])
     )
