@@ -1,0 +1,476 @@
+"""A model reads failures: it labels them, puts like to like, says what happens and why, and parts what is not one.
+
+What stands in a trace is shown to the model in a call about that failure alone, and what it says of it has to be in its
+own words. Calls about several failures are shown those words and no trace, so that whoever writes into a trace reaches
+the label of that one failure. What comes out are findings with symptoms: they attach trials without a model.
+"""
+
+import json
+import re
+import secrets
+import unicodedata
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from string import Template
+from time import perf_counter
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from analysis.findings import failed, fingerprint, path_of, plain
+from analysis.sampling import Drawn, sample
+from analysis.settling import Cluster, settled
+from harness.errors import ModelError
+from harness.graders.judge import FENCE, OWN, TRIES, once, seed_of
+from harness.meter import inside, meter, spending
+from harness.protocols import History, Message, Model, Reply, ToolModel
+from harness.redact import redacted
+from harness.text import render
+from traces.records import Finding, Span, Trial, now
+
+ROLE = "analyst"
+AT_ONCE = 4
+"""Calls under way at a time."""
+HEAD, TAIL = 700, 500
+"""Characters of a text of a trace that are shown, from its beginning and its end."""
+SHORT, LONG = 120, 400
+"""Characters of what the model says, in a label and in a sentence."""
+COPIED = 30
+"""Letters and digits in a row that the model shares with the trace, from which on the words are not its own."""
+TRIED = 8
+"""Failures that are read before the others: a model with which none of them comes to anything is not asked further."""
+SHOWN = 20
+"""Failures of a cluster that are looked at once more; the others go where those go that look like them."""
+AGREED = 2
+"""Failures, each read by itself, that have to show the same before it is said of any others."""
+TAG = re.compile(r"<(?=\s*/?\s*(?:task|path|output|wrong|labels|failures|findings)-)", re.IGNORECASE)
+
+A = TypeVar("A", bound="Answer")
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+
+def wording() -> dict[str, str]:
+    """What the model is told, from ``harness/text/labeller``."""
+    folder = files("harness") / "text" / "labeller"
+    return {entry.name: entry.read_text(encoding="utf-8").strip() for entry in folder.iterdir() if entry.is_file()}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Findings that a model had a part in."""
+
+    findings: tuple[Finding, ...]
+    """The costliest first."""
+    read: int = 0
+    """Failures that were labelled."""
+    trouble: tuple[str, ...] = ()
+    """What of the model's part is missing, and why; empty: nothing."""
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Has a model read a sample of the failures.
+
+    It takes at most ``sample + most + 2`` calls: a label for each failure, one that groups the labels, one for each
+    group of several failures, one that merges; each is asked again once when its answer cannot be used. Findings that
+    it described before are not read again, except for what the random part of the sample holds of them.
+    """
+
+    model: Model | str
+    sample: int = 60
+    """Failures that are read."""
+    most: int = 12
+    """Groups of several failures that are described, those that stand for most failures first; the rest stays as
+    mined."""
+    wording: Mapping[str, str] = field(default_factory=wording)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, str):
+            from harness.models import model  # the SDKs take a while to import
+
+            object.__setattr__(self, "model", model(self.model))
+
+    def findings(self, history: History, mined: Sequence[Finding]) -> tuple[Finding, ...]:
+        """*mined* with summary and cause, joined where the symptom and the cause are the same, parted where not.
+
+        What no model looked at stays as it was mined: all of it, where the model cannot be asked. What went wrong
+        stands in a span of the proposal, see ``label``.
+        """
+        return self.label(history, mined).findings
+
+    def label(self, history: History, mined: Sequence[Finding]) -> Labelled:
+        """The same, and how much of it is the model's."""
+        span, started, clock = uuid.uuid4().hex, now(), perf_counter()
+        trouble: list[str] = []
+        error_class = "malformed"
+        with spending(ROLE), inside(span):
+            try:
+                labelled = self._labelled(history, mined, trouble)
+            except ModelError as e:
+                error_class = e.error_class
+                trouble.append(f"the model could not be asked, so the findings stay as mined: {e}")
+                labelled = Labelled(tuple(mined), trouble=tuple(trouble))
+        said = f"{labelled.read} failures read, {len(labelled.findings)} findings"
+        meter().end(
+            Span(
+                id=span,
+                operation="run",
+                name="labeller",
+                role=ROLE,
+                started=started,
+                seconds=perf_counter() - clock,
+                status="error" if trouble else "ok",
+                error="; ".join(trouble)[:2000] or None,
+                error_class=error_class if trouble else None,
+                output_preview=said,
+            )
+        )
+        return labelled
+
+    def _labelled(self, history: History, mined: Sequence[Finding], trouble: list[str]) -> Labelled:
+        failures = [trial for trial in history.trials if failed(trial) and not trial.is_lost]
+        paths = paths_of(failures, history)
+        before = {finding.id: finding for finding in mined if finding.summary}
+        drawn = sample(failures, mined, self.sample, history.seed, paths, before)
+        reader = Reader(self, history.seed, trouble)
+        read = reader.labels([one for one in drawn if one.finding not in before], history, paths)
+        clusters = reader.merged([*reader.clusters(reader.groups(read)), *map(described, before.values())])
+        agreed = [cluster for cluster in clusters if len(cluster.members) >= AGREED]
+        found = settled(agreed, mined, history.known, history.trials, paths) if agreed else tuple(mined)
+        return Labelled(found, len(read), tuple(trouble))
+
+
+def paths_of(trials: Iterable[Trial], history: History) -> dict[str, str]:
+    """How the execution of each of *trials* went, as far as that was kept."""
+    return {} if history.trace_of is None else {trial.id: path_of(history.trace_of(trial.id)) for trial in trials}
+
+
+# ── what the model answers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    of: str
+    """The key it was given: an answer that was copied from a trace cannot have it."""
+
+
+class Label(Answer):
+    """What went wrong in one failure."""
+
+    path: str
+    symptom: str
+    detail: str
+    cause: str
+
+
+class Groups(Answer):
+    """Labels that say the same, by number."""
+
+    groups: list[list[int]]
+
+
+class Described(BaseModel):
+    """What some failures have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str
+    symptom: str
+    summary: str
+    cause: str
+    failures: list[int]
+
+
+class Description(Answer):
+    """What the failures of one group are: more than one finding, where they are not the same."""
+
+    findings: list[Described]
+
+
+class Pair(BaseModel):
+    """Two findings that may be one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    first: int
+    second: int
+    same_symptom: bool
+    same_cause: bool
+
+
+class Pairs(Answer):
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A failure and what the model says of it."""
+
+    drawn: Drawn
+    label: Label
+
+    @property
+    def text(self) -> str:
+        return titled(self.label.path, self.label.symptom)
+
+
+def described(finding: Finding) -> Cluster:
+    return Cluster(finding.kind, finding.title, finding.summary, finding.cause, (), finding.id)
+
+
+def titled(path: str, symptom: str) -> str:
+    """A label: how the execution went, if that is known, and what went wrong."""
+    return f"[{plain(path, SHORT // 2)}] {plain(symptom, SHORT)}" if path.strip() else plain(symptom, SHORT)
+
+
+# ── what it is asked ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Asks the model, each time in a new conversation, and notes what became of it."""
+
+    labeller: Labeller
+    seed: int
+    trouble: list[str]
+    """Grows: an answer that could not be used, and what follows."""
+
+    def labels(self, drawn: Sequence[Drawn], history: History, paths: Mapping[str, str]) -> list[Read]:
+        """What went wrong in each of *drawn*: a call each."""
+
+        def label(one: Drawn) -> Label | str:
+            task = history.tasks.get(one.trial.task)
+            shown = shown_of(one.trial, task.input if task else "", paths.get(one.trial.id, ""))
+            return self._asked("label.md", Label, lambda said: unfit(said, shown), **shown)
+
+        answers = at_once(label, drawn[:TRIED])
+        if any(isinstance(answer, Label) for answer in answers):
+            answers += at_once(label, drawn[TRIED:])
+        read = [Read(one, said) for one, said in zip(drawn, answers, strict=False) if isinstance(said, Label)]
+        faults = [answer for answer in answers if isinstance(answer, str)]
+        if faults:
+            missing = len(drawn) - len(read)
+            self.trouble.append(f"{missing} of {len(drawn)} failures got no label, the first because {faults[0]}")
+        return read
+
+    def groups(self, read: Sequence[Read]) -> list[list[Read]]:
+        """*read* by what went wrong; by the very words, where the model does not say which mean the same."""
+        same: defaultdict[tuple[str, str], list[Read]] = defaultdict(list)
+        for one in read:
+            same[fingerprint(one.drawn.trial).kind, one.text.casefold()].append(one)
+        alike = list(same.values())
+        if len(alike) < 2:
+            return alike
+        labels = "\n".join(f"{n}. {each[0].text}" for n, each in enumerate(alike, 1))
+        said = self._asked(
+            "group.md", Groups, lambda said: uncovered([n for g in said.groups for n in g], len(alike)), labels=labels
+        )
+        if isinstance(said, str):
+            self.trouble.append(f"the labels were not grouped, since {said}")
+            return alike
+        kinds: defaultdict[tuple[int, str], list[Read]] = defaultdict(list)
+        for number, group in enumerate(said.groups):
+            for one in (one for n in group for one in alike[n - 1]):
+                kinds[number, fingerprint(one.drawn.trial).kind].append(one)
+        return list(kinds.values())
+
+    def clusters(self, groups: Iterable[Sequence[Read]]) -> list[Cluster]:
+        """What *groups* are, those that stand for most failures first; several clusters of what is not one."""
+        ranked = sorted(groups, key=lambda group: -sum(one.drawn.weight for one in group))
+        single = [group for group in ranked if len(group) == 1]
+        several = [group for group in ranked if len(group) > 1][: self.labeller.most]
+        described = at_once(self._described, several)
+        faults = [said for said in described if isinstance(said, str)]
+        if faults:
+            self.trouble.append(f"{len(faults)} of {len(several)} groups stay as mined, the first because {faults[0]}")
+        found = [cluster for said in described if not isinstance(said, str) for cluster in said]
+        return found + [cluster_of(group, group[0].label.detail, group[0].label) for group in single]
+
+    def _described(self, group: Sequence[Read]) -> list[Cluster] | str:
+        shown = varied(group)[:SHOWN]
+        template = Template(self.labeller.wording["failure.md"])
+        failures = "\n".join(
+            template.substitute(
+                number=n,
+                label=one.text,
+                detail=plain(one.label.detail, LONG),
+                cause=plain(one.label.cause, LONG),
+            )
+            for n, one in enumerate(shown, 1)
+        )
+
+        def fault(said: Description) -> str:
+            if not all(each.symptom.strip() and each.failures for each in said.findings):
+                return "a finding has no symptom, or no failures"
+            return uncovered([n for each in said.findings for n in each.failures], len(shown))
+
+        said = self._asked("describe.md", Description, fault, failures=failures)
+        if isinstance(said, str):
+            return said
+        return [cluster_of([shown[n - 1] for n in each.failures], each.summary, each) for each in said.findings]
+
+    def merged(self, clusters: Sequence[Cluster]) -> list[Cluster]:
+        """*clusters*, those joined that have the same symptom and the same cause."""
+        if len(clusters) < 2 or not any(cluster.members for cluster in clusters):
+            return list(clusters)
+        template = Template(self.labeller.wording["finding.md"])
+        findings = "\n".join(
+            template.substitute(number=n, title=c.title, summary=c.summary, cause=c.cause)
+            for n, c in enumerate(clusters, 1)
+        )
+
+        def fault(said: Pairs) -> str:
+            named = {n for pair in said.pairs for n in (pair.first, pair.second)}
+            return "" if named <= {*range(1, len(clusters) + 1)} else "it names a finding that was not shown"
+
+        said = self._asked("merge.md", Pairs, fault, findings=findings)
+        if isinstance(said, str):
+            self.trouble.append(f"findings that may be the same were not joined, since {said}")
+            return list(clusters)
+        same = [(p.first - 1, p.second - 1) for p in said.pairs if p.same_symptom and p.same_cause]
+        return joined(clusters, same)
+
+    def _asked(self, name: str, form: type[A], fault: Callable[[A], str], **values: str) -> A | str:
+        """What the model answers; or why that cannot be used, also after it was told.
+
+        Raises:
+            ModelError: it cannot be asked, whatever about.
+        """
+        key = secrets.token_hex(8)
+        messages = render(self.labeller.wording, name, key=key, **{n: sealed(v, key) for n, v in values.items()})
+        problem = ""
+        for number in range(TRIES):
+            try:
+                reply = self._reply(messages, form, seed_of(self.seed, name, *values.values(), number))
+            except ModelError as e:
+                if e.error_class in OWN:
+                    return f"the call failed ({e})"
+                raise
+            answer = answered(reply.text, form, key)
+            problem = answer if isinstance(answer, str) else fault(answer)
+            if not isinstance(answer, str) and not problem:
+                return answer
+            again = Template(self.labeller.wording["again.md"]).substitute(problem=problem)
+            messages = [*messages, Message("assistant", reply.text or "…"), Message("user", again)]
+        return problem
+
+    def _reply(self, messages: Sequence[Message], form: type[Answer], seed: int) -> Reply:
+        model = self.labeller.model
+        assert not isinstance(model, str)
+        if isinstance(model, ToolModel) and model.takes_tools:
+            return model.complete(messages, seed=seed, schema=form.model_json_schema())
+        return model.complete(messages, seed=seed)
+
+
+def at_once(work: Callable[[X], Y], items: Sequence[X]) -> list[Y]:
+    """*work* on each of *items*, a few at a time, on the meter and for the role that hold here."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        begun = [pool.submit(copy_context().run, work, item) for item in items]
+        try:
+            return [future.result() for future in begun]
+        finally:
+            pool.shutdown(cancel_futures=True)  # where one raised, the others are not paid for
+
+
+def shown_of(trial: Trial, task: str, path: str) -> dict[str, str]:
+    """What the model is shown of a failure: no secret, and no more of a long text than its ends."""
+    wrong = trial.error or (trial.grade.reason if trial.grade else "") or "nothing more is known"
+    texts = {"task": task, "path": path, "output": trial.output or "", "wrong": wrong}
+    return {name: capped(redacted(text)) for name, text in texts.items()}
+
+
+def capped(text: str) -> str:
+    left_out = len(text) - HEAD - TAIL
+    return f"{text[:HEAD]} […] {text[-TAIL:]}" if left_out > 0 else text
+
+
+def sealed(text: str, key: str) -> str:
+    """*text* without anything that could be taken for the tags that it is put between."""
+    return TAG.sub("‹", text.replace(key, "…"))
+
+
+def answered(text: str, form: type[A], key: str) -> A | str:
+    """The answer that *text* is, all of it; or why it cannot be used."""
+    fenced = FENCE.fullmatch(text.strip())
+    try:
+        answer = form.model_validate(json.loads(fenced[1] if fenced else text, object_pairs_hook=once))
+    except ValidationError as e:
+        places = ", ".join(".".join(map(str, error["loc"])) or "the object" for error in e.errors()[:5])
+        return f"it does not have the form that was asked for, see {places}"
+    except (ValueError, RecursionError):
+        return "it is not one JSON object with nothing around it"
+    return answer if answer.of == key else 'its "of" is not the key that was given'
+
+
+def unfit(said: Label, shown: Mapping[str, str]) -> str:
+    """Why *said* is no label of what was *shown*; empty where it is one."""
+    if not said.symptom.strip():
+        return "it names no symptom"
+    for name, text in shown.items():
+        source = bare(text)
+        for words in (bare(plain(own, LONG)) for own in (said.path, said.symptom, said.detail, said.cause)):
+            starts = range(len(words) - COPIED + 1)
+            if any(words[i : i + COPIED] in source for i in starts):
+                return f"it copies from the {name}, and is to be in your own words"
+    return ""
+
+
+def bare(text: str) -> str:
+    """The letters and digits of *text*, whatever stands between them and however they are written."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
+
+
+def uncovered(numbers: Sequence[int], most: int) -> str:
+    """What is wrong with *numbers*, which should be each of those up to *most* once; empty: nothing."""
+    if sorted(numbers) == list(range(1, most + 1)):
+        return ""
+    return f"each number from 1 to {most} has to be in it once, and no other"
+
+
+# ── clusters ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cluster_of(read: Sequence[Read], summary: str, said: Label | Described) -> Cluster:
+    return Cluster(
+        kind=fingerprint(read[0].drawn.trial).kind,
+        title=titled(said.path, said.symptom),
+        summary=plain(summary, LONG),
+        cause=plain(said.cause, LONG),
+        members=tuple(one.drawn for one in read),
+    )
+
+
+def varied(read: Iterable[Read]) -> list[Read]:
+    """*read* in an order in which each label comes once before any comes twice."""
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, int, Read]] = []
+    for place, one in enumerate(read):
+        ranked.append((seen[one.text], place, one))
+        seen[one.text] += 1
+    return [one for _, _, one in sorted(ranked, key=lambda item: item[:2])]
+
+
+def joined(clusters: Sequence[Cluster], same: Iterable[tuple[int, int]]) -> list[Cluster]:
+    """*clusters*, of which the pairs in *same* are one, if they are of one kind: the words of one that was described
+    before stand, else those of the one that stands for most failures."""
+    root = list(range(len(clusters)))
+    for a, b in same:
+        if clusters[a].kind == clusters[b].kind:
+            root = [root[a] if r == root[b] else r for r in root]
+    sets: defaultdict[int, list[Cluster]] = defaultdict(list)
+    for r, cluster in zip(root, clusters, strict=True):
+        sets[r].append(cluster)
+    return [
+        replace(
+            max(group, key=lambda c: (c.standing != "", c.weight)),
+            members=tuple(drawn for cluster in group for drawn in cluster.members),
+        )
+        for group in sets.values()
+    ]

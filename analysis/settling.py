@@ -1,0 +1,194 @@
+"""Clusters of failures that were read become findings that attach failures that were not."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.clusters import exemplars
+from analysis.findings import Fingerprint, attached, counted_in, digest, failed, fingerprint, members
+from analysis.sampling import Drawn
+from traces.records import Finding, Symptom, Trial
+
+MESSAGES = 40
+"""Of a symptom, at most."""
+PRECISE = 0.8
+"""Share of what a symptom attaches that has to be its own, or its finding is not made."""
+DESCRIBED = "described before"
+
+Look = tuple[str, Fingerprint]
+"""What a failure looks like without a model: the finding that it belonged to, and all else that symptoms go by."""
+Looks = Mapping[Look, Sequence[Trial]]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Failures that are one finding, as the model sees it."""
+
+    kind: str
+    title: str
+    summary: str
+    cause: str
+    members: tuple[Drawn, ...]
+    """Empty: nothing of it was read this time."""
+    standing: str = ""
+    """The id of the finding, where it was described before."""
+
+    @property
+    def weight(self) -> float:
+        return sum(drawn.weight for drawn in self.members)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A cluster as a finding that has no id yet."""
+
+    finding: Finding
+    standing: str
+    """The id of the finding that it was before; empty: none."""
+    precision: float
+    """Share of the failures that its symptom fits which belong to it."""
+
+
+def settled(
+    clusters: Sequence[Cluster],
+    mined: Sequence[Finding],
+    known: Iterable[Finding],
+    trials: Iterable[Trial],
+    paths: Mapping[str, str],
+) -> tuple[Finding, ...]:
+    """*clusters* as findings, with all failures that their symptoms fit; and what of *mined* is in none of them.
+
+    A failure that was not read goes where those went that look like it. A cluster that no symptom can tell apart from
+    what is not in it is given up: what a machine cannot find again, it cannot count.
+    """
+    looked_at = [trial for trial in trials if not trial.is_lost]
+    failures = [trial for trial in looked_at if failed(trial)]
+    earlier = {finding.id: finding for finding in (*known, *mined)}
+    standing = [*mined, *(finding for id, finding in earlier.items() if all(id != each.id for each in mined))]
+    owners = {trial.id: id for id, group in members(standing, failures, paths).items() for trial in group}
+    looks: defaultdict[Look, list[Trial]] = defaultdict(list)
+    for trial in failures:
+        looks[look_of(trial, owners, paths)].append(trial)
+
+    places = places_of(looks, clusters, owners, paths)
+    drafts = [draft_of(cluster, n, places, looks) for n, cluster in enumerate(clusters)]
+    found = named([draft for draft in drafts if draft.precision >= PRECISE], owners, failures, paths, earlier)
+    found += left_of(mined, owners, failures, found, paths)
+    groups = members(found, failures, paths)
+    totals = [counted_in(finding, groups[finding.id], len(looked_at)) for finding in found if groups[finding.id]]
+    recurring = [finding for finding in totals if finding.count > 1 or finding.id in earlier]
+    return tuple(sorted(recurring, key=lambda finding: (-finding.lost, finding.id)))
+
+
+def look_of(trial: Trial, owners: Mapping[str, str], paths: Mapping[str, str]) -> Look:
+    return owners.get(trial.id, ""), fingerprint(trial, paths.get(trial.id, ""))
+
+
+def places_of(
+    looks: Iterable[Look], clusters: Sequence[Cluster], owners: Mapping[str, str], paths: Mapping[str, str]
+) -> dict[Look, int]:
+    """Look → the number of its cluster: that of most of the failures that were read and look like it, the likest first.
+
+    Where nothing was read that looks like it at all, it is in none.
+    """
+    votes: defaultdict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
+    for number, cluster in enumerate(clusters):
+        for drawn in cluster.members:
+            for part in parts_of(look_of(drawn.trial, owners, paths)):
+                votes[part][number] = votes[part].get(number, 0.0) + drawn.weight
+        if cluster.standing:
+            votes[DESCRIBED, cluster.standing] = {number: 1.0}
+    places: dict[Look, int] = {}
+    for look in looks:
+        decided = next((votes[part] for part in parts_of(look) if part in votes), None)
+        if decided is not None:
+            places[look] = max(sorted(decided), key=decided.__getitem__)
+    return places
+
+
+def parts_of(look: Look) -> list[tuple[object, ...]]:
+    """What two looks may have in common, from all of it to the finding alone."""
+    owner, print_ = look
+    alike = [(owner, print_), (owner, print_.kind, print_.message, print_.tags), (owner, print_.kind, print_.message)]
+    return [*alike, (DESCRIBED, owner), (owner,)] if owner else [*alike]
+
+
+def draft_of(cluster: Cluster, number: int, places: Mapping[Look, int], looks: Looks) -> Draft:
+    """*cluster* with the most general symptom that does: messages alone, or those with its tags, its path, or both."""
+    own = {look for look in looks if places.get(look) == number and look[1].kind == cluster.kind}
+    said = Counter[str]()
+    for look in own:
+        said[look[1].message] += len(looks[look])
+    messages = exemplars(sorted(said, key=lambda message: (-said[message], message)), MESSAGES)
+    paths, tags = {look[1].path for look in own}, {look[1].tags for look in own}
+    drafts: list[Draft] = []
+    for path in ("", *(paths - {""} if len(paths) == 1 else ())):
+        for kind_of_task in (None, *(tags if len(tags) == 1 else ())):
+            symptom = Symptom(kind=cluster.kind, path=path, tags=kind_of_task, messages=messages)
+            finding = Finding(id=f"draft {number}", title=cluster.title, kind=cluster.kind, count=0, share=0.0)
+            said_of_it = {"symptom": symptom, "summary": cluster.summary, "cause": cluster.cause}
+            finding = finding.model_copy(update=said_of_it)
+            fitting = attached([print_ for _, print_ in looks], [finding])
+            right = sum(len(looks[look]) for look in own if look[1] in fitting)
+            all_ = sum(len(group) for look, group in looks.items() if look[1] in fitting)
+            drafts.append(Draft(finding, cluster.standing, right / all_ if right else 0.0))
+    return next((draft for draft in drafts if draft.precision >= PRECISE), drafts[0])
+
+
+def named(
+    drafts: Sequence[Draft],
+    owners: Mapping[str, str],
+    failures: Sequence[Trial],
+    paths: Mapping[str, str],
+    earlier: Mapping[str, Finding],
+) -> list[Finding]:
+    """*drafts* with their ids: that of the finding to which most of its failures belonged, else one of its own."""
+    groups = members([draft.finding for draft in drafts], failures, paths)
+    taken = {draft.standing for draft in drafts if draft.standing}
+    found: list[Finding] = []
+    for draft in sorted(drafts, key=lambda draft: (-len(groups[draft.finding.id]), draft.finding.id)):
+        group = groups[draft.finding.id]
+        came_from = Counter(owners[trial.id] for trial in group if trial.id in owners)
+        lender, most = came_from.most_common(1)[0] if came_from else ("", 0)
+        lent = lender if 2 * most > len(group) and lender not in taken else ""
+        id = draft.standing or lent or own_id(draft.finding, taken | earlier.keys())
+        taken.add(id)
+        seen = {when: getattr(earlier[id], when) for when in ("first_seen", "last_seen")} if id in earlier else {}
+        found.append(draft.finding.model_copy(update={"id": id, **seen}))
+    return found
+
+
+def left_of(
+    mined: Iterable[Finding],
+    owners: Mapping[str, str],
+    failures: Sequence[Trial],
+    found: Sequence[Finding],
+    paths: Mapping[str, str],
+) -> list[Finding]:
+    """What *found* leaves of *mined*: a finding as it was, or for its messages that are left, where some are not."""
+    groups = members(found, failures, paths) if found else {}
+    covered = {trial.id for group in groups.values() for trial in group}
+    of_mined: defaultdict[str, list[Trial]] = defaultdict(list)
+    for trial in failures:
+        of_mined[owners.get(trial.id, "")].append(trial)
+    taken = {finding.id for finding in found}
+    left: list[Finding] = []
+    for finding in mined:
+        rest = [trial for trial in of_mined[finding.id] if trial.id not in covered]
+        if 2 * len(rest) < len(of_mined[finding.id]) and finding.symptom is not None:
+            said = Counter(fingerprint(trial).message for trial in rest)
+            messages = exemplars(sorted(said, key=lambda message: (-said[message], message)), MESSAGES)
+            finding = finding.model_copy(update={"symptom": finding.symptom.model_copy(update={"messages": messages})})
+            if finding.id in taken:
+                finding = finding.model_copy(update={"id": own_id(finding, taken), "summary": "", "cause": ""})
+        if rest:
+            left.append(finding)
+    return left
+
+
+def own_id(finding: Finding, taken: Collection[str]) -> str:
+    """A digest of the messages that founded it and of what else is in its symptom, and of how often that is taken."""
+    id = digest(repr(finding.symptom))
+    while id in taken:
+        id = digest(id)
+    return id
