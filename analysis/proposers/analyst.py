@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import harness
 import harness.text as harness_text
-from analysis.findings import failed, findings, path_of
+from analysis.findings import findings, path_of
 from analysis.proposers.briefing import Briefing, Room, briefing
 from analysis.proposers.examples import proposal_id
-from harness.errors import OutOfIdeas, TrialError
+from harness.errors import OutOfIdeas, TrialError, UserError
 from harness.evidence import unfounded
 from harness.graders.judge import FENCE, closed, once, seed_of
 from harness.meter import spending
@@ -113,6 +113,7 @@ class AnalysisAgent:
         if not found:
             raise OutOfIdeas("no train trial fails any more")
         told = briefing(text, history, found, key_of(history.run), self.room)
+        self.refuse_in_vain(text, told)
         messages = self.asked(told)
         problems: Sequence[str] = ()
         for number in range(TRIES):
@@ -127,10 +128,20 @@ class AnalysisAgent:
 
     def found(self, history: History) -> tuple[Finding, ...]:
         """What fails, the costliest first."""
-        failures = [trial for trial in history.trials if failed(trial)]
-        paths = {t.id: path_of(history.trace_of(t.id)) for t in failures} if history.trace_of is not None else {}
+        looks = history.trace_of
+        paths = {t.id: path_of(looks(t.id)) for t in history.trials} if looks is not None else {}
         mined = findings(history.trials, history.known, paths)
         return self.labeller.findings(history, mined) if self.labeller is not None else tuple(mined)
+
+    def refuse_in_vain(self, text: Mapping[str, str], told: Briefing) -> None:
+        own = {path: len(text[path]) for path in text if path.startswith(tuple(self.places))}
+        if own and not told.readable.intersection(own):
+            path, size = min(own.items(), key=lambda item: item[1])
+            raise UserError(
+                f"none of the files that the analyst may edit can be shown to it whole, so it could change none: the "
+                f"smallest, {path}, has {size:,} characters, and there is room for {self.room.files:,} tokens (or it "
+                "holds a key). Give it more room, AnalysisAgent(…, room=Room(files=…)), or make the file smaller"
+            )
 
     # ── the conversation ───────────────────────────────────────────────────────────────────────────────────────
 

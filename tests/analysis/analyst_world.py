@@ -41,7 +41,8 @@ class Asked:
 
     @property
     def text(self) -> str:
-        return self.messages[1]
+        """Both parts of the question."""
+        return "\n".join(self.messages[1:4])
 
     @property
     def key(self) -> str:

@@ -16,7 +16,7 @@ from analysis.proposers import AnalysisAgent
 from analysis.proposers.analyst import PROMPTS, schema, text_faults, wording
 from analysis.proposers.briefing import Room, briefing, element, sealed, shortened
 from harness.agent.context import text_tokens
-from harness.errors import ModelError, OutOfIdeas, TrialError
+from harness.errors import ModelError, OutOfIdeas, TrialError, UserError
 from harness.experiment import describe
 from harness.models.openai_api import is_strict
 from harness.protocols import History, Message, Reply, Trace
@@ -309,9 +309,8 @@ def test_what_is_wrong_is_said_once_and_then_believed_or_recorded(wrong: dict[st
     proposal, script = proposed(bad, GOOD)
     assert proposal.edits[0].text == SEED_PROMPT.replace("Answer.", "Answer. Mind the plural.")
     again = script.asked[1][-1]
-    assert again.role == "user"
+    assert [m.role for m in script.asked[1]] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert re.search(said if "|" in said else re.escape(said), again.content)
-    assert script.asked[1][-2].role == "assistant"
 
     problem, script = refused(bad)
     assert re.search(said if "|" in said else re.escape(said), problem)
@@ -377,6 +376,14 @@ def test_placeholders_that_another_runner_fills_in_are_no_fault():
 def test_without_an_idea_it_is_out_of_ideas_and_says_why():
     with pytest.raises(OutOfIdeas, match="everything was tried twice"):
         proposed(proposing("", edits=[], rationale="everything was tried twice"))
+
+
+def test_where_no_file_can_be_shown_whole_a_person_is_told_and_nobody_is_asked():
+    script = Script([GOOD])
+    text = {PROMPT: SEED_PROMPT + "Mind this. " * 1000}
+    with pytest.raises(UserError, match=r"prompts/solve.md, has 11,\d+ characters.*room=Room\(files="):
+        AnalysisAgent(script.model, room=Room(files=2000)).propose("v1", text, a_history(text))
+    assert not script.asked
 
 
 def test_where_nothing_fails_nobody_is_asked():
@@ -474,12 +481,11 @@ def test_what_changes_least_stands_first_so_that_a_provider_can_keep_it():
         )
         for i in (1, 2)
     ]
-    texts = [proposed(GOOD, history=a_history(rounds=rounds[:n]))[1].asked[0] for n in (1, 2)]
-    assert texts[0][0] == texts[1][0]
-    one, two = (messages[1].content for messages in texts)
-    end = one.index("</round-")
-    assert SEED_PROMPT in one[:end]
-    assert one[:end] == two[:end]
+    one, two = (proposed(GOOD, history=a_history(rounds=rounds[:n]))[1].asked[0] for n in (1, 2))
+    assert [m.role for m in one] == ["system", "user", "assistant", "user"]
+    assert one[:-1] == two[:-1]
+    assert SEED_PROMPT in one[1].content
+    assert one[-1] != two[-1]
 
 
 def test_a_labellers_findings_are_what_is_shown_and_answered():

@@ -174,7 +174,7 @@ def test_a_trace_that_gives_orders_breaks_neither_the_form_nor_the_night_and_no_
     assert (key in sent, GONE in sent) == (False, True)
     for received in there.received:
         asked = read(received)
-        assert len(asked.messages) == 2
+        assert len(asked.messages) == 4
         assert (
             asked.text.count(f"<trial-{asked.key} ") == asked.text.count(f"</trial-{asked.key}>") == len(asked.traces)
         )
@@ -214,3 +214,14 @@ def test_the_form_of_the_answer_is_asked_for_in_the_words_of_each_api(sdk: Sdk, 
     assert wanted.get("strict", True)
     assert '"citations"' in json.dumps(wanted["schema"])
     assert set(wanted["schema"]["required"]) == set(wanted["schema"]["properties"])
+
+
+def test_the_files_and_the_instructions_stay_in_the_providers_cache_from_round_to_round(checkout: Path, tmp_path: Path):
+    with analyst(ANTHROPIC, saying("{")) as (there, model):
+        play(a_night(model, budget=Budget(rounds=2, hours=1)), checkout, tmp_path / "data")
+    close()
+    first, _, second, _ = (received.body for received in there.received)
+    assert first["system"] == second["system"]
+    assert first["messages"][:2] == second["messages"][:2]
+    assert first["messages"][1]["content"][-1]["cache_control"] == {"type": "ephemeral"}
+    assert "prompts/solve.md" in first["messages"][0]["content"][0]["text"]
