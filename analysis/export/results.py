@@ -1,0 +1,85 @@
+"""A night as autoresearch's ``results.tsv``, a line a round. https://github.com/karpathy/autoresearch, program.md"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from analysis.night import Night
+from harness.graders.metric import number, reported
+from harness.redact import redacted
+from traces.records import Round, Trial
+
+SHORT = 7
+"""Characters of an id, as in autoresearch's short commits."""
+NO_VERSION = "0" * SHORT
+MEMORY = "peak_vram_mb"
+"""What autoresearch's ``train.py`` prints of its memory, in MiB."""
+LONGEST = 300
+"""Characters of a description."""
+
+
+def results(night: Night, outputs: Mapping[str, float]) -> Iterator[str]:
+    """The header, the baseline, and each round; ended by newlines. *outputs*: version → gigabytes it took, at most.
+
+    What could not be measured is a crash, with zeros, as autoresearch has it; and so is memory that nothing printed.
+    The column of the score has the name of the metric, or ``score`` where scores are between 0 and 1, 1 the best.
+    """
+    yield line("commit", metric_of(night) or "score", "memory_gb", "status", "description")
+    for round in night.rounds:
+        if round.decision is None and round.number > 0:
+            continue  # the last one, which only says why the run ended
+        version = (round.candidate or "") if round.decision else round.working
+        value = value_of(round)
+        yield line(
+            version[:SHORT] or NO_VERSION,
+            f"{value or 0:.6f}",
+            f"{outputs.get(version, 0) if value is not None else 0:.1f}",
+            status_of(round, value),
+            description_of(round),
+        )
+
+
+def metric_of(night: Night) -> str:
+    return str(night.run.gate.get("metric") or "")
+
+
+def value_of(round: Round) -> float | None:
+    """What its version scored; of a round that tried something, in the comparison that decided."""
+    if round.decision is None:
+        return round.score
+    return round.decision.comparison.candidate_score if round.decision.comparison else None
+
+
+def status_of(round: Round, value: float | None) -> str:
+    if value is None:
+        return "crash"
+    return "keep" if round.decision is None or round.decision.verdict == "keep" else "discard"
+
+
+def description_of(round: Round) -> str:
+    if round.decision is None:
+        return "baseline"
+    said = round.proposal.rationale if round.proposal else round.decision.detail
+    return said if round.decision.comparison else f"{round.decision.because}: {said}"
+
+
+def line(*fields: str) -> str:
+    return "\t".join(map(plain, fields)) + "\n"
+
+
+def plain(text: str) -> str:
+    """*text* as one field: on one line, and with no quotation mark that a reader of tables would go by."""
+    text = " ".join(redacted(text).replace('"', "'").split())
+    text = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def memory(trials: Iterable[Trial]) -> dict[str, float]:
+    """Version → the most gigabytes that its runs say they took."""
+    found: dict[str, float] = {}
+    for trial in trials:
+        for text in (trial.output or "").splitlines():
+            said = reported(MEMORY, text)
+            mebibytes = number(said) if said is not None else None
+            if mebibytes is not None:
+                found[trial.version] = max(found.get(trial.version, 0.0), mebibytes / 1024)
+    return found

@@ -1,0 +1,95 @@
+"""A copy of a part of the traces, to read at leisure.
+
+Whoever has the database open keeps merges out, and an export takes as long as its reader. So what it needs is copied
+to a database of its own, which takes a second or two for a million spans, and the traces are let go of.
+"""
+
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from traces import places
+from traces.database import MEMORY, opened_to_read, own_turn, quoted
+from traces.errors import TracesBusy
+from traces.merge import marks_in
+from traces.query import show_new_only, show_together, tail
+
+Row = Mapping[str, Any]
+WAIT = 30.0
+"""Seconds that an export waits for merges and other readers."""
+AT_ONCE = 256
+"""Rows in memory: with the texts of a long session each takes some hundred kilobytes."""
+
+
+@contextmanager
+def copied(
+    directory: Path, tables: Mapping[str, str], values: Mapping[str, object] = {}, *, wait: float = WAIT
+) -> Generator[duckdb.DuckDBPyConnection]:
+    """A database with *tables*, name → the query that fills it, in this order; lines not merged yet are in them.
+
+    A query may read all tables and views of the traces, and those before it as ``copied.NAME``; it takes of *values*
+    what it names. The connection may write files. With the block's end the copy is gone.
+
+    Raises:
+        TracesBusy: another process held the database for longer than *wait* seconds.
+        TracesUnreadable: it is damaged or of another version.
+    """
+    with TemporaryDirectory(prefix="ratchet-export-") as folder:
+        settings = {"memory_limit": MEMORY, "temp_directory": f"{folder}/spilled"}
+        with closing(duckdb.connect(config={**settings})) as connection:
+            connection.execute(f"ATTACH '{quoted(Path(folder) / 'copied.duckdb')}' AS copied")
+            with attached(connection, directory, wait):
+                for table, query in tables.items():
+                    named = {name: value for name, value in values.items() if f"${name}" in query}
+                    connection.execute(f"CREATE TABLE copied.{table} AS {query}", named or None)
+            connection.execute("USE copied")
+            yield connection
+
+
+@contextmanager
+def attached(connection: duckdb.DuckDBPyConnection, directory: Path, wait: float) -> Generator[None]:
+    """Within, the plain names are the traces, as in ``traces.query.reading``, but the connection is not confined."""
+    path, spool = places.database(directory), places.spool(directory)
+    if not path.exists():
+        show_new_only(connection, tail(spool, {}))
+        yield
+        return
+    deadline = time.monotonic() + wait
+    with opened_to_read(
+        path, wait
+    ):  # it says in words what is wrong with the file, and lets a merge that waits go first
+        pass
+    with own_turn(path, deadline):
+        attach(connection, path, wait)
+        connection.execute("USE traces")
+        show_together(connection, tail(spool, marks_in(connection)))
+        yield
+        connection.execute("USE copied")
+        connection.execute("DETACH traces")
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, wait: float) -> None:
+    busy = retry_if_exception_type(duckdb.IOException)
+    try:
+        for attempt in Retrying(retry=busy, stop=stop_after_delay(wait), wait=wait_random(0.002, 0.02), reraise=True):
+            with attempt:
+                connection.execute(f"ATTACH '{quoted(path)}' AS traces (READ_ONLY)")
+    except duckdb.IOException as e:
+        raise TracesBusy(f"{path} is held open by another process: {e}. Close that connection, or try again") from e
+
+
+def rows(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object] | None = None
+) -> Iterator[Row]:
+    """What *query* finds, a few rows in memory at a time; each as JSON has it."""
+    found = connection.execute(f"SELECT to_json(found) FROM ({query}) AS found", values)
+    while some := found.fetchmany(AT_ONCE):
+        for (row,) in some:
+            yield json.loads(row)
