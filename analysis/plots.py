@@ -6,18 +6,17 @@ They are drawn to be read on a telephone too: narrow, with what the marks mean b
 import math
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
+from analysis.night import Night
+from analysis.predictions import Scored, scored
+from analysis.report import COST, EVIDENCE, FINDINGS, PREDICTIONS, PROGRESS, after_what, at_the_end
+from analysis.shrinkage import Aftermath, Shrinkage
 from harness.gate.eprocess import DeadlineE, over_margin
 from traces.records import Comparison, Round
-
-if TYPE_CHECKING:
-    from analysis.predictions import Scored
-    from analysis.shrinkage import Shrinkage
 
 KEPT, DISCARDED, BEST, BAND, TEST = "#1a7f37", "#b8bec6", "#0b3d1c", "#1a7f37", "#8250df"
 QUIET, WORSE = "#6e7781", "#b35900"
@@ -170,13 +169,13 @@ def draw_path(axes: Axes, comparison: Comparison, colour: str, width: float, lab
     axes.plot(range(len(path)), path, color=colour, linewidth=width, label=label or "_")
 
 
-def findings_before_after(rows: "Sequence[Shrinkage]") -> Figure:
+def findings_before_after(rows: Sequence[Shrinkage], title: str = "Before and after") -> Figure:
     """How often each finding showed before the change, a ring, and after it, a dot, with the 90 % interval of the
     difference around where it ended. Those that the change aimed at are green and come first; the rest is grey, and
     orange where it clearly rose. All of those aimed at and the largest movements are shown."""
     ranked = sorted(rows, key=lambda row: (not row.targeted, -abs(row.change)))
     shown = ranked[:LISTED]
-    figure, axes = sheet("Findings, before and after", height=1.6 + 0.36 * max(4, len(shown)))
+    figure, axes = sheet(f"Findings: {title}", height=1.6 + 0.36 * max(4, len(shown)))
     for word, (marker, colour) in {
         "aimed at": ("o", KEPT),
         "clearly rose": (">", WORSE),
@@ -216,7 +215,7 @@ def in_two_lines(title: str) -> str:
     return first + (f"\n{cut(' '.join(rest), NAME)}" if rest else "")
 
 
-def aim(row: "Shrinkage") -> str:
+def aim(row: Shrinkage) -> str:
     """Whether a change was about the finding; else whether it clearly shows more often than before."""
     if row.targeted:
         return "aimed at"
@@ -259,11 +258,11 @@ def cost_against_score(rounds: Sequence[Round]) -> Figure:
     return with_legend(figure, axes)
 
 
-def predictions(scored: "Sequence[Scored]") -> Figure:
+def predictions(found: Sequence[Scored]) -> Figure:
     """What proposals promised against what was measured on train, with its 90 % interval. On the diagonal a promise was
     kept; below it, it was too large. A dot is a whole change, a ring one kind of task."""
     figure, axes = sheet("Gains, predicted and measured", height=5.0)
-    ends = [0.0, *(100 * value for s in scored for value in (s.predicted, s.gain))]
+    ends = [0.0, *(100 * value for s in found for value in (s.predicted, s.gain))]
     low, high = min(ends), max(ends)
     room = max(5.0, 0.12 * (high - low))
     low, high = low - room, high + room
@@ -271,8 +270,8 @@ def predictions(scored: "Sequence[Scored]") -> Figure:
     axes.axvline(0, color=DISCARDED, linewidth=0.8)
     axes.plot([low, high], [low, high], color=QUIET, linewidth=1, linestyle="--", label="as predicted")
     for word, face, some in (
-        ("whole change", BEST, [s for s in scored if not s.tags]),
-        ("one kind of task", "white", [s for s in scored if s.tags]),
+        ("whole change", BEST, [s for s in found if not s.tags]),
+        ("one kind of task", "white", [s for s in found if s.tags]),
     ):
         for s in some:
             if s.low is not None and s.high is not None and math.isfinite(s.low) and math.isfinite(s.high):
@@ -284,9 +283,26 @@ def predictions(scored: "Sequence[Scored]") -> Figure:
     axes.set_aspect("equal")
     axes.set_xlabel("predicted gain, points")
     axes.set_ylabel("measured gain on train, points")
-    if not scored:
+    if not found:
         say(axes, "no prediction was measured yet")
     return with_legend(figure, axes)
+
+
+def pictures(night: Night, aftermath: Aftermath, by_kind: Sequence[Scored] = ()) -> dict[str, Figure]:
+    """Those that have something to show, by the names under which the morning report looks for them."""
+    found: dict[str, Figure] = {}
+    if any(r.score is not None for r in night.rounds):
+        found[PROGRESS] = progress(night.rounds, f"{night.run.experiment}: {night.run.id}")
+        found[COST] = cost_against_score(night.rounds)
+    if any(
+        path_of(c) for r in night.rounds for c in (compared(r), r.certification and r.certification.validation) if c
+    ):
+        found[EVIDENCE] = e_paths(night.rounds)
+    if promised := [*scored(night.rounds), *by_kind]:
+        found[PREDICTIONS] = predictions(promised)
+    if last := [after for after in at_the_end(aftermath) if after.rows][-1:]:
+        found[FINDINGS] = findings_before_after(last[0].rows, after_what(last[0]))
+    return found
 
 
 # ── what they share ────────────────────────────────────────────────────────────────────────────────────────────────

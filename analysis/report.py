@@ -1,13 +1,53 @@
-"""The morning report: what was tried, what is proven and how strongly, what to do now."""
+"""The morning report: what was tried, what is proven and how strongly, what to do now.
 
-from collections import Counter
-from collections.abc import Sequence
+Much of what it tells was written by models, or by what they read: that is escaped, so that it stays the words that it
+is and adds no heading, table, link or picture (``plain``, ``cell``, ``code``, ``fenced``).
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+from typing import TYPE_CHECKING
 
-from analysis.findings import score_by_tag
+from analysis.findings import lost, score_by_tag
 from analysis.night import Night
+from analysis.predictions import Scored, calibrated, scored
+from analysis.shrinkage import After, Aftermath, Shrinkage, by_chance, confirmed
+from harness.certify import kept_changes
 from harness.gate.confidence import mean_interval
 from traces.records import Certification, Comparison, Escalation, Finding, Guard, Round, Trial, Usage
+
+if TYPE_CHECKING:
+    from analysis.states import FindingState
+
+PROGRESS, EVIDENCE, FINDINGS = "progress.png", "evidence.png", "findings.png"
+COST, PREDICTIONS = "cost.png", "predictions.png"
+"""The pictures that a report shows, where they lie beside it."""
+ROWS = 10
+"""Of a table of findings; what is left out is counted."""
+QUOTES = 3
+"""Passages that are quoted of what a change rests on."""
+QUOTE = 240
+"""Characters of one."""
+DIFF = 1500
+"""Lines of the change that are shown."""
+CONFIDENCE = 0.9
+NOTHING = Aftermath((), ())
+
+ACTIVE = re.compile(r"""
+      [\\`*|~$]                                # escapes, code, emphasis, cells, strikes, formulas
+    | (?<![^\W_])_ | _(?![^\W_])              # emphasis, but not within a word
+    | <(?=[A-Za-z/!?]) | &(?=\#?\w+;)         # HTML, and characters by name
+    | \](?=[(\[:]|$) | !(?=\[)                # links and pictures
+    | :(?=//) | (?<=\bwww)\. | @(?=\w)        # what GitHub makes links of by itself
+    | ^[\#>+=-] | ^(?P<item>\d+)(?=[.)])       # what begins a heading, a quotation or a list
+    """, re.VERBOSE)  # fmt: skip
+"""Characters that mean something to Markdown where they stand. Backslashes make them themselves again."""
+MARKS = re.compile(r"\\([!-/:-@\[-`{-~])|\*\*|`")
+"""What is not to be read in a line of Markdown: backslashes, and the marks of bold and of code."""
 
 ENDINGS = {
     "rounds": "the declared number of rounds was played",
@@ -45,34 +85,248 @@ def report(
     before: Sequence[Trial],
     after: Sequence[Trial],
     now: Sequence[Finding],
-    plot: str | None,
+    plot: str | None = None,
     costs: str = "",
     waiting: Sequence[Escalation] = (),
+    pictures: Collection[str] = (),
+    states: "Sequence[FindingState]" = (),
+    aftermath: Aftermath = NOTHING,
+    by_kind: Sequence[Scored] = (),
 ) -> str:
     """The report as Markdown.
 
-    *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails. *plot*:
-    where the picture of the progress lies, relative to the report. *costs*: Markdown, by role. *waiting*: what needs a
-    person.
+    *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails.
+    *costs*: Markdown, by role. *waiting*: what needs a person. *pictures*: those that lie beside the report. *states*:
+    what became of the findings of all nights. *aftermath*: of those of this one. *by_kind*: predictions by kind of
+    task.
     """
+    shown = {*pictures, plot}
     parts = [
-        f"# {night.run.experiment}: the night of {night.began:%Y-%m-%d}",
+        f"# {plain(night.run.experiment)}: the night of {night.began:%Y-%m-%d}",
         "\n".join(f"- {line}" for line in headline(night, standing)),
-        f"![Progress by round]({plot})" if plot else "",
-        "## What was tried\n\n" + rounds_table(night),
-        "## Promotion tests\n\n"
-        + "\n\n".join(certification(c, quote=c == night.certified) for c in night.certifications)
-        if night.certifications
-        else "",
-        "## Taken apart\n\n" + removals_table(night) if any(r.removals for r in night.rounds) else "",
-        "## Score on train by kind of task\n\n" + tags_table(before, after, touched(night)) if before and after else "",
-        "## What needs a person\n\n" + needs_person(night, waiting) if waiting else "",
-        "## What still fails\n\n" + findings_table(now) if now else "",
-        "## Spend\n\n" + spend(night),
-        "## Costs by role\n\n" + costs if costs else "",
-        f"## The change\n\n```diff\n{diff.rstrip()}\n```" if diff.strip() else "",
+        picture("Progress by round", PROGRESS, shown),
+        section("What to promote" if is_to_promote(night, standing) else "What was kept", promotable(night)),
+        section("What needs a person", needs_person(night, waiting) if waiting else ""),
+        section("Promotion tests", promotion_tests(night), picture("Evidence in each test", EVIDENCE, shown)),
+        section("What got worse", worse(night, before, after, aftermath)),
+        section(
+            "Did the failures shrink?",
+            shrinkage_tables(aftermath),
+            picture("Findings before and after", FINDINGS, shown),
+        ),
+        section("What still fails", findings_table(now, states) if now else "", causes(now, states, aftermath)),
+        section("What was answered", answered_table(now, states)),
+        section("What was tried", rounds_table(night), kept_of_tried(night)),
+        section("Taken apart", removals_table(night) if any(r.removals for r in night.rounds) else ""),
+        section(
+            "How well do proposals predict?",
+            predictions_table(scored(night.rounds), by_kind),
+            picture("Gains, predicted and measured", PREDICTIONS, shown),
+        ),
+        section(
+            "Score on train by kind of task", tags_table(before, after, touched(night)) if before and after else ""
+        ),
+        section("Spend", spend(night), picture("Score against what it cost", COST, shown)),
+        section("Costs by role", costs),
+        section("The change", fenced(diff) if diff.strip() else ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def section(title: str, *parts: str) -> str:
+    """Empty where its first part is."""
+    return "\n\n".join([f"## {title}", *filter(None, parts)]) if parts[0] else ""
+
+
+def picture(words: str, name: str, shown: Collection[str | None]) -> str:
+    return f"![{words}]({name})" if name in shown else ""
+
+
+def is_to_promote(night: Night, standing: Standing) -> bool:
+    """Is there something proven against the version that is live by now?"""
+    return night.certified is not None and night.certified.live == standing.live != night.certified.candidate
+
+
+def promotable(night: Night) -> str:
+    """The changes of which the working version consists, what each rests on, and how far they are proven."""
+    changes = kept_changes(night.rounds)
+    if not changes:
+        return ""
+    best = night.certified
+    lines = [f"Version `{night.working[:12]}` is the live one with {count(len(changes), 'change')} in it."]
+    if best is None:
+        lines.append("None of it is proven on hidden tasks.")
+    else:
+        lines.append(f"Proven is version `{best.candidate[:12]}`: {test_of(night, best)}.")
+        proven = next(r.number for r in night.rounds if r.certification == best)
+        if later := sum(r.number > proven for r in changes):
+            lines.append(f"{count(later, 'change')} of these came after that test and are not proven.")
+    lines.append("Each was kept by a test on train, which is not a claim. The text that changed: *The change*, below.")
+    return "\n\n".join([" ".join(lines), *map(kept_change, changes)])
+
+
+def test_of(night: Night, c: Certification) -> str:
+    """``promotion test at checkpoint 1, test 3 of the 40 declared for its hidden tasks, alpha = 0.0025; …``"""
+    text = f"promotion test at checkpoint {c.checkpoint}"
+    if c.test_number is not None and (horizon := night.run.gate.get("horizon")):
+        text += f", test {c.test_number} of the {horizon} declared for its hidden tasks"
+    text += "" if c.alpha is None else f", alpha = {c.alpha:.4g}"
+    return text if c.measured is None else f"{text}; {gain(c.measured)}"
+
+
+def kept_change(r: Round) -> str:
+    """One kept change with its evidence."""
+    assert r.proposal is not None
+    found = {f.id: f for f in r.proposal.findings}
+    c = r.decision.comparison if r.decision else None
+    files = ", ".join(code(edit.path) for edit in r.proposal.edits[:ROWS])
+    more = len(r.proposal.citations) - QUOTES
+    lines = [
+        f"- On train: {gain(c)}." if c is not None else "",
+        f"- It predicted {100 * r.proposal.predicted:+.1f} points." if r.proposal.predicted is not None else "",
+        *(f"- It answers {finding_line(id, found.get(id))}" for id in r.proposal.answers[:ROWS]),
+        *(f"- It quotes {code(c.trial)}: “{plain(c.quote, QUOTE)}”" for c in r.proposal.citations[:QUOTES]),
+        f"- It quotes {count(more, 'passage')} more." if more > 0 else "",
+        f"- It changes {files}." if files else "",
+    ]
+    return "\n".join([f"### Round {r.number}: {plain(change(r))}", "", *filter(None, lines)])
+
+
+def finding_line(id: str, found: Finding | None) -> str:
+    return f"{code(id)}." if found is None else f"{code(id)}, {of_trials(found)} trials: {plain(found.title, QUOTE)}"
+
+
+def of_trials(f: Finding) -> str:
+    """``22 of 180``."""
+    return f"{f.count:,} of {max(f.count, round(f.count / f.share)):,}" if f.share > 0 else f"{f.count:,}"
+
+
+def promotion_tests(night: Night) -> str:
+    tests = night.certifications
+    shown = [certification(c, quote=c == night.certified) for c in tests]
+    numbers = [c.test_number for c in tests if c.test_number is not None]
+    if numbers and (horizon := night.run.gate.get("horizon")):
+        shown.append(f"Of the {horizon} tests declared for these hidden tasks {max(numbers)} are spent.")
+    return "\n\n".join(shown)
+
+
+def worse(night: Night, before: Sequence[Trial], after: Sequence[Trial], aftermath: Aftermath) -> str:
+    """Whatever stands against the night's changes: guards, findings that grew, kinds of task that lost."""
+    guards = [(c, g) for c in night.certifications for g in c.guards]
+    rows = [(a, row) for a in at_the_end(aftermath) for row in a.rows]
+    kinds = gains_by_tags(before, after)
+    lines = [
+        f"- Promotion test at checkpoint {c.checkpoint}, {plain(f'{g.kind} {g.name}'.strip())}: "
+        f"{plain(guard_line(g))} ({g.verdict})."
+        for c, g in guards
+        if g.verdict != "pass" or spoils(g)
+    ]
+    lines += [
+        f"- {after_what(a)}, finding {code(row.finding.id)} shows more often, by {points(row)}: "
+        f"{plain(row.finding.title, QUOTE)}"
+        for a, row in rows
+        if row.is_more_frequent
+    ]
+    for tags, differences in kinds.items():
+        if fmean(differences) < 0:
+            chance = ", which may be chance" if mean_interval(differences, CONFIDENCE)[1] >= 0 else ""
+            lines.append(f"- On train, {plain(' '.join(tags) or 'untagged')}: {gain_of(differences)}{chance}.")
+    seen = ((len(guards), "guard"), (len(rows), "finding"), (len(kinds), "kind of task"))
+    looked_at = ", ".join(count(n, thing) for n, thing in seen if n).replace("kind of tasks", "kinds of task")
+    if not looked_at:
+        return ""
+    unclear = sum(row.change > 0 and not row.is_more_frequent for _, row in rows)
+    also = f" {count(unclear, 'finding')} rose by no more than chance explains." if unclear else ""
+    if not lines:
+        return f"Nothing that was looked at got worse: {looked_at}.{also}"
+    return "\n".join(lines) + f"\n\nLooked at: {looked_at}.{also}"
+
+
+def spoils(g: Guard) -> bool:
+    """Does a guard that lets the promotion pass show a loss all the same? Of costs: are they surely higher?"""
+    if g.ratio is not None:
+        return g.low is not None and g.low > 1
+    return g.kind == "slice" and (g.losses or 0) > (g.wins or 0)
+
+
+def at_the_end(aftermath: Aftermath) -> Sequence[After]:
+    """The whole stack where it is proven, on the split that the test did not stop at; else the changes one by one."""
+    return aftermath.certified[-1:] or aftermath.kept
+
+
+def shrinkage_tables(aftermath: Aftermath) -> str:
+    """Each finding before and after: what was proven first, then each kept change."""
+    tables = [a for a in (*reversed(aftermath.certified), *aftermath.kept) if a.rows]
+    if not tables:
+        return ""
+    rows = [row for a in tables for row in a.rows]
+    parts = [
+        f"{after_what(a)}, `{a.incumbent[:12]}` → `{a.candidate[:12]}`:\n\n{shrinkage_table(a.rows)}" for a in tables
+    ]
+    note = (
+        f"The intervals hold one by one: of these {count(len(rows), 'row')} about {by_chance(rows):.0f} would exclude "
+        "0 though nothing had changed. On train a finding was mined from the trials of before, which flatters its "
+        "fall; on validation and test it was not. A gain that came from elsewhere, or a failure that moved, shows in "
+        "the rows that no change aimed at."
+    )
+    return "\n\n".join([*parts, note])
+
+
+def shrinkage_table(rows: Sequence[Shrinkage]) -> str:
+    shown = [row for i, row in enumerate(rows) if row.targeted or i < ROWS]
+    lines = [
+        "| finding | aimed at | before | after | change (90 % interval, n clusters) | id |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    lines += [
+        f"| {plain(row.finding.title, QUOTE)} | {'yes' if row.targeted else ''} | {row.before:,} of {row.n_before:,} | "
+        f"{row.after:,} of {row.n_after:,} | {points(row)} | {code(row.finding.id)} |"
+        for row in shown
+    ]
+    if more := len(rows) - len(shown):
+        lines.append(f"| and {more} more, which changed less | | | | | |")
+    return "\n".join(lines)
+
+
+def after_what(a: After) -> str:
+    return f"After round {a.round}, on train" if a.split == "train" else f"With all that is proven, on {a.split}"
+
+
+def points(row: Shrinkage) -> str:
+    """``-9.4 points (-14.1 to -3.8, n = 40)``; n counts clusters."""
+    return f"{100 * row.change:+.1f} points ({ends(row.low, row.high)}, n = {row.clusters})"
+
+
+def ends(low: float | None, high: float | None) -> str:
+    return "no interval" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def predictions_table(whole: Sequence[Scored], by_kind: Sequence[Scored]) -> str:
+    """What proposals promised, against what was measured."""
+    if not whole and not by_kind:
+        return ""
+    found = calibrated(whole)
+    lines = [f"The proposer {found}." if whole else "No proposal said what it expects over all tasks."]
+    if found.rank is not None:
+        lines.append(f"Rank correlation of promises and gains: {found.rank:+.2f} (Spearman, n = {found.n}).")
+    if by_kind:
+        within = sum(s.is_within for s in by_kind)
+        lines.append(f"By kind of task {within} of {len(by_kind)} predictions lie within the measured interval.")
+    rows = ["| round | about | predicted | measured on train (90 % interval) | within |", "|---:|---|---:|---|---|"]
+    rows += [
+        f"| {s.round} | {plain(' '.join(s.tags) or 'all tasks')} | {100 * s.predicted:+.1f} | "
+        f"{100 * s.gain:+.1f} ({ends(s.low, s.high)}) | {'yes' if s.is_within else 'no'} |"
+        for s in sorted((*whole, *by_kind), key=lambda s: (s.round, s.tags))
+    ]
+    return " ".join(lines) + "\n\n" + "\n".join(rows)
+
+
+def kept_of_tried(night: Night) -> str:
+    """The share of proposals that were worth their trials."""
+    from analysis.proposers.paced import acceptance  # here: it takes a tenth of a second, and no other command needs it
+
+    found = acceptance(night.rounds)
+    return f"{found}." if found.decided else ""
 
 
 def headline(night: Night, standing: Standing) -> list[str]:
@@ -82,7 +336,7 @@ def headline(night: Night, standing: Standing) -> list[str]:
         lines.insert(1, how_sure(night, night.certified))
     if disagreement := divergence(night):
         lines.append(disagreement)
-    lines += [f"**Doubtful**: {doubt}." for doubt in standing.doubts]
+    lines += [f"**Doubtful**: {plain(doubt)}." for doubt in standing.doubts]
     if night.run.checked is None:
         lines.append(
             f"**It was started unchecked**: whether its grader can be cheated, and what it can resolve, nobody has "
@@ -99,7 +353,7 @@ def headline(night: Night, standing: Standing) -> list[str]:
         state = night.state if standing.running else "interrupted"
         lines.append(f"Not finished: {state}, last written {night.last:%Y-%m-%d %H:%M:%S} UTC.")
     elif night.ended.stop is not None:
-        lines.append(f"It ended because {ENDINGS[night.ended.stop]} ({night.ended.detail}).")
+        lines.append(f"It ended because {ENDINGS[night.ended.stop]} ({plain(night.ended.detail)}).")
     lines.append(
         f"{count(len(night.tries), 'change')} tried, {len(night.kept)} kept; {night.trials:,} trials, "
         f"{night.usage.calls:,} model calls, {money(night.usage)}, {duration(night.seconds)} at work."
@@ -133,18 +387,18 @@ def not_proven(c: Certification) -> str:
     """Why a promotion test ended without a promotion, with its numbers."""
     v = c.validation
     if v is None:
-        return f"the promotion test was not carried through: {c.detail}"
+        return f"the promotion test was not carried through: {plain(c.detail)}"
     if c.verdict == "invalid":
-        return f"the promotion test means nothing after {v.tasks + v.errors} clusters: {c.detail}"
+        return f"the promotion test means nothing after {v.tasks + v.errors} clusters: {plain(c.detail)}"
     if c.verdict in ("blocked", "hold"):
         objections = "; ".join(guard_line(guard) for guard in c.guards if guard.verdict != "pass")
-        why = f"{c.detail}" + (f" ({objections})" if objections else "")
+        why = plain(c.detail) + (f" ({objections})" if objections else "")
         return f"the kept changes as one stack are better on average, {gain(v)}{tested_at(c)}, but {why}"
     if v.metric and not v.tasks:
-        return c.detail
+        return plain(c.detail)
     seen = f"the kept changes as one stack stood at {gain(v)}{tested_at(c)}"
     if c.detail:
-        return f"{c.detail}; {seen}"
+        return f"{plain(c.detail)}; {seen}"
     if c.verdict == "reject":
         return f"{seen}, and the promotion test gave up: they do harm, or a proof was out of reach"
     return f"{seen}, which is neither proof of a gain nor of none"
@@ -238,7 +492,7 @@ def certification(c: Certification, *, quote: bool) -> str:
             lines.append(
                 f"Measured once more: {gain(c.measured)}." + (" This is the number to quote." if quote else "")
             )
-        return " ".join([*lines, f"({c.detail})"] if c.detail else lines)
+        return " ".join([*lines, f"({plain(c.detail)})"] if c.detail else lines)
     if c.test_number is not None and c.alpha is not None:
         lines.append(
             f"It was test {c.test_number} of this validation split and could spend alpha = {c.alpha:.4g} of it."
@@ -261,14 +515,14 @@ def certification(c: Certification, *, quote: bool) -> str:
             f"{m.candidate_score or 0:.3f}." + (" This is the number to quote." if quote else "")
         )
     if c.detail:
-        lines.append(f"({c.detail})")
+        lines.append(f"({plain(c.detail)})")
     return " ".join(lines) + (f"\n\n{guards_table(c)}" if c.guards else "")
 
 
 def guards_table(c: Certification) -> str:
     """What else the promotion test looked at; so an improvement that ruins something is seen."""
     rows = ["| guard | verdict | found |", "|---|---|---|"]
-    rows += [f"| {cell(f'{g.kind} {g.name}'.strip())} | {g.verdict} | {cell(guard_line(g))} |" for g in c.guards]
+    rows += [f"| {plain(f'{g.kind} {g.name}'.strip())} | {g.verdict} | {plain(guard_line(g))} |" for g in c.guards]
     return "\n".join(rows)
 
 
@@ -296,13 +550,13 @@ def removals_table(night: Night) -> str:
         for removal in r.removals:
             what = "; ".join(f"{n}: {short(rationale[n], 80)}" for n in removal.rounds)
             found = gain(removal.comparison) if removal.comparison else ""
-            rows.append(f"| {r.number} | {cell(what)} | {removal.verdict} | {found} |")
+            rows.append(f"| {r.number} | {plain(what)} | {removal.verdict} | {found} |")
     return "\n".join(rows)
 
 
 def rounds_table(night: Night) -> str:
     rows = [
-        "| round | change | decision | gain on train | n | score | interval |",
+        "| round | change | decision | gain on train (90 % interval) | n | score | interval |",
         "|---:|---|---|---|---:|---:|---|",
     ]
     for r in night.rounds:
@@ -310,10 +564,18 @@ def rounds_table(night: Night) -> str:
             continue
         c = r.decision.comparison if r.decision else None
         rows.append(
-            f"| {r.number} | {cell(change(r))} | {cell(decision(r))} | {bare_gain(c)} | {c.tasks if c else ''} | "
+            f"| {r.number} | {plain(change(r))} | {plain(decision(r))} | {gain_cell(c)} | {c.tasks if c else ''} | "
             f"{'' if r.score is None else f'{r.score:.4g}' if c and c.metric else f'{r.score:.3f}'} | {interval(r)} |"
         )
     return "\n".join(rows) + "\n\nGains on train decide what the run builds on; they are not claims."
+
+
+def gain_cell(c: Comparison | None) -> str:
+    """``+37.5 (+20.1 to +51.0)``, in points, or in the unit of the metric."""
+    if c is None or c.gain is None or c.low is None or c.high is None:
+        return bare_gain(c)
+    ends = [f"{end:+.4g}" if c.metric else f"{100 * end:+.1f}" for end in (c.low, c.high)]
+    return f"{bare_gain(c)} ({' to '.join(ends)})"
 
 
 def bare_gain(c: Comparison | None) -> str:
@@ -368,22 +630,49 @@ def tags_table(
     before: Sequence[Trial], after: Sequence[Trial], about: frozenset[tuple[str, ...]] | None = frozenset()
 ) -> str:
     """Scores by tags. *about*: what the kept changes were about; on the rest, a fall is their side effect."""
-    was, is_now = score_by_tag(before), score_by_tag(after)
-    rows = ["| kind | live | working | kept changes |", "|---|---:|---:|---|"]
+    was, is_now, gains = score_by_tag(before), score_by_tag(after), gains_by_tags(before, after)
+    rows = ["| kind | live | working | kept changes | gain |", "|---|---:|---:|---|---|"]
     for tags in sorted(was.keys() | is_now.keys()):
         side = "" if about is None else "about it" if tags in about else "untouched"
         rows.append(
-            f"| {cell(' '.join(tags) or 'untagged')} | {score_cell(was.get(tags))} | "
-            f"{score_cell(is_now.get(tags))} | {side} |"
+            f"| {plain(' '.join(tags) or 'untagged')} | {score_cell(was.get(tags))} | {score_cell(is_now.get(tags))} | "
+            f"{side} | {gain_of(gains[tags]) if tags in gains else ''} |"
         )
     table = "\n".join(rows)
     if about is None:
         return f"{table}\n\nOf a kept change nobody said which findings it answers, so what is untouched is not known."
-    rest = [[t for t in trials if t.tags not in about] for trials in (before, after)]
-    if not about or not all(rest):
+    rest = [d for tags, differences in gains.items() if tags not in about for d in differences]
+    if not about or not rest:
         return table
-    old, new = (mean_score(trials) for trials in rest)
-    return f"{table}\n\nOn the untouched kinds together: {score_cell(old)} → {score_cell(new)}."
+    old, new = (mean_score([t for t in trials if t.tags not in about]) for trials in (before, after))
+    return f"{table}\n\nOn the untouched kinds together: {score_cell(old)} → {score_cell(new)}, {gain_of(rest)}."
+
+
+def gains_by_tags(before: Iterable[Trial], after: Iterable[Trial]) -> dict[tuple[str, ...], list[float]]:
+    """Tags → the differences of their clusters, of tasks that were tried on both sides."""
+    old, new = scores_by_cluster(before), scores_by_cluster(after)
+    found: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    for key in sorted(old.keys() & new.keys()):
+        if both := sorted(old[key].keys() & new[key].keys()):
+            found[key[0]].append(fmean(fmean(new[key][task]) - fmean(old[key][task]) for task in both))
+    return dict(found)
+
+
+def scores_by_cluster(trials: Iterable[Trial]) -> dict[tuple[tuple[str, ...], str], dict[str, list[float]]]:
+    """Tags and cluster → task → its scores; a version's own failure counts 0, a lost trial not at all."""
+    found: dict[tuple[tuple[str, ...], str], dict[str, list[float]]] = {}
+    for trial in trials:
+        if not trial.is_lost:
+            tasks = found.setdefault((trial.tags, trial.cluster or trial.task), {})
+            tasks.setdefault(trial.task, []).append(1.0 - lost(trial))
+    return found
+
+
+def gain_of(differences: Sequence[float]) -> str:
+    """As ``gain``, of a fixed number of paired differences, one for each cluster."""
+    low, high = mean_interval(differences, CONFIDENCE)
+    n = len(differences)
+    return f"{100 * fmean(differences):+.1f} points ({CONFIDENCE:.0%} interval {ends(low, high)}, n = {n})"
 
 
 def mean_score(trials: Sequence[Trial]) -> float | None:
@@ -396,12 +685,59 @@ def score_cell(score: float | None) -> str:
     return "" if score is None else f"{score:.2f}"
 
 
-def findings_table(found: Sequence[Finding], limit: int = 10) -> str:
-    rows = ["| finding | failures | share of trials | id |", "|---|---:|---:|---|"]
-    rows += [f"| {cell(f.title)} | {f.count} | {f.share:.1%} | `{f.id}` |" for f in found[:limit]]
-    if len(found) > limit:
-        rows.append(f"| and {len(found) - limit} more | {sum(f.count for f in found[limit:])} | | |")
+def findings_table(found: Sequence[Finding], states: "Sequence[FindingState]" = (), limit: int = ROWS) -> str:
+    """What still fails, the costliest first, and how it stands with each finding over all nights."""
+    known = {state.id: state for state in states}
+    rows = [
+        "| finding | state | failures | score lost | spent on it | first seen | last seen | id |",
+        "|---|---|---:|---:|---:|---|---|---|",
+    ]
+    for f in found[:limit]:
+        state = known.get(f.id)
+        first = min((at for at in (f.first_seen, state and state.first_seen) if at is not None), default=None)
+        rows.append(
+            f"| {plain(f.title, QUOTE)} | {state.state if state else 'new'} | {of_trials(f)} | {f.lost:.1f} | "
+            f"{money(Usage(dollars=f.dollars))} | {day(first)} | {day(f.last_seen)} | {code(f.id)} |"
+        )
+    if rest := found[limit:]:
+        rows.append(
+            f"| and {len(rest)} more | | {sum(f.count for f in rest):,} | {sum(f.lost for f in rest):.1f} | | | | |"
+        )
     return "\n".join(rows)
+
+
+def causes(found: Sequence[Finding], states: "Sequence[FindingState]", aftermath: Aftermath) -> str:
+    """What a model says of the findings. A cause is confirmed only by a kept change that rests on it."""
+    refuted = {state.id for state in states if state.state == "refuted"}
+    rows = [row for a in (*aftermath.kept, *aftermath.certified) for row in a.rows]
+    lines: list[str] = []
+    for f in found[:ROWS]:
+        word = "confirmed" if confirmed(f.id, rows) else "refuted" if f.id in refuted else "a hypothesis"
+        said = [plain(f.summary, QUOTE)] if f.summary else []
+        said += [f"Cause ({word}): {plain(f.cause, QUOTE)}"] if f.cause else []
+        if said:
+            lines.append(f"- {code(f.id)}: {' '.join(said)}")
+    return "\n".join(lines)
+
+
+def answered_table(now: Sequence[Finding], states: "Sequence[FindingState]", limit: int = ROWS) -> str:
+    """Findings that no longer stand among those that still fail, the latest first."""
+    there = {f.id for f in now}
+    gone = [s for s in states if s.id not in there and s.state in ("answered", "gone")]
+    gone.sort(key=lambda s: s.last_seen, reverse=True)
+    rows = ["| finding | state | by | first seen | last seen | id |", "|---|---|---|---|---|---|"]
+    for s in gone[:limit]:
+        by = f"{code(s.answered_by)}, round {s.answered_round}" if s.answered_by is not None else ""
+        rows.append(
+            f"| {plain(s.title, QUOTE)} | {s.state} | {by} | {day(s.first_seen)} | {day(s.last_seen)} | {code(s.id)} |"
+        )
+    if len(gone) > limit:
+        rows.append(f"| and {len(gone) - limit} more | | | | | |")
+    return "\n".join(rows) if gone else ""
+
+
+def day(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 def needs_person(night: Night, waiting: Sequence[Escalation]) -> str:
@@ -422,7 +758,7 @@ def waiting_table(waiting: Sequence[Escalation], limit: int = 10) -> str:
     rows = ["| what | why | times | whose | for example |", "|---|---|---:|---|---|"]
     for key, n in times.most_common(limit):
         kind, concern, owner, summary = key
-        rows.append(f"| {kind}: {cell(short(summary, 120))} | {concern} | {n} | {cell(owner)} | `{first[key]}` |")
+        rows.append(f"| {kind}: {plain(summary, 120)} | {concern} | {n} | {plain(owner)} | {code(first[key])} |")
     if len(times) > limit:
         left = times.total() - sum(n for _, n in times.most_common(limit))
         rows.append(f"| and {len(times) - limit} more | | {left} | | |")
@@ -454,5 +790,45 @@ def duration(seconds: float) -> str:
     return f"{hours} h {m:02} min" if hours else f"{m} min {s:02} s" if m else f"{s} s"
 
 
+# ── what others wrote, as words and nothing else ───────────────────────────────────────────────────────────────────
+
+
+def plain(text: str, limit: int | None = None) -> str:
+    """*text* on one line, for a place in Markdown where words stand: all of it is shown, nothing of it is obeyed."""
+    return ACTIVE.sub(escaped, short(text, len(text) + 1 if limit is None else limit))
+
+
+def escaped(found: re.Match[str]) -> str:
+    return f"{found['item']}\\" if found["item"] else f"\\{found[0]}"
+
+
 def cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    """As ``plain``, for a cell of a table."""
+    return plain(text)
+
+
+def code(text: str) -> str:
+    """*text* as code, in a table, too."""
+    line = short(text, QUOTE).replace("|", "\\|")
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    room = " " if longest else ""
+    return f"{'`' * (longest + 1)}{room}{line}{room}{'`' * (longest + 1)}"
+
+
+def fenced(diff: str) -> str:
+    """A diff as a block of code that nothing in it ends, with whatever cannot be seen in it made visible."""
+    lines = diff.rstrip().split("\n")
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", diff)), default=0))
+    more = len(lines) - DIFF
+    rest = f"\n\nAnd {count(more, 'line')} more, which `git diff` shows." if more > 0 else ""
+    return f"{fence}diff\n" + "\n".join(map(visible, lines[:DIFF])) + f"\n{fence}{rest}"
+
+
+def visible(line: str) -> str:
+    """A text that hides, or turns its direction around, reads otherwise than it works."""
+    return "".join(c if c.isprintable() or c == "\t" else f"<U+{ord(c):04X}>" for c in line)
+
+
+def bare(markdown: str) -> str:
+    """A line of the headline as a terminal shows it."""
+    return MARKS.sub(r"\1", markdown)

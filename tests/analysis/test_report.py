@@ -234,7 +234,7 @@ def test_the_score_on_the_kinds_that_no_kept_change_was_about_is_shown_apart():
     shown = tags_table(before, after, touched(night))
     assert "| plural | 0.20 | 0.90 | about it |" in shown
     assert "| colour | 0.80 | 0.60 | untouched |" in shown
-    assert "On the untouched kinds together: 0.70 → 0.60." in shown
+    assert "together: 0.70 → 0.60, -10.0 points (90% interval -88.8 to +78.8, n = 2)." in shown
 
 
 def test_what_is_untouched_is_not_guessed_where_a_kept_change_answers_no_finding():
