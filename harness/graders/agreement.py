@@ -131,13 +131,3 @@ def read_marks(text: str) -> dict[str, bool] | None:
     if not isinstance(found, dict) or not all(isinstance(mark, bool) for mark in cast(dict[str, Any], found).values()):
         return None
     return cast(dict[str, bool], found)
-
-
-def in_words(found: Agreement) -> str:
-    """A line for people: kappa with its interval and n, and what it means."""
-    if found.kappa is None:
-        return f"{found.criterion}: no kappa, for judge and people say the same of all {found.n}"
-    return (
-        f"{found.criterion}: kappa {found.kappa:.2f} [{found.low:.2f}, {found.high:.2f}] over {found.n} outputs, the "
-        f"same verdict on {round(found.agreed * found.n)}"
-    )

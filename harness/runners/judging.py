@@ -3,14 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 from harness.errors import TrialError
-from harness.graders.judge import Judge, wording
+from harness.graders.judge import Judge, listed, wording
 from harness.meter import spending
 from harness.protocols import Model
-from harness.text import InvalidText, Rubric, parse_rubric, validate
-from traces.records import Review, Task
+from harness.text import Criterion, InvalidText, Rubric, parse_rubric, validate
+from traces.records import Task
 
 RUBRIC = "rubrics/judge.toml"
 """Where a version keeps the rubric that is measured."""
@@ -28,7 +30,6 @@ class JudgingRunner:
     """The judge's."""
     criteria: Sequence[str]
     """What people have labelled: a version may word them anew, and neither drop, rename nor add one."""
-    judge: type[Judge] = Judge
     wording: Mapping[str, str] = field(default_factory=wording)
     """What the judge is told around the rubric."""
 
@@ -39,21 +40,7 @@ class JudgingRunner:
             object.__setattr__(self, "model", model(self.model))
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
-        asked, output = shown_in(task)
-        judge = self.judge(self.model, parse_rubric(text[RUBRIC], RUBRIC), wording=self.wording)
-        review = self._review(judge, task.model_copy(update={"input": asked}), output)
-        if review.verdict == "failed":
-            raise TrialError(
-                "runner", "bad_rubric", f"the judge says that the rubric cannot be applied: {review.detail}"
-            )
-        return json.dumps({mark.criterion: mark.passed for mark in review.marks}, sort_keys=True)
-
-    def _review(self, judge: Judge, task: Task, output: str) -> Review:
-        try:
-            with spending("judge"):
-                return judge.judge(task, output)
-        except TrialError as e:  # what a rubric makes of a judge is its own doing
-            raise TrialError("runner", e.error_class, str(e)) from e
+        return marks_by(Judge(self.model, parse_rubric(text[RUBRIC], RUBRIC), wording=self.wording), task)
 
     def check(self, text: Mapping[str, str]) -> None:
         validate(text, {})
@@ -61,6 +48,24 @@ class JudgingRunner:
             raise InvalidText([f"{RUBRIC}: there is no such file, and the judge goes by it"])
         if problems := problems_of(parse_rubric(text[RUBRIC], RUBRIC), self.criteria):
             raise InvalidText(problems)
+
+
+def marks_by(judge: Judge, task: Task) -> str:
+    """What *judge* says about a labelled output: criterion → does it pass, as JSON.
+
+    Raises:
+        ModelError: the judge cannot be asked.
+        TrialError: it comes to no verdict, for which its rubric answers.
+    """
+    asked, output = shown_in(task)
+    try:
+        with spending("judge"):
+            review = judge.judge(task.model_copy(update={"input": asked}), output)
+    except TrialError as e:
+        raise TrialError("runner", e.error_class, str(e)) from e
+    if review.verdict == "failed":
+        raise TrialError("runner", "bad_rubric", f"the judge cannot apply the rubric: {review.detail}")
+    return json.dumps({mark.criterion: mark.passed for mark in review.marks}, sort_keys=True)
 
 
 def problems_of(rubric: Rubric, criteria: Sequence[str]) -> list[str]:
@@ -77,3 +82,36 @@ def shown_in(task: Task) -> tuple[str, str]:
     """What was asked and the output, of a task that ``harness.labels.tasks_from_labels`` made."""
     found: dict[str, Any] = json.loads(task.input)
     return found["asked"], found["output"]
+
+
+@dataclass(frozen=True)
+class FixedJudge:
+    """Judges labelled outputs, whatever the version: to measure an experiment's own judge."""
+
+    judge: Judge
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        return marks_by(self.judge, task)
+
+
+@dataclass(frozen=True)
+class ReversedJudge(Judge):
+    """Lists the criteria, and the choices of each, the other way round; all else is the same."""
+
+    @classmethod
+    def of(cls, judge: Judge) -> "ReversedJudge":
+        rubric = judge.rubric
+        assert isinstance(rubric, Rubric)
+        turned = rubric.model_copy(update={"criteria": tuple(reversed(rubric.criteria))})
+        folder = files("harness") / "text" / "judge_reversed"
+        told = {entry.name: entry.read_text(encoding="utf-8").strip() for entry in folder.iterdir() if entry.is_file()}
+        return cls(judge.model, turned, judge.longest, {**judge.wording, **told})
+
+    def _criterion(self, criterion: Criterion) -> str:
+        template = self.wording["criterion.md" if criterion.quoted else "criterion_unquoted.md"]
+        return Template(template).substitute(
+            id=criterion.id,
+            question=criterion.question,
+            choices=listed(reversed(criterion.choices)),
+            passes=listed(criterion.passes),
+        )
