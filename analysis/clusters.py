@@ -1,53 +1,62 @@
-"""Which messages say the same? Told from their words alone: no corpus, so that what is near tonight is near tomorrow."""
+"""Which messages say the same? By the words that they share."""
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-NEAR = 0.5
-"""Cosine of two messages' words from which on they say the same."""
-ALIKE = 0.45
-"""Mean cosine down to which groups of messages are joined."""
-MOST = 2000
-"""Messages among which groups are sought: what bounds time and memory, as each is compared with each."""
+NEAR = 0.6
+"""Cosine of the words of two messages from which on one belongs where the other does. It knows no corpus, so what is
+near tonight is near tomorrow."""
+ALIKE = 0.3
+"""Mean cosine, of weighted words, down to which groups of messages are joined."""
+COMMON = 1 / 8
+"""Share of the failures from which on a word weighs less, as it tells fewer of them apart."""
+LIGHTEST = 0.2
+"""What a word weighs at least."""
 BLOCK = 500
-"""Messages that are compared with all others at once."""
+"""Messages that are compared with all others at once: what bounds the memory."""
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+OWNER = re.compile(r"['’]s$")
+NO_OUTPUT = re.compile(r"\b(?:no|blank|empty|missing) (?:answer|output|response|result|solution)\b", re.IGNORECASE)
 IDEOGRAPHS = "\u2e80"
-"""From here on scripts hardly put blanks between words: two characters at a time stand for them."""
+"""From here on, scripts hardly put blanks between words: each two characters stand for one."""
 ENDINGS = (("ies", "y"), ("ing", ""), ("ion", ""), ("ed", ""), ("es", ""), ("s", ""), ("e", ""))
 LINKING = frozenset(
-    "a about after all also an and any are as at away be because been before but by can could did do does down each for"
-    " from had has have he her his how i if in into is it its may more most must no nor not of off on one only or other"
-    " out over own s says she should so some such t than that the their them then there these they this though to too"
-    " under up was we were what when where whether which while who whose why will with within without would you your"
-    " although however thus yet between both".split()
+    "a about after all also although an and any are as at away be because been before being between both but by can"
+    " could did do does down each for from had has have he her his how however i if in into is it its may more most"
+    " must no nor not of off on one only or other out over own s said say says she should so some such t than that the"
+    " their them then there these they this though thus to too under up was we were what when where whether which while"
+    " who whose why will with within without would yet you your".split()  # noqa: SIM905 - as a list, a page of it
 )
 """Words that hold a sentence together."""
 VERDICTS = frozenset(
-    "accepted actual answer answers assert assertion bad be check checks correct criterion criteria equal error errors"
-    " expected fail failed fails failure failures fault false got grade grader graded incorrect incorrectly instead"
-    " judged match matches matched matching mismatch ok output outputs pass passed passes problem reference rejected"
-    " result results right score scored scores seconds solution solved suite test tests threshold true unexpected"
-    " value values verdict want wanted wrong wrongly another below above different differs s".split()
+    "above accepted actual another answer answers assert assertion bad below check checks correct criteria criterion"
+    " different differs equal error errors expected fail failed fails failure failures false fault got grade graded"
+    " grader incorrect incorrectly instead judged match matched matches matching mismatch ok output outputs pass passed"
+    " passes problem reference rejected result results right score scored scores seconds solution solved suite test"
+    " tests threshold true unexpected value values verdict want wanted wrong wrongly".split()  # noqa: SIM905 - the same
 )
 """Words that say that something is wrong, and nothing of what."""
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=10_000)
 def words(message: str) -> frozenset[str]:
     """The stems of the words of *message* that say what is wrong; none: it says only that something is."""
     return frozenset(stems(message))
 
 
 def stems(message: str) -> Iterator[str]:
+    if NO_OUTPUT.search(message):
+        yield "no output"
     for word in WORD.findall(HUMP.sub(" ", message)):
         if word[0] >= IDEOGRAPHS:
             yield from (word[i : i + 2] for i in range(max(len(word) - 1, 1)))
-        elif (folded := re.sub("['’]s$", "", word.casefold())) not in LINKING | VERDICTS:
+        elif (folded := OWNER.sub("", word.casefold())) not in LINKING | VERDICTS:
             yield stem(folded)
 
 
@@ -64,88 +73,46 @@ def says_nothing(message: str) -> bool:
     return not words(message)
 
 
-def nearness(message: str, others: Sequence[str]) -> float:
-    """Cosine of the words of *message* and of the nearest of *others*; 1 for the same message, or where both say
-    nothing. Without *others*: as near as it needs to be, whatever it says."""
-    if not others:
-        return NEAR
-    if message in others:
-        return 1.0
-    return max(cosine(words(message), words(other)) for other in others)
+# ── is a message near to some? ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def nearness(message: str, others: Iterable[str]) -> float:
+    """Cosine of the words of *message* and of the nearest of *others*; 1 where both say nothing. Without *others*:
+    as near as need be, whatever it says."""
+    return max((cosine(words(message), words(other)) for other in others), default=NEAR)
 
 
 def cosine(ones: frozenset[str], twos: frozenset[str]) -> float:
     if not ones or not twos:
         return float(ones == twos)
-    return len(ones & twos) / (len(ones) * len(twos)) ** 0.5
+    return len(ones & twos) / math.sqrt(len(ones) * len(twos))
 
 
-def neighbours(messages: Sequence[str], others: Sequence[str]) -> Iterator[tuple[int, int, float]]:
-    """Which of *messages* are near to which of *others*, by their numbers, and how near; see ``nearness``."""
+def nearest(messages: Sequence[str], sets: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, float]]:
+    """``nearness`` of many at once: which of *messages* is near to which of *sets*, by their numbers, and how near."""
     import numpy as np
 
-    numbers = numbered([*messages, *others])
-    left, right = matrix(messages, numbers), matrix(others, numbers).T.tocsc()
-    sizes, widths = (np.array([len(words(m)) for m in part], dtype=float) for part in (messages, others))
-    for start in range(0, len(messages), BLOCK):
-        shared: Any = (left[start : start + BLOCK] @ right).tocoo()
-        near = shared.data / np.sqrt(sizes[shared.row + start] * widths[shared.col])
-        for at in np.flatnonzero(near >= NEAR):
-            yield int(shared.row[at]) + start, int(shared.col[at]), float(near[at])
-
-
-def groups(counts: Mapping[str, int]) -> list[list[str]]:
-    """The messages that *counts* has (message → how often), those together that say the same; of each group the most
-    frequent first.
-
-    Average linkage over the cosine of their words: a group grows while the messages of two groups are alike on the
-    whole, so that a chain of small steps does not join what differs.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    messages = sorted(counts, key=lambda m: (-counts[m], m))
-    if len(messages) < 2:
-        return [[message] for message in messages]
-    joined = fcluster(linkage(distances(messages), "average"), 1 - ALIKE, "distance")
-    found: dict[int, list[str]] = {}
-    for message, group in zip(messages, joined, strict=True):
-        found.setdefault(int(group), []).append(message)
-    return list(found.values())
-
-
-def distances(messages: Sequence[str]) -> Any:
-    """1 - cosine of each pair, in the order that scipy has."""
-    import numpy as np
-    from scipy.spatial.distance import squareform
-
-    numbers = numbered(messages)
-    rows = matrix(messages, numbers)
-    sizes = np.sqrt(np.maximum(np.array([len(words(m)) for m in messages], dtype=float), 1))
-    apart = 1 - (rows @ rows.T).toarray() / sizes[:, None] / sizes[None, :]
-    np.fill_diagonal(apart, 0)
-    return squareform(np.maximum(apart, 0), checks=False)
-
-
-def matrix(messages: Sequence[str], numbers: Mapping[str, int]) -> Any:
-    """A row for each of *messages*, a column for each word."""
-    import numpy as np
-    from scipy import sparse
-
-    columns = [sorted(numbers[word] for word in words(message)) for message in messages]
-    ends = np.cumsum([0, *map(len, columns)])
-    flat = np.array([column for row in columns for column in row], dtype=np.int64)
-    return sparse.csr_matrix((np.ones(len(flat)), flat, ends), shape=(len(messages), max(len(numbers), 1)))
-
-
-def numbered(messages: Iterable[str]) -> dict[str, int]:
-    return {word: number for number, word in enumerate(sorted({w for message in messages for w in words(message)}))}
+    told = [number for number, one in enumerate(sets) if one]
+    flat = [words(message) for number in told for message in sets[number]]
+    bags = [words(message) for message in messages]
+    numbers = numbered([*bags, *flat])
+    left, right = matrix(bags, numbers), matrix(flat, numbers).T.tocsc()
+    sizes, widths = (np.array([len(bag) for bag in part], dtype=float) for part in (bags, flat))
+    starts = np.cumsum([0, *(len(sets[number]) for number in told)])[:-1]
+    for at in range(0, len(bags), BLOCK):
+        here = sizes[at : at + BLOCK, None]
+        silent = (here == 0) & (widths == 0)
+        close = (left[at : at + BLOCK] @ right).toarray() / np.sqrt(np.maximum(here * widths, 1)) + silent
+        best: Any = np.maximum.reduceat(close, starts, axis=1) if told else close
+        for row, column in np.argwhere(best >= NEAR):
+            yield int(row) + at, told[int(column)], float(best[row, column])
+    anything = [number for number, one in enumerate(sets) if not one]
+    yield from ((row, number, NEAR) for number in anything for row in range(len(bags)))
 
 
 def exemplars(group: Sequence[str], most: int) -> tuple[str, ...]:
-    """At most *most* of *group*, in its order, to which as many of the others as possible are near.
-
-    First those that no earlier one is near to, then the first of the rest.
-    """
+    """At most *most* of *group*, in its order, to which as many of the others as possible are near: first those that
+    none before is near to, then the first of the rest."""
     chosen: list[str] = []
     for message in group:
         if len(chosen) < most and (not chosen or nearness(message, chosen) < NEAR):
@@ -153,3 +120,65 @@ def exemplars(group: Sequence[str], most: int) -> tuple[str, ...]:
     rest = [message for message in group if message not in chosen]
     kept = {*chosen, *rest[: most - len(chosen)]}
     return tuple(message for message in group if message in kept)
+
+
+# ── which messages belong together? ────────────────────────────────────────────────────────────────────────────────
+
+
+def weights(counts: Mapping[str, int]) -> dict[str, float]:
+    """What each word of some messages (message → how many failures say it) weighs: the less, the more say it."""
+    total = sum(counts.values())
+    said: Counter[str] = Counter()
+    for message, count in counts.items():
+        said.update(dict.fromkeys(words(message), count))
+    heaviest = math.log(1 / COMMON)
+    return {word: min(1.0, max(LIGHTEST, math.log(total / count) / heaviest)) for word, count in said.items()}
+
+
+def groups(counts: Mapping[str, int], weights: Mapping[str, float]) -> list[list[str]]:
+    """The messages of *counts* (message → how many failures say it), those together that say the same; the most
+    frequent first, in each group too. All that say nothing are one group.
+
+    Average linkage (Sokal and Michener 1958) over the cosine of their weighted words: two groups are joined while they
+    are alike on the whole, so that no chain of small steps joins what differs.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    messages = sorted(counts, key=lambda message: (-counts[message], message))
+    told = [message for message in messages if not says_nothing(message)]
+    silent = [message for message in messages if says_nothing(message)]
+    joined: Iterable[Any] = range(len(told))
+    if len(told) > 1:
+        joined = fcluster(linkage(distances(told, weights), "average"), 1 - ALIKE, "distance")
+    found: dict[int, list[str]] = {}
+    for message, group in zip(told, joined, strict=True):
+        found.setdefault(int(group), []).append(message)
+    return [*found.values(), *([silent] if silent else [])]
+
+
+def distances(messages: Sequence[str], weights: Mapping[str, float]) -> Any:
+    """1 - cosine of each pair, in the order that scipy has."""
+    import numpy as np
+    from scipy.spatial.distance import squareform
+
+    bags = [words(message) for message in messages]
+    numbers = numbered(bags)
+    rows = matrix(bags, numbers).multiply(np.array([weights[word] for word in numbers])).tocsr()
+    lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    apart = 1 - (rows @ rows.T).toarray() / lengths[:, None] / lengths[None, :]
+    np.fill_diagonal(apart, 0)
+    return squareform(np.clip(apart, 0, 1).round(9), checks=False)  # 9: rounding errors join nothing
+
+
+def matrix(bags: Sequence[frozenset[str]], numbers: Mapping[str, int]) -> Any:
+    """A row for each bag of words, a column for each word."""
+    import numpy as np
+    from scipy import sparse
+
+    columns = np.array([column for bag in bags for column in sorted(numbers[word] for word in bag)], dtype=np.int64)
+    ends = np.cumsum([0, *(len(bag) for bag in bags)])
+    return sparse.csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(bags), max(len(numbers), 1)))
+
+
+def numbered(bags: Iterable[frozenset[str]]) -> dict[str, int]:
+    return {word: number for number, word in enumerate(sorted(set[str]().union(*bags)))}

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -28,11 +28,14 @@ MOST = 200
 COARSE = 1 / 3
 """Share of the failures of a nameless kind from which on their message does not tell them apart."""
 UNUSUAL = 3.0
-"""How much more often the failures of a group go a way than all other trials do, for it to tell them apart."""
+"""How many times as often as all other trials the failures of a group go a path that tells them apart."""
 FEW = 5
-"""Failures below which a way tells nothing, and so does one that less than a tenth of a group went."""
+"""Failures below which a path tells nothing, and so does one that less than a tenth of a group went."""
 NEARLY_ALL = 0.8
-"""Share of a group that goes the same way, from which on its message tells as much."""
+"""Share of a group on the same path from which on its message tells as much."""
+LOOKED_AT = 2000
+"""Messages of a kind among which groups are sought, at most: what bounds time and memory, as each is compared with
+each. All others only attach."""
 STEPS = 6
 """Of an execution path."""
 LINE = 2000
@@ -97,19 +100,19 @@ def findings(
 ) -> list[Finding]:
     """The recurring failures among *trials*, the one that costs most score first.
 
-    What the symptom of a *known* finding fits belongs to it: id, title, symptom, summary and cause stay, its numbers
-    are those of *trials*. *paths*: trial → how its execution went, as ``path_of`` says; also of trials that did not
-    fail, to tell what is unusual.
+    What the symptom of a *known* finding fits belongs to it: its id, title, symptom, summary and cause stay, and so
+    does when it was first seen; its other numbers are those of *trials*. *paths*: trial → how its execution went, as
+    ``path_of`` says; also of trials that did not fail, as they tell what is unusual.
     """
     looked_at = [trial for trial in trials if not trial.is_lost]
-    ways = paths or {}
-    prints = prints_of(looked_at, ways)
+    went = {trial.id: (paths or {}).get(trial.id, "") for trial in looked_at}
+    prints = prints_of(looked_at, went)
     held = attached(prints, known)
-    founded = found(prints, held, Counter(ways.get(trial.id, "") for trial in looked_at), {f.id for f in known})
-    held |= attached({print_: group for print_, group in prints.items() if print_ not in held}, founded)
-    groups = gathered(prints, held)
-    counted = [counted_in(f, groups[f.id], len(looked_at)) for f in (*known, *founded) if groups.get(f.id)]
-    order = {f.id: number for number, f in enumerate(known)}
+    rest = {print_: group for print_, group in prints.items() if print_ not in held}
+    founded = founded_on(rest, prints, Counter(went.values()), {finding.id for finding in known})
+    groups = gathered(prints, held | attached(rest, founded))
+    order = {finding.id: number for number, finding in enumerate(known)}
+    counted = [counted_in(f, groups[f.id], len(looked_at)) for f in (*known, *founded) if f.id in groups]
     return sorted(counted, key=lambda f: (-f.lost, order.get(f.id, len(order)), f.id))[:MOST]
 
 
@@ -118,7 +121,8 @@ def holds(finding: Finding, trial: Trial, path: str = "") -> bool:
     if trial.is_lost or not failed(trial) or finding.symptom is None:
         return False
     print_ = fingerprint(trial, path)
-    return fits(finding.symptom, print_) and clusters.nearness(print_.message, finding.symptom.messages) >= clusters.NEAR
+    near = clusters.nearness(print_.message, finding.symptom.messages)
+    return fits(finding.symptom, print_) and near >= clusters.NEAR
 
 
 def members(
@@ -145,49 +149,27 @@ def fits(symptom: Symptom, print_: Fingerprint) -> bool:
 
 
 def attached(prints: Iterable[Fingerprint], found: Sequence[Finding]) -> dict[Fingerprint, str]:
-    """Fingerprint → the id of the finding whose symptom it fits best: by the message, then the one that says most of
-    path and tags, then the first of *found*."""
+    """Fingerprint → the id of the finding that it fits best: by the message, then the one whose symptom says most of
+    path and tags, then the lowest id."""
     kinds: defaultdict[str, list[Fingerprint]] = defaultdict(list)
     for print_ in prints:
         kinds[print_.kind].append(print_)
     held: dict[Fingerprint, str] = {}
     for kind, of_kind in kinds.items():
         symptoms = [(f.symptom, f.id) for f in found if f.symptom is not None and f.symptom.kind == kind]
-        near = nearest({print_.message for print_ in of_kind}, {symptom.messages for symptom, _ in symptoms})
-        by_messages: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        for number, (symptom, _) in enumerate(symptoms):
-            by_messages[symptom.messages].append(number)
+        messages = sorted({print_.message for print_ in of_kind})
+        near: defaultdict[str, list[tuple[float, Symptom, str]]] = defaultdict(list)
+        for message, number, value in clusters.nearest(messages, [symptom.messages for symptom, _ in symptoms]):
+            near[messages[message]].append((value, *symptoms[number]))
         for print_ in of_kind:
             fitting = [
-                (-nearness, not symptoms[number][0].path, symptoms[number][0].tags is None, number)
-                for messages, nearness in near.get(print_.message, {}).items()
-                for number in by_messages[messages]
-                if fits(symptoms[number][0], print_)
+                (-value, not symptom.path, symptom.tags is None, id)
+                for value, symptom, id in near[print_.message]
+                if fits(symptom, print_)
             ]
             if fitting:
-                held[print_] = symptoms[min(fitting)[-1]][1]
+                held[print_] = min(fitting)[-1]
     return held
-
-
-def nearest(messages: Iterable[str], sets: Iterable[tuple[str, ...]]) -> dict[str, dict[tuple[str, ...], float]]:
-    """Message → the sets of messages that it is near enough to, and how near: ``clusters.nearness`` of many at once."""
-    given = sorted(messages)
-    wanted = sorted(sets)
-    owners: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for one in wanted:
-        for message in one:
-            owners[message].append(one)
-    others = sorted(owners)
-    silent = {one for one in wanted if any(clusters.says_nothing(message) for message in one)}
-    near: dict[str, dict[tuple[str, ...], float]] = {
-        message: dict.fromkeys((one for one in wanted if not one), clusters.NEAR) for message in given
-    }
-    for message in given:
-        near[message] |= dict.fromkeys(silent if clusters.says_nothing(message) else owners.get(message, ()), 1.0)
-    for left, right, value in clusters.neighbours(given, others):
-        for one in owners[others[right]]:
-            near[given[left]][one] = max(value, near[given[left]].get(one, 0.0))
-    return near
 
 
 def gathered(prints: Prints, held: Mapping[Fingerprint, str]) -> dict[str, list[Trial]]:
@@ -200,78 +182,100 @@ def gathered(prints: Prints, held: Mapping[Fingerprint, str]) -> dict[str, list[
 # ── new findings ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def found(
-    prints: Prints, held: Mapping[Fingerprint, str], ways: Mapping[str, int], taken: set[str]
-) -> list[Finding]:
-    """Findings for those of *prints* that no known one holds. *ways*: how often all trials went each path.
+def founded_on(rest: Prints, prints: Prints, ways: Mapping[str, int], taken: Collection[str]) -> list[Finding]:
+    """New findings for the *rest* of all *prints*. *ways*: path → how many trials went it; *taken*: ids of others.
 
-    Groups are sought among the most frequent messages of each kind; among those that are as frequent, in an order that
-    has nothing to do with what they say.
+    Groups are sought until each failure that was looked at is in one, as a symptom has only so many messages.
     """
+    totals = said_by_kind(prints)
+    founded: list[Finding] = []
+    while rest and len(founded) < 2 * MOST:
+        new = found(rest, totals, ways, {*taken, *(finding.id for finding in founded)})
+        if not new:
+            break
+        founded += new
+        held = attached(rest, new)
+        rest = {print_: group for print_, group in rest.items() if print_ not in held}
+    return sorted(founded, key=lambda finding: (-finding.lost, finding.id))[:MOST]
+
+
+def said_by_kind(prints: Prints) -> dict[str, Counter[str]]:
+    """Kind → message → how many failures say it."""
     kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for print_, group in prints.items():
         kinds[print_.kind][print_.message] += len(group)
-    rest: defaultdict[tuple[str, str], dict[Fingerprint, Sequence[Trial]]] = defaultdict(dict)
-    for print_, group in prints.items():
-        if print_ not in held:
-            rest[print_.kind, print_.message][print_] = group
+    return kinds
+
+
+def found(
+    rest: Prints, totals: Mapping[str, Counter[str]], ways: Mapping[str, int], taken: Collection[str]
+) -> list[Finding]:
+    """Findings for what is looked at of *rest*: the most frequent messages of each kind; and among those that are as
+    frequent, in an order that has nothing to do with what they say."""
+    weights = clusters.weights(sum(totals.values(), Counter[str]()))
+    by_message: defaultdict[tuple[str, str], dict[Fingerprint, Sequence[Trial]]] = defaultdict(dict)
+    for print_, group in rest.items():
+        by_message[print_.kind, print_.message][print_] = group
     new: list[Finding] = []
-    for kind, counts in sorted(kinds.items()):
-        chosen = sorted(counts, key=lambda m: (-counts[m], digest(m)))[: clusters.MOST]
-        open_ = {m: sum(map(len, rest[kind, m].values())) for m in chosen if (kind, m) in rest}
-        silent = {m: n for m, n in open_.items() if clusters.says_nothing(m)}
-        said = clusters.groups({m: n for m, n in open_.items() if m not in silent})
-        for messages in [sorted(silent, key=lambda m: (-silent[m], m)), *said]:
-            group = {print_: trials for m in messages for print_, trials in rest[kind, m].items()}
-            is_coarse = kind in NAMELESS and (
-                bool(messages and messages[0] in silent)
-                or sum(map(counts.__getitem__, messages)) >= COARSE * counts.total()
+    for kind, counts in sorted(said_by_kind(rest).items()):
+        total = totals[kind]
+        looked_at = set(sorted(total, key=lambda message: (-total[message], digest(message)))[:LOOKED_AT])
+        for messages in clusters.groups({m: n for m, n in counts.items() if m in looked_at}, weights):
+            group = {print_: trials for m in messages for print_, trials in by_message[kind, m].items()}
+            says_little = clusters.says_nothing(messages[0]) or (
+                sum(total[message] for message in messages) >= COARSE * total.total()
             )
-            for symptom, of_it in split(group, clusters.exemplars(messages, MESSAGES), is_coarse, ways):
-                new.append(finding(symptom, of_it, taken | {f.id for f in new}))
-    return sorted(new, key=lambda f: (-f.lost, f.id))[:MOST]
+            parts = split(group, ways, kind in NAMELESS and says_little)
+            exemplars = clusters.exemplars(messages, MESSAGES)
+            for (path, tags), trials in sorted(parts.items(), key=lambda part: repr(part[0])):
+                symptom = Symptom(kind=kind, path=path, tags=tags, messages=ranked(exemplars, trials))
+                new.append(finding(symptom, exemplars[0], trials, {*taken, *(f.id for f in new)}))
+    return new
 
 
 def split(
-    group: Prints, messages: tuple[str, ...], is_coarse: bool, ways: Mapping[str, int]
-) -> list[tuple[Symptom, list[Trial]]]:
-    """The symptoms of a *group* of failures whose *messages* say the same, with the trials that show each.
+    group: Prints, ways: Mapping[str, int], says_little: bool
+) -> dict[tuple[str, tuple[str, ...] | None], list[Trial]]:
+    """The failures of a *group* whose messages say the same, by what tells them apart: path and tags of their symptom.
 
-    What went an unusual way is a symptom of its own, unless nearly all did. Where the message says little (*is_coarse*),
-    the rest is told apart by tags.
+    What went an unusual way is a part of its own, unless nearly all did. Where the message *says_little*, the rest is
+    told apart by tags.
     """
-    paths = unusual({path: sum(len(t) for p, t in group.items() if p.path == path) for path in {p.path for p in group}}, ways, is_coarse)
+    paths: Counter[str] = Counter()
+    for print_, trials in group.items():
+        paths[print_.path] += len(trials)
+    apart = {path for path in paths if is_unusual(path, paths, ways, says_little)}
     parts: defaultdict[tuple[str, tuple[str, ...] | None], list[Trial]] = defaultdict(list)
     for print_, trials in group.items():
-        path = print_.path if print_.path in paths else ""
-        parts[path, print_.tags if is_coarse and not path else None] += trials
-    return [
-        (Symptom(kind=next(iter(group)).kind, path=path, tags=tags, messages=messages), trials)
-        for (path, tags), trials in parts.items()
-    ]
+        path = print_.path if print_.path in apart else ""
+        parts[path, print_.tags if says_little and not path else None] += trials
+    return parts
 
 
-def unusual(counts: Mapping[str, int], ways: Mapping[str, int], is_coarse: bool) -> set[str]:
-    """The paths that tell failures of a group apart. *counts*: how often each is gone in it; *ways*: by all trials."""
-    total = sum(counts.values())
-    others = sum(ways.values()) - total
-    found: set[str] = set()
-    for path, count in counts.items():
-        elsewhere = (ways.get(path, 0) - count + 0.5) / (others + 1)
-        is_frequent = count >= max(FEW, total / 10) and (is_coarse or count < NEARLY_ALL * total)
-        if path and is_frequent and count / total >= UNUSUAL * elsewhere:
-            found.add(path)
-    return found
+def is_unusual(path: str, paths: Counter[str], ways: Mapping[str, int], says_little: bool) -> bool:
+    """Does *path* tell failures of a group apart? *paths*: how many of the group went each; *ways*: of all trials."""
+    total, count = paths.total(), paths[path]
+    if not path or count < max(FEW, total / 10) or (count >= NEARLY_ALL * total and not says_little):
+        return False
+    elsewhere = (ways.get(path, 0) - count + 0.5) / (sum(ways.values()) - total + 1)  # 0.5: seen nowhere is not never
+    return count / total >= UNUSUAL * elsewhere
 
 
-def finding(symptom: Symptom, group: Sequence[Trial], taken: set[str]) -> Finding:
-    """Its id is a digest of what founded it, and of how often that is taken."""
-    founder = (symptom.kind, symptom.path, symptom.tags, *symptom.messages[:1])
-    id = digest(repr(founder))
+def ranked(exemplars: Sequence[str], trials: Iterable[Trial]) -> tuple[str, ...]:
+    """*exemplars*, those first that most of *trials* say."""
+    said = Counter(fingerprint(trial).message for trial in trials)
+    return tuple(sorted(exemplars, key=lambda message: (-said[message], message)))
+
+
+def finding(symptom: Symptom, founder: str, group: Sequence[Trial], taken: Collection[str]) -> Finding:
+    """Its id is a digest of what founded it: the symptom's kind, path and tags, and the message that most failures
+    with such messages say, if that says anything."""
+    said = "" if clusters.says_nothing(founder) else founder
+    id = digest(repr((symptom.kind, symptom.path, symptom.tags, said)))
     while id in taken:
         id = digest(id)
     tags = tags_of(symptom, group)
-    message = symptom.messages[0] if symptom.messages else ""
+    message = symptom.messages[0]
     marks = [f"[{symptom.path}]"] if symptom.path else [f"[{tag}]" for tag in tags]
     return Finding(
         id=id,
