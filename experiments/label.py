@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from analysis.agreement import bias_in_words, cautions, in_words, meaning_of, mistakes
+from analysis.agreement import bias_in_words, cautions, disagreement, in_words, meaning_of, mistakes
 from experiments.inbox import barred, whoami
 from harness.agreement import (
     Pair,
@@ -161,7 +161,11 @@ def label(
         left_out = f"; {unmarked} rows mark nothing" if unmarked else ""
         say(f"{len(new)} labels taken over, {len(found) - len(new)} were there already{left_out}: {path}")
         return
-    todo = unlabelled(outputs_of(place), known, who, by)
+    is_rubric = isinstance(place.experiment.runner, JudgingRunner)
+    outputs = (
+        [Output(each.asked, each.output, each.trial, each.maker) for each in known] if is_rubric else made_by(place)
+    )
+    todo = unlabelled(outputs, known, who, by)
     if not todo:
         say(f"nothing is left to label: {len({label.id for label in known})} outputs are labelled in {path}")
         return
@@ -170,8 +174,12 @@ def label(
     say(f"{session.run()} outputs labelled, kept in {path}. How far a judge agrees: ratchet calibrate {name}")
 
 
-def outputs_of(place: "Place") -> list[Output]:
-    """Those of the last run's train trials: what is hidden stays out of a file beside the experiment."""
+def made_by(place: "Place") -> list[Output]:
+    """What the last run's train trials made: what is hidden stays out of a file beside the experiment.
+
+    Raises:
+        UserError: it has not run yet.
+    """
     known = runs(place.directory, place.name)
     if not known:
         raise UserError(
@@ -201,7 +209,7 @@ def unlabelled(outputs: Sequence[Output], known: Sequence[Label], who: str, rubr
     marked = {label.id: set(label.marks) for label in known if label.who == who}
     wanted = {criterion.id for criterion in rubric.criteria}
     strata: dict[float | None, list[Output]] = {}
-    for output in outputs:
+    for output in {output.id: output for output in outputs}.values():
         if wanted - marked.get(output.id, set()):
             score = output.score
             strata.setdefault(score if score is None or score in (0, 1) else 0.5, []).append(output)
@@ -490,3 +498,25 @@ def latest_calibration(directory: Path, name: str) -> Calibration | None:
         with suppress(BadLine):
             found += [cast(Calibration, line.record()) for line in read(path) if line.type == "Calibration"]
     return max((each for each in found if each.experiment == name), key=lambda each: each.judged, default=None)
+
+
+def about_the_judge(place: "Place") -> Iterator[str]:
+    """What ``ratchet check`` says of the experiment's judge, if it has one: how often people say otherwise."""
+    try:
+        judge = judge_of(place, None, None)
+    except UserError:
+        return
+    assert not isinstance(judge.model, str)
+    found = latest_calibration(place.directory, place.name)
+    if found is None:
+        yield (
+            f"How far the judge {judge.model.name} agrees with people is not known. Label some outputs, then measure: "
+            f"ratchet label {place.name}; ratchet calibrate {place.name}"
+        )
+    elif (found.rubric, found.judge) != (rubric_digest(judge), judge.model.name):
+        yield (
+            f"The judge was calibrated last with another rubric or model ({found.judge}, rubric {found.rubric[:8]}), "
+            f"which says nothing of this one. Measure it: ratchet calibrate {place.name}"
+        )
+    else:
+        yield from disagreement(found)

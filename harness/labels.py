@@ -55,6 +55,11 @@ def load_labels(path: Path) -> list[Label]:
     Raises:
         UserError: there is no such file, or a line is no label; names the line.
     """
+    if not path.exists():
+        raise UserError(
+            f"there are no labels, {path}, so nothing tells whether a judge is right. Write some: "
+            f"ratchet label {path.parent.name}"
+        )
     found: list[Label] = []
     for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
@@ -76,10 +81,7 @@ def lines_of(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(
-            f"the labels {path} cannot be read ({e}), so nothing tells whether a judge is right. Write some with: "
-            "ratchet label NAME --rubric FILE"
-        ) from e
+        raise UserError(f"{path} cannot be read as text ({e}), and the labels are in it. Check the path") from e
 
 
 def refused(path: Path, number: int, why: str) -> UserError:

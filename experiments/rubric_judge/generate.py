@@ -18,7 +18,7 @@ from traces.records import Label
 
 SEED = 20261120
 HERE = Path(__file__).parent
-OUTPUTS = 240
+OUTPUTS = 300
 CRITERIA = ("next-step", "on-topic", "no-promise")
 SLIPS = 0.03
 """How often a person marks something else than there is."""
