@@ -29,6 +29,10 @@ SAID = 400
 """Characters of a rationale, of what a change put in, of a finding's summary."""
 NAME = 80
 """Characters of the name of a tool."""
+PREVIEW = 200
+"""Characters of a preview that may have been cut."""
+ENDS = re.compile(r"^\S+|\S+$")
+"""The words at its ends, which may be halves."""
 NOTHING = "(none)"
 
 
@@ -98,8 +102,13 @@ def element(name: str, key: str, body: str, /, **about: str) -> str:
     return f"<{name}-{key}{told}>\n{body}{end}</{name}-{key}>"
 
 
+def beginning(text: str, key: str, characters: int = SAID) -> str:
+    """The first so many *characters* of *text*, sealed before the cut: half a secret looks like none."""
+    return sealed(text, key)[:characters]
+
+
 def shortened(text: str, tokens: int) -> str:
-    """*text*, its middle left out where it takes more than *tokens*. Only for what is sealed: half a key is no key."""
+    """*text*, its middle left out where it takes more than *tokens*. Only for what is sealed."""
     if text_tokens(text) <= tokens:
         return text
     raw, note = text.encode(), f"\n[… of {len(text):,} characters the middle is left out …]\n"
@@ -167,16 +176,16 @@ def round_of(r: Round, history: History, key: str) -> str:
         lines.append(f"Files: {', '.join(edit.path for edit in r.proposal.edits)}")
         if r.proposal.answers:
             lines.append(f"It answered: {', '.join(r.proposal.answers)}")
-        lines += [f"Why: {r.proposal.rationale[:SAID]}", *changed_lines(r, history)]
+        lines += [f"Why: {beginning(r.proposal.rationale, key)}", *changed_lines(r, history, key)]
     if r.certification is not None:
         lines.append(f"All that was kept until then, tested as one: {r.certification.verdict}")
     for removal in r.removals:
         numbers = ", ".join(map(str, removal.rounds))
         lines.append(f"Then what these rounds had brought was tried without: {numbers}: {removal.verdict}")
-    return element("round", key, sealed("\n".join(lines), key)[: 5 * SAID], number=str(r.number))
+    return element("round", key, beginning("\n".join(lines), key, 5 * SAID), number=str(r.number))
 
 
-def changed_lines(r: Round, history: History) -> Iterator[str]:
+def changed_lines(r: Round, history: History, key: str) -> Iterator[str]:
     """The lines that the change put in, and those that it took out."""
     if r.proposal is None or history.text_of is None:
         return
@@ -185,7 +194,7 @@ def changed_lines(r: Round, history: History) -> Iterator[str]:
     new = [line for e in r.proposal.edits for line in (e.text or "").splitlines()]
     for what, lines in (("It put in", Counter(new) - Counter(old)), ("It took out", Counter(old) - Counter(new))):
         if said := "\n".join(line for line in lines if line.strip()):
-            yield f"{what}: {said[:SAID]}"
+            yield f"{what}: {beginning(said, key)}"
 
 
 # ── what fails ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,10 +209,10 @@ def kinds_of(trials: Sequence[Trial], key: str) -> Iterator[str]:
 
 def finding_of(finding: Finding, rounds: Sequence[Round], key: str) -> str:
     lines = [
-        finding.title[:SAID],
+        beginning(finding.title, key),
         f"{finding.count} trials, {finding.share:.1%} of all; score lost: {finding.lost:.1f}",
-        *([f"What happens: {finding.summary[:SAID]}"] if finding.summary else []),
-        *([f"Why, as a model supposes: {finding.cause[:SAID]}"] if finding.cause else []),
+        *([f"What happens: {beginning(finding.summary, key)}"] if finding.summary else []),
+        *([f"Why, as a model supposes: {beginning(finding.cause, key)}"] if finding.cause else []),
     ]
     if against := [f"round {r.number}" for r in rounds if r.proposal and finding.id in r.proposal.answers]:
         lines.append(f"Answered in {', '.join(against[-10:])}")
@@ -238,7 +247,7 @@ def trace_of(trial: Trial, finding: Finding, history: History, key: str, tokens:
     ]
     body = "\n".join(f"{name}: {shortened(sealed(said, key), size)}" for name, said, size in parts if said)
     score = "none" if grade is None else f"{grade.score:.2f}"
-    about = {"finding": finding.id, "kind": json.dumps(trial.tags, ensure_ascii=False)[:SAID], "score": score}
+    about = {"finding": finding.id, "kind": beginning(json.dumps(trial.tags, ensure_ascii=False), key), "score": score}
     left = tokens - text_tokens(body) - 60
     trace = history.trace_of(trial.id) if history.trace_of is not None else Trace(trial, (), {})
     spans = first((span_of(span, trace, key, tokens // 10) for span in worth_showing(trace.spans)), left)
@@ -256,7 +265,7 @@ def worth_showing(spans: Sequence[Span]) -> list[Span]:
 def span_of(span: Span, trace: Trace, key: str, tokens: int) -> str:
     """What went in and came out, as far as it can be quoted. Of a model call not what went in: these are the files,
     and what is shown already."""
-    sent = None if span.operation == "chat" else said(span.input_hash, span.input_preview, trace)
+    sent = "" if span.operation == "chat" else said(span.input_hash, span.input_preview, trace)
     explained = span.attributes.get(otel.EXPLANATION)
     parts = [
         ("in", sent),
@@ -265,9 +274,14 @@ def span_of(span: Span, trace: Trace, key: str, tokens: int) -> str:
         ("explanation", explained if isinstance(explained, str) else None),
     ]
     body = "\n".join(f"{name}: {shortened(sealed(what, key), tokens)}" for name, what in parts if what)
-    about = {"name": span.name[:NAME], "operation": span.operation, "status": span.status}
+    about = {"name": beginning(span.name, key, NAME), "operation": span.operation, "status": span.status}
     return element("span", key, body or NOTHING, id=span.id, **about)
 
 
-def said(hash: str | None, preview: str | None, trace: Trace) -> str | None:
-    return trace.texts.get(hash, preview) if hash is not None else preview
+def said(hash: str | None, preview: str | None, trace: Trace) -> str:
+    """The text with that *hash*; where it was not kept, of its *preview* the words that no cut went through."""
+    if hash is not None and hash in trace.texts:
+        return trace.texts[hash]
+    if preview is None or len(preview) < PREVIEW:
+        return preview or ""
+    return ENDS.sub("", preview)

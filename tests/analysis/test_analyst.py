@@ -570,6 +570,35 @@ def test_no_secret_is_sent_also_not_the_half_that_a_cut_would_leave():
     assert secret not in told.files
 
 
+def test_no_half_of_a_secret_is_sent_of_what_was_cut_before():
+    secret = "correct-horse-battery-staple"
+    preview = f"{'x ' * 90}{secret}"[:200]
+    span = Span(id="s", operation="execute_tool", name="read", started=now(), seconds=0.1, output_preview=preview)
+    trials = {trial.id: trial for trial in a_history().trials}
+    history = a_history(trace_of=lambda id: Trace(trials[id], (span,), {}))
+    told = briefing(TEXT, history, findings(history.trials), "k" * 16)
+    assert "x x x" in told.traces
+    assert "correct" not in told.traces
+
+
+def test_a_long_rationale_is_sealed_before_it_is_cut():
+    secret = "sk-proj-" + "0123456789abcdef" * 4
+    proposal = Proposal(id="p", proposer="x", edits=(), rationale="y" * 380 + f" {secret}")
+    r = Round(
+        run="run",
+        number=1,
+        incumbent="v1",
+        working="v1",
+        proposal=proposal,
+        decision=Decision(verdict="discard", because="invalid"),
+        started=now(),
+        seconds=1,
+    )
+    told = briefing(TEXT, a_history(rounds=(r,)), findings(a_history().trials), "k" * 16)
+    assert "y" * 380 in told.tried
+    assert "sk-" not in told.tried
+
+
 def cited(quote: str) -> dict[str, Any]:
     return {"trial": "run/0/plural-0", "span": None, "quote": quote}
 

@@ -31,8 +31,13 @@ from traces.records import Round, Task
 
 
 @pytest.fixture(params=[OPENAI, ANTHROPIC], ids=lambda sdk: sdk.name)
-def sdk(request: pytest.FixtureRequest):
-    yield request.param
+def sdk(request: pytest.FixtureRequest) -> Sdk:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def connections():
+    yield
     close()
 
 
@@ -152,7 +157,7 @@ def test_over_two_nights_not_a_byte_of_a_hidden_split_is_sent_to_the_analyst(sdk
 
 
 def test_a_trace_that_gives_orders_breaks_neither_the_form_nor_the_night_and_no_secret_leaves(
-    sdk: Sdk, checkout: Path, tmp_path: Path
+    checkout: Path, tmp_path: Path
 ):
     key = "sk-proj-0123456789abcdefghijklmnop"
 
@@ -163,7 +168,7 @@ def test_a_trace_that_gives_orders_breaks_neither_the_form_nor_the_night_and_no_
         )
 
     tasks = some_tasks()
-    with analyst(sdk, proposing("Mind the plural.", kind="plural"), proposing("Be brief.")) as (there, model):
+    with analyst(OPENAI, proposing("Mind the plural.", kind="plural"), proposing("Be brief.")) as (there, model):
         experiment = a_night(model, tasks=tasks, runner=told(tasks, wrong=hostile), budget=Budget(rounds=2, hours=1))
         rounds = play(experiment, checkout, tmp_path / "data")
 
@@ -184,9 +189,9 @@ def test_a_trace_that_gives_orders_breaks_neither_the_form_nor_the_night_and_no_
         assert "<finding-x" not in asked.text
 
 
-def test_a_provider_that_is_down_is_a_recorded_failure_and_not_the_analysts(sdk: Sdk, checkout: Path, tmp_path: Path):
+def test_a_provider_that_is_down_is_a_recorded_failure_and_not_the_analysts(checkout: Path, tmp_path: Path):
     with provider(refuses(401, {"error": {"type": "authentication_error", "message": "no such key"}})) as there:
-        experiment = a_night(sdk.model(there.url), budget=Budget(rounds=1, hours=1))
+        experiment = a_night(OPENAI.model(there.url), budget=Budget(rounds=1, hours=1))
         rounds = play(experiment, checkout, tmp_path / "data")
     assert verdicts(rounds) == [("discard", "no-proposal")]
     assert rounds[1].decision
@@ -196,7 +201,6 @@ def test_a_provider_that_is_down_is_a_recorded_failure_and_not_the_analysts(sdk:
 def test_what_the_analyst_spends_is_its_own_in_the_journal(checkout: Path, tmp_path: Path):
     with analyst(OPENAI, saying("{"), proposing("Mind the plural.", kind="plural")) as (_, model):
         rounds = play(a_night(model, budget=Budget(rounds=1, hours=1)), checkout, tmp_path / "data")
-    close()
     spans = [line.record() for line in lines_of(journal_file(tmp_path / "data", rounds[0].run)) if line.type == "Span"]
     assert [(s.operation, s.trial) for s in spans if s.role == "analyst"] == [("chat", None)] * 2
     assert rounds[-1].usage.calls == 2
@@ -219,7 +223,6 @@ def test_the_form_of_the_answer_is_asked_for_in_the_words_of_each_api(sdk: Sdk, 
 def test_the_files_and_the_instructions_stay_in_the_providers_cache_from_round_to_round(checkout: Path, tmp_path: Path):
     with analyst(ANTHROPIC, saying("{")) as (there, model):
         play(a_night(model, budget=Budget(rounds=2, hours=1)), checkout, tmp_path / "data")
-    close()
     first, _, second, _ = (received.body for received in there.received)
     assert first["system"] == second["system"]
     assert first["messages"][:2] == second["messages"][:2]
