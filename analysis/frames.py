@@ -6,19 +6,18 @@ yet, a frame is empty and has its columns all the same.
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 import traces
 from analysis.costs import dollars_without_cache
-from harness.gate.confidence import confidence_sequence, mean_interval
+from analysis.failures import Failures, failures_in
+from analysis.shrinkage import Shrinkage, shrinkage
+from harness.gate.confidence import confidence_sequence, mean_interval, score_interval
 from harness.gate.eprocess import (
     SEQUENTIAL_COST,
     DeadlineE,
@@ -30,9 +29,10 @@ from harness.gate.eprocess import (
     tasks_to_settle,
 )
 from harness.gate.guards import ROUNDING
+from harness.redact import redacted
 from traces.journal import parse, raw_lines
 from traces.places import data_directory, spool
-from traces.records import INFRASTRUCTURE, GateSpec, Round, Span, Usage
+from traces.records import INFRASTRUCTURE, Finding, GateSpec, Round, Span, Trial, Usage
 
 ASIDE = ("check", "compare", "redrive")
 """What starts a run that is no night: see ``harness.ledger.open_aside``."""
@@ -46,9 +46,8 @@ TICKS = 100
 """Into how many parts a night's time is divided."""
 CONFIDENCE = 0.9
 """Of the intervals that are made here."""
-SHOWN = 200
-"""Rows of a table that a person is shown."""
-VERSION = re.compile(r"[0-9a-f]{40,64}")
+EXCERPT = 600
+"""Characters of a text that are shown."""
 COMPARED = (
     "split", "incumbent", "candidate", "tasks", "incumbent_score", "candidate_score", "gain", "low", "high",
     "confidence", "verdict", "e_value", "threshold", "n_max", "alpha", "tasks_to_settle", "errors", "drift", "metric",
@@ -328,6 +327,150 @@ def spend_over_time(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     )
 
 
+# ── what keeps failing ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def failures(run: str, *, directory: Path | None = None) -> Failures:
+    """What kept going wrong in *run*, by what failed and how; no model is asked. The frames below tell of it."""
+    return failures_in(run, played(run, directory=directory), directory)
+
+
+def findings(seen: Failures) -> pd.DataFrame:
+    """A row for each recurring failure, the costliest first.
+
+    ``id``; ``title``; ``state``: open, or what became of it, see the view ``finding_states``; ``count``: failed trials
+    that show it; ``share``: of all that were looked at, with its 90 % interval by cluster, ``low`` and ``high``;
+    ``lost``: score that they left on the table; ``dollars``: what they cost, missing where a price is not known;
+    ``first_seen``, ``last_seen``: UTC; ``versions``: how many show it; ``cause``: a hypothesis, where a model has one.
+    """
+    rows = [
+        {
+            "id": finding.id,
+            "title": finding.title,
+            "state": seen.states.get(finding.id, "open"),
+            "count": len(seen.members.get(finding.id, ())),
+            **rate(finding, seen.members, seen.trials),
+            "lost": finding.lost,
+            "dollars": finding.dollars,
+            "first_seen": finding.first_seen,
+            "last_seen": finding.last_seen,
+            "versions": len(finding.versions),
+            "cause": finding.cause,
+        }
+        for finding in seen.found
+    ]
+    names = ("id", "title", "state", "count", "share", "low", "high", "lost", "dollars", "first_seen", "last_seen")
+    frame = pd.DataFrame(rows, columns=[*names, "versions", "cause"])
+    return frame.astype({"dollars": float, "share": float, "low": float, "high": float})
+
+
+def rate(finding: Finding, members: Mapping[str, Sequence[Trial]], among: Sequence[Trial]) -> dict[str, float | None]:
+    """Share of the trials *among* which *finding* shows, with its interval by cluster; missing where there are none."""
+    showing = {trial.id for trial in members.get(finding.id, ())}
+    clusters: dict[str, list[bool]] = {}
+    for trial in among:
+        if not trial.is_lost:
+            clusters.setdefault(trial.cluster or trial.task, []).append(trial.id in showing)
+    shares = [sum(shown) / len(shown) for shown in clusters.values()]
+    if not shares:
+        return {"share": None, "low": None, "high": None}
+    low, high = score_interval(shares, CONFIDENCE)
+    return {"share": math.fsum(shares) / len(shares), "low": low, "high": high}
+
+
+def finding_rates(seen: Failures) -> pd.DataFrame:
+    """A row for each finding and working version, in their order.
+
+    ``id``, ``title``; ``version``; ``count``: of its train trials that show it, of ``trials`` that were looked at;
+    ``share``, ``low``, ``high``: the share of clusters, with its 90 % interval.
+    """
+    by_version = {version: [t for t in seen.trials if t.version == version] for version in seen.versions}
+    rows = [
+        {
+            "id": finding.id,
+            "title": finding.title,
+            "version": version,
+            "count": sum(trial.version == version for trial in seen.members.get(finding.id, ())),
+            "trials": len(trials),
+            **rate(finding, seen.members, trials),
+        }
+        for finding in seen.found
+        for version, trials in by_version.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["id", "title", "version", "count", "trials", "share", "low", "high"])
+    return frame.astype({"share": float, "low": float, "high": float})
+
+
+def finding_tags(seen: Failures) -> pd.DataFrame:
+    """Which kinds of task: a row a finding, a column a tag, the share of the tag's trials that show it."""
+    tags = sorted({tag for trial in seen.trials for tag in trial.tags})
+    rows: dict[str, list[float]] = {}
+    looked_at = [trial for trial in seen.trials if not trial.is_lost]
+    for finding in seen.found:
+        showing = seen.members.get(finding.id, ())
+        rows[finding.title] = [
+            sum(tag in trial.tags for trial in showing) / max(1, sum(tag in trial.tags for trial in looked_at))
+            for tag in tags
+        ]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=tags)
+
+
+def examples(seen: Failures, finding: str, most: int = 5, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each of some trials that show *finding* (its id), the latest first; of many tasks rather than of one.
+
+    ``trial``: for ``ratchet show``; ``task``; ``asked``: what the task said; ``answered``: what came out; ``wrong``:
+    the reason of the grade, or the error; ``version``; ``started``. Texts are cut to 600 characters, and secrets are
+    taken out.
+    """
+    shown = sorted(seen.members.get(finding, ()), key=lambda trial: trial.started, reverse=True)
+    first = {trial.task: trial for trial in reversed(shown)}
+    chosen = [*first.values(), *(trial for trial in shown if first[trial.task] is not trial)][:most]
+    asked = traces.sql(
+        "select id, any_value(input) as input from tasks where run = ? and list_contains(?, id) group by id",
+        (seen.run, [trial.task for trial in chosen]),
+        directory=directory,
+    )
+    inputs = dict(zip(asked.id, asked.input, strict=True))
+    rows = [
+        (
+            trial.id,
+            trial.task,
+            excerpt(inputs.get(trial.task, "")),
+            excerpt(trial.output or ""),
+            excerpt(trial.error or (trial.grade.reason if trial.grade else "")),
+            trial.version,
+            trial.started,
+        )
+        for trial in chosen
+    ]
+    return pd.DataFrame(rows, columns=["trial", "task", "asked", "answered", "wrong", "version", "started"])
+
+
+def excerpt(text: str) -> str:
+    """*text* without secrets, and without its middle where it is long."""
+    text = redacted(text)
+    half = EXCERPT // 2
+    return text if len(text) <= EXCERPT else f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
+
+
+def before_after(seen: Failures) -> list[Shrinkage]:
+    """Did the failures shrink, from the live version to the last working one? First those that the kept changes were to
+    answer. Empty where nothing was kept. They were mined from these very trials, which flatters the fall."""
+    if len(seen.versions) < 2:
+        return []
+    before, after = ([t for t in seen.trials if t.version == v] for v in (seen.versions[0], seen.versions[-1]))
+    return shrinkage(before, after, seen.found, seen.answered, seen.paths)
+
+
+def shrunk(rows: Sequence[Shrinkage]) -> pd.DataFrame:
+    """The same as a frame: ``id``, ``title``; ``targeted``: was a kept change to answer it?; ``before`` of ``n_before``
+    and ``after`` of ``n_after``: trials that show it; ``change``, ``low``, ``high``: of the share, with its 90 %
+    interval; over so many ``clusters``."""
+    numbers = ("targeted", "before", "n_before", "after", "n_after", "change", "low", "high", "clusters")
+    facts = [(row.finding.id, row.finding.title, *(getattr(row, name) for name in numbers)) for row in rows]
+    return pd.DataFrame(facts, columns=["id", "title", *numbers])
+
+
 # ── one comparison ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -494,66 +637,3 @@ def interval(gains: Sequence[float]) -> tuple[float, float, float]:
 
 def signs(gains: Sequence[float]) -> tuple[int, int]:
     return sum(g > ROUNDING for g in gains), sum(g < -ROUNDING for g in gains)
-
-
-# ── as a table ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def readable(frame: pd.DataFrame, most: int = SHOWN) -> Styler:
-    """*frame* as a table for people: long texts wrapped, versions shortened, what is missing left empty, and no more
-    than the first *most* rows.
-
-    What models and traces say is shown as it was said: it is no HTML and no mathematics here.
-    """
-    left_out = len(frame) - most
-    caption = "Nothing here yet." if frame.empty else f"{left_out:,} more rows are not shown." if left_out > 0 else ""
-    shown = frame.head(most).reset_index(drop=True)
-    style = shown.style.format(told).format_index(told, axis="columns").hide(axis="index")
-    return look(style.set_caption(caption) if caption else style)
-
-
-def heat(frame: pd.DataFrame, most: int = SHOWN) -> Styler:
-    """A frame of numbers between 0 and 1, each on a ground as dark as it is high; as ``readable``, with its index."""
-    style = frame.head(most).style.format(told).format_index(told, axis="columns").format_index(told, axis="index")
-    if not frame.empty:
-        style = style.background_gradient(cmap="Greens", vmin=0, vmax=1.2, axis=None)
-    return look(style.set_caption("Nothing here yet.") if frame.empty else style)
-
-
-def is_missing(value: object) -> bool:
-    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
-
-
-def look(style: Styler) -> Styler:
-    cells = "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 26em"
-    heads = "text-align: left; white-space: nowrap"
-    return style.set_table_attributes('class="tex2jax_ignore mathjax_ignore"').set_table_styles(
-        [
-            {"selector": "td", "props": cells},
-            {"selector": "th", "props": heads},
-            {"selector": "caption", "props": "caption-side: bottom; text-align: left"},
-        ]
-    )
-
-
-def told(value: object) -> str:
-    """A value as it stands in a table."""
-    if isinstance(value, list | tuple | set | frozenset) or hasattr(value, "tolist"):
-        items = value.tolist() if hasattr(value, "tolist") else value  # type: ignore[attr-defined]
-        return ", ".join(map(told, items)) if isinstance(items, list | tuple | set | frozenset) else told(items)
-    if is_missing(value) or value is pd.NA:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return number(value)
-    if isinstance(value, datetime):
-        return f"{value:%b %d %H:%M:%S}"
-    text = str(value)
-    return text[:12] if VERSION.fullmatch(text) else escape(text)
-
-
-def number(value: float) -> str:
-    if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 1):
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if 0.001 <= abs(value) < 1000 else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2g}"
