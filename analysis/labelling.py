@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from analysis.findings import failed, fingerprint, path_of, plain
 from analysis.sampling import Drawn, sample
-from analysis.settling import Cluster, settled
+from analysis.settling import AGREED, Cluster, settled
 from harness.errors import ModelError
 from harness.graders.judge import FENCE, OWN, TRIES, once, seed_of
 from harness.meter import inside, meter, spending
@@ -46,9 +46,7 @@ TRIED = 8
 """Failures that are read before the others: a model with which none of them comes to anything is not asked further."""
 SHOWN = 20
 """Failures of a cluster that are looked at once more; the others go where those go that look like them."""
-AGREED = 2
-"""Failures, each read by itself, that have to show the same before it is said of any others."""
-TAG = re.compile(r"<(?=\s*/?\s*(?:task|path|output|wrong|labels|failures|findings)-)", re.IGNORECASE)
+TAG = re.compile(r"<(?=\s*/?\s*(?:task|execution|output|wrong|labels|failures|findings)-)", re.IGNORECASE)
 
 A = TypeVar("A", bound="Answer")
 X = TypeVar("X")
@@ -265,19 +263,22 @@ class Reader:
         same: defaultdict[tuple[str, str], list[Read]] = defaultdict(list)
         for one in read:
             same[fingerprint(one.drawn.trial).kind, one.text.casefold()].append(one)
-        alike = list(same.values())
-        if len(alike) < 2:
-            return alike
-        labels = "\n".join(f"{n}. {each[0].text}" for n, each in enumerate(alike, 1))
+        distinct = list(same.values())
+        if len(distinct) < 2:
+            return distinct
+        labels = "\n".join(f"{n}. {each[0].text}" for n, each in enumerate(distinct, 1))
         said = self._asked(
-            "group.md", Groups, lambda said: uncovered([n for g in said.groups for n in g], len(alike)), labels=labels
+            "group.md",
+            Groups,
+            lambda said: uncovered([n for g in said.groups for n in g], len(distinct)),
+            labels=labels,
         )
         if isinstance(said, str):
             self.trouble.append(f"the labels were not grouped, since {said}")
-            return alike
+            return distinct
         kinds: defaultdict[tuple[int, str], list[Read]] = defaultdict(list)
         for number, group in enumerate(said.groups):
-            for one in (one for n in group for one in alike[n - 1]):
+            for one in (one for n in group for one in distinct[n - 1]):
                 kinds[number, fingerprint(one.drawn.trial).kind].append(one)
         return list(kinds.values())
 
@@ -294,7 +295,8 @@ class Reader:
         return found + [cluster_of(group, group[0].label.detail, group[0].label) for group in single]
 
     def _described(self, group: Sequence[Read]) -> list[Cluster] | str:
-        shown = varied(group)[:SHOWN]
+        ranked = varied(group)
+        shown, rest = ranked[:SHOWN], ranked[SHOWN:]
         template = Template(self.labeller.wording["failure.md"])
         failures = "\n".join(
             template.substitute(
@@ -314,7 +316,13 @@ class Reader:
         said = self._asked("describe.md", Description, fault, failures=failures)
         if isinstance(said, str):
             return said
-        return [cluster_of([shown[n - 1] for n in each.failures], each.summary, each) for each in said.findings]
+        found = [[shown[n - 1] for n in each.failures] for each in said.findings]
+        places = {alike(one): n for n, part in reversed([*enumerate(found)]) for one in part}
+        for one in rest:
+            place = 0 if len(found) == 1 else places.get(alike(one))
+            if place is not None:
+                found[place].append(one)
+        return [cluster_of(part, each.summary, each) for part, each in zip(found, said.findings, strict=True)]
 
     def merged(self, clusters: Sequence[Cluster]) -> list[Cluster]:
         """*clusters*, those joined that have the same symptom and the same cause."""
@@ -382,7 +390,7 @@ def at_once(work: Callable[[X], Y], items: Sequence[X]) -> list[Y]:
 def shown_of(trial: Trial, task: str, path: str) -> dict[str, str]:
     """What the model is shown of a failure: no secret, and no more of a long text than its ends."""
     wrong = trial.error or (trial.grade.reason if trial.grade else "") or "nothing more is known"
-    texts = {"task": task, "path": path, "output": trial.output or "", "wrong": wrong}
+    texts = {"task": task, "execution": path, "output": trial.output or "", "wrong": wrong}
     return {name: capped(redacted(text)) for name, text in texts.items()}
 
 
@@ -447,13 +455,18 @@ def cluster_of(read: Sequence[Read], summary: str, said: Label | Described) -> C
     )
 
 
+def alike(one: Read) -> tuple[str, str]:
+    """What failures that the model should see once have in common: their label, and what was found wrong with them."""
+    return one.text, fingerprint(one.drawn.trial).message
+
+
 def varied(read: Iterable[Read]) -> list[Read]:
-    """*read* in an order in which each label comes once before any comes twice."""
-    seen: Counter[str] = Counter()
+    """*read* in an order in which none comes that is like another before one of each kind has come."""
+    seen: Counter[tuple[str, str]] = Counter()
     ranked: list[tuple[int, int, Read]] = []
     for place, one in enumerate(read):
-        ranked.append((seen[one.text], place, one))
-        seen[one.text] += 1
+        ranked.append((seen[alike(one)], place, one))
+        seen[alike(one)] += 1
     return [one for _, _, one in sorted(ranked, key=lambda item: item[:2])]
 
 

@@ -13,9 +13,9 @@ AT_RANDOM = 4
 LEAST = 2
 """Failures of a stratum: what only one shows may be that one's own."""
 
-Stratum = tuple[str, str, float]
-"""Finding, version and score; the first is empty where no finding covers it."""
-REST: Stratum = ("", "", -1.0)
+Stratum = tuple[str | float, ...]
+"""Finding, version and score, or the first of these; a finding that is empty: none covers it."""
+REST: Stratum = ()
 """All that is too rare to be a stratum of its own in a sample of that size."""
 
 
@@ -49,8 +49,9 @@ def sample(
     """At most *size* of the failures among *trials*: for one seed the same, in whatever order the trials come.
 
     One part is drawn at random from all failures, and does not change with what is *found*. The rest is drawn from
-    each finding, version and score by its size, two at least where there are two, but not from findings in *read*, of
-    which enough has been read before. What both draw is in it once.
+    each finding, version and score by its size, two at least where there are two, as far as there is room: else from
+    each finding, its versions and scores in proportion. Nothing is drawn from findings in *read*, of which enough has
+    been read before. What both parts draw is in it once.
     """
     failures = sorted((t for t in trials if failed(t) and not t.is_lost), key=lambda trial: trial.id)
     belongs = {trial.id: id for id, group in members(found, failures, paths).items() for trial in group}
@@ -65,7 +66,7 @@ def sample(
     for stratum, take in allotted({name: len(group) for name, group in strata.items()}, places).items():
         group = strata[stratum]
         chance |= dict.fromkeys((trial.id for trial in group), take / len(group))
-        chosen |= {trial.id for trial in random.Random(f"{seed}/{stratum}").sample(group, take)}
+        chosen |= {trial.id for trial in spread(group, take, random.Random(f"{seed}/{stratum}"))}
     return [
         Drawn(
             trial,
@@ -78,16 +79,31 @@ def sample(
     ]
 
 
-def stratified(failures: Iterable[Trial], belongs: Mapping[str, str], most: int) -> dict[Stratum, list[Trial]]:
-    """*failures* by finding, version and score, the largest first; what is over *most* groups is one group."""
-    groups: defaultdict[Stratum, list[Trial]] = defaultdict(list)
-    for trial in failures:
-        groups[belongs.get(trial.id, ""), trial.version, trial.grade.score if trial.grade else 0.0].append(trial)
-    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    if len(ranked) <= most:
-        return dict(ranked)
-    rest = [trial for _, group in ranked[max(most - 1, 0) :] for trial in group]
-    return {**dict(ranked[: max(most - 1, 0)]), REST: sorted(rest, key=lambda trial: trial.id)}
+def stratified(failures: Sequence[Trial], belongs: Mapping[str, str], most: int) -> dict[Stratum, list[Trial]]:
+    """*failures* by finding, version and score; by finding alone, and the rarest as one, where that is over *most*."""
+    groups: dict[Stratum, list[Trial]] = {}
+    whole = {trial.id: (belongs.get(trial.id, ""), trial.version, score_of(trial)) for trial in failures}
+    for depth in (3, 2, 1):
+        parts: defaultdict[Stratum, list[Trial]] = defaultdict(list)
+        for trial in failures:
+            parts[whole[trial.id][:depth]].append(trial)
+        groups = dict(sorted(parts.items(), key=lambda item: (-len(item[1]), item[0])))
+        if len(groups) <= most:
+            return groups
+    own = dict([*groups.items()][: max(most - 1, 0)])
+    return {**own, REST: [trial for stratum, group in groups.items() if stratum not in own for trial in group]}
+
+
+def score_of(trial: Trial) -> float:
+    return trial.grade.score if trial.grade is not None else 0.0
+
+
+def spread(group: Sequence[Trial], take: int, rng: random.Random) -> list[Trial]:
+    """*take* of *group*, each with the same chance, from its versions and scores in proportion: at equal distances from
+    a random start (systematic sampling)."""
+    ordered = sorted(group, key=lambda trial: (trial.version, score_of(trial), rng.random()))
+    start = rng.random()
+    return [ordered[int((start + n) * len(ordered) / take)] for n in range(take)]
 
 
 def allotted(sizes: Mapping[Stratum, int], places: int) -> dict[Stratum, int]:

@@ -11,7 +11,9 @@ from traces.records import Finding, Symptom, Trial
 
 MESSAGES = 40
 """Of a symptom, at most."""
-PRECISE = 0.8
+AGREED = 2
+"""Failures, each read by itself, that have to show the same before it is said of any others."""
+PRECISE = 0.7
 """Share of what a symptom attaches that has to be its own, or its finding is not made."""
 DESCRIBED = "described before"
 
@@ -86,23 +88,29 @@ def look_of(trial: Trial, owners: Mapping[str, str], paths: Mapping[str, str]) -
 
 def places_of(
     looks: Iterable[Look], clusters: Sequence[Cluster], owners: Mapping[str, str], paths: Mapping[str, str]
-) -> dict[Look, int]:
-    """Look → the number of its cluster: that of most of the failures that were read and look like it, the likest first.
+) -> dict[Look, tuple[int, float]]:
+    """Look → the number of its cluster, that of most of the failures that were read and look like it, and their share.
 
-    Where nothing was read that looks like it at all, it is in none.
+    The likest decide, if they are enough. Where not enough were read that look like it at all, it is in none; but what
+    belonged to no finding speaks for itself.
     """
     votes: defaultdict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
+    voters: Counter[tuple[object, ...]] = Counter()
     for number, cluster in enumerate(clusters):
         for drawn in cluster.members:
             for part in parts_of(look_of(drawn.trial, owners, paths)):
                 votes[part][number] = votes[part].get(number, 0.0) + drawn.weight
+                voters[part] += 1
         if cluster.standing:
             votes[DESCRIBED, cluster.standing] = {number: 1.0}
-    places: dict[Look, int] = {}
+            voters[DESCRIBED, cluster.standing] = AGREED
+    places: dict[Look, tuple[int, float]] = {}
     for look in looks:
-        decided = next((votes[part] for part in parts_of(look) if part in votes), None)
+        enough = AGREED if look[0] else 1
+        decided = next((votes[part] for part in parts_of(look) if voters[part] >= enough), None)
         if decided is not None:
-            places[look] = max(sorted(decided), key=decided.__getitem__)
+            most = max(sorted(decided), key=decided.__getitem__)
+            places[look] = most, decided[most] / sum(decided.values())
     return places
 
 
@@ -113,9 +121,9 @@ def parts_of(look: Look) -> list[tuple[object, ...]]:
     return [*alike, (DESCRIBED, owner), (owner,)] if owner else [*alike]
 
 
-def draft_of(cluster: Cluster, number: int, places: Mapping[Look, int], looks: Looks) -> Draft:
+def draft_of(cluster: Cluster, number: int, places: Mapping[Look, tuple[int, float]], looks: Looks) -> Draft:
     """*cluster* with the most general symptom that does: messages alone, or those with its tags, its path, or both."""
-    own = {look for look in looks if places.get(look) == number and look[1].kind == cluster.kind}
+    own = {look: share for look, (n, share) in places.items() if n == number and look[1].kind == cluster.kind}
     said = Counter[str]()
     for look in own:
         said[look[1].message] += len(looks[look])
@@ -129,7 +137,7 @@ def draft_of(cluster: Cluster, number: int, places: Mapping[Look, int], looks: L
             said_of_it = {"symptom": symptom, "summary": cluster.summary, "cause": cluster.cause}
             finding = finding.model_copy(update=said_of_it)
             fitting = attached([print_ for _, print_ in looks], [finding])
-            right = sum(len(looks[look]) for look in own if look[1] in fitting)
+            right = sum(share * len(looks[look]) for look, share in own.items() if look[1] in fitting)
             all_ = sum(len(group) for look, group in looks.items() if look[1] in fitting)
             drafts.append(Draft(finding, cluster.standing, right / all_ if right else 0.0))
     return next((draft for draft in drafts if draft.precision >= PRECISE), drafts[0])
