@@ -107,6 +107,11 @@ def beginning(text: str, key: str, characters: int = SAID) -> str:
     return sealed(text, key)[:characters]
 
 
+def part(name: str, said: str) -> str:
+    """A line that begins with *name*; further lines are indented, so that none of *said* can pass for another part."""
+    return f"{name}: " + "\n    ".join(said.splitlines())
+
+
 def shortened(text: str, tokens: int) -> str:
     """*text*, its middle left out where it takes more than *tokens*. Only for what is sealed."""
     if text_tokens(text) <= tokens:
@@ -169,14 +174,14 @@ def is_named(path: str, words: Collection[str]) -> bool:
 
 def round_of(r: Round, history: History, key: str) -> str:
     """What a round tried, what came of it, and what had been expected."""
-    lines = [f"{r.decision}"] if r.decision else []
+    lines = [part("Decision", str(r.decision))] if r.decision else []
     if r.proposal is not None:
         if r.proposal.predicted is not None:
             lines.append(f"Predicted: {r.proposal.predicted:+.3f}")
         lines.append(f"Files: {', '.join(edit.path for edit in r.proposal.edits)}")
         if r.proposal.answers:
             lines.append(f"It answered: {', '.join(r.proposal.answers)}")
-        lines += [f"Why: {beginning(r.proposal.rationale, key)}", *changed_lines(r, history, key)]
+        lines += [part("Why", beginning(r.proposal.rationale, key)), *changed_lines(r, history, key)]
     if r.certification is not None:
         lines.append(f"All that was kept until then, tested as one: {r.certification.verdict}")
     for removal in r.removals:
@@ -194,7 +199,7 @@ def changed_lines(r: Round, history: History, key: str) -> Iterator[str]:
     new = [line for e in r.proposal.edits for line in (e.text or "").splitlines()]
     for what, lines in (("It put in", Counter(new) - Counter(old)), ("It took out", Counter(old) - Counter(new))):
         if said := "\n".join(line for line in lines if line.strip()):
-            yield f"{what}: {beginning(said, key)}"
+            yield part(what, beginning(said, key))
 
 
 # ── what fails ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -209,10 +214,10 @@ def kinds_of(trials: Sequence[Trial], key: str) -> Iterator[str]:
 
 def finding_of(finding: Finding, rounds: Sequence[Round], key: str) -> str:
     lines = [
-        beginning(finding.title, key),
+        part("Title", beginning(finding.title, key)),
         f"{finding.count} trials, {finding.share:.1%} of all; score lost: {finding.lost:.1f}",
-        *([f"What happens: {beginning(finding.summary, key)}"] if finding.summary else []),
-        *([f"Why, as a model supposes: {beginning(finding.cause, key)}"] if finding.cause else []),
+        *([part("What happens", beginning(finding.summary, key))] if finding.summary else []),
+        *([part("Why, as a model supposes", beginning(finding.cause, key))] if finding.cause else []),
     ]
     if against := [f"round {r.number}" for r in rounds if r.proposal and finding.id in r.proposal.answers]:
         lines.append(f"Answered in {', '.join(against[-10:])}")
@@ -245,7 +250,7 @@ def trace_of(trial: Trial, finding: Finding, history: History, key: str, tokens:
         ("error", trial.error or "", tokens // 10),
         ("reason of its grade", grade.reason if grade else "", tokens // 10),
     ]
-    body = "\n".join(f"{name}: {shortened(sealed(said, key), size)}" for name, said, size in parts if said)
+    body = "\n".join(part(name, shortened(sealed(said, key), size)) for name, said, size in parts if said)
     score = "none" if grade is None else f"{grade.score:.2f}"
     about = {"finding": finding.id, "kind": beginning(json.dumps(trial.tags, ensure_ascii=False), key), "score": score}
     left = tokens - text_tokens(body) - 60
@@ -273,7 +278,7 @@ def span_of(span: Span, trace: Trace, key: str, tokens: int) -> str:
         ("error", span.error),
         ("explanation", explained if isinstance(explained, str) else None),
     ]
-    body = "\n".join(f"{name}: {shortened(sealed(what, key), tokens)}" for name, what in parts if what)
+    body = "\n".join(part(name, shortened(sealed(what, key), tokens)) for name, what in parts if what)
     about = {"name": beginning(span.name, key, NAME), "operation": span.operation, "status": span.status}
     return element("span", key, body or NOTHING, id=span.id, **about)
 
