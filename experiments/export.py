@@ -3,8 +3,8 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, cast
@@ -47,7 +47,8 @@ def export(
         typer.Option(help="A new file, - for stdout, or a new folder (parquet); default: see what it says on stderr"),
     ] = None,
     split: Annotated[
-        list[Split] | None, typer.Option(help="Whose texts; default: train. To train on another burns it")
+        Split | None,
+        typer.Option(help="Whose trials, otlp: whose texts too; default: train. Training on another burns it"),
     ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="sft: scores worth imitating; default: 1", min=0, max=1)
@@ -66,8 +67,7 @@ def export(
     refuse_misfits(format, {option for option, value in given.items() if value is not None})
     _, directory = here()
     wanted = runs_wanted(directory, name, run)
-    splits = tuple(dict.fromkeys(split or ("train",)))
-    warn_of_hidden(splits)
+    warn_of_hidden(split or "train")
     place = directory / "exports" / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005 the clock on the wall
     match format:
         case "tsv":
@@ -77,11 +77,11 @@ def export(
         case "otlp" if endpoint is not None:
             if out is not None:
                 raise UserError("spans go to --out or to --endpoint, and both were given. Name one of them")
-            send(directory, wanted, splits, endpoint)
+            send(directory, wanted, split or "train", endpoint)
         case "otlp":
-            write_spans(directory, wanted, splits, out or place.with_name(f"{place.name}.otlp.jsonl"))
+            write_spans(directory, wanted, split or "train", out or place.with_name(f"{place.name}.otlp.jsonl"))
         case _:
-            examples = training_data(directory, wanted, splits, format, min_score, min_gap)
+            examples = training_data(directory, wanted, split or "train", format, min_score, min_gap)
             write(examples, out or STDOUT, format, f"{len(wanted)} run{'s' * (len(wanted) > 1)}")
 
 
@@ -107,14 +107,13 @@ def runs_wanted(directory: Path, name: str, run: str | None) -> list[str]:
     return known if run is None else [run]
 
 
-def warn_of_hidden(splits: Sequence[Split]) -> None:
+def warn_of_hidden(split: Split) -> None:
     """Loudly, since it cannot be undone."""
     from experiments.cli import err
 
-    hidden = " and ".join(split for split in splits if split != "train")
-    if hidden:
+    if split != "train":
         err.print(
-            f"WARNING: this holds what hidden tasks ask ({hidden}). Whatever is trained or prompted on it burns that "
+            f"WARNING: this holds what hidden tasks ask ({split}). Whatever is trained or prompted on it burns that "
             "split: no promotion test that uses the split proves anything from then on. Keep it away from models and "
             "proposers, or draw new tasks.",
             style="bold red",
@@ -133,14 +132,14 @@ Item = str | tuple[str, int]
 def training_data(
     directory: Path,
     wanted: Sequence[str],
-    splits: Sequence[Split],
+    split: Split,
     format: Literal["sft", "preference", "reward"],
     min_score: float | None,
     min_gap: float | None,
-) -> Iterator[Item]:
+) -> Generator[Item]:
     from analysis.export import training
 
-    with training.conversations(directory, wanted, splits) as said:
+    with training.conversations(directory, wanted, [split]) as said:
         match format:
             case "sft":
                 found = training.sft(said, 1.0 if min_score is None else min_score)
@@ -155,7 +154,7 @@ def training_data(
                 yield json.dumps(item, ensure_ascii=False) + "\n"
 
 
-def results(directory: Path, run: str) -> Iterator[Item]:
+def results(directory: Path, run: str) -> Generator[Item]:
     from analysis.export.results import memory
     from analysis.export.results import results as lines
     from experiments.cli import read_journal
@@ -168,7 +167,7 @@ def results(directory: Path, run: str) -> Iterator[Item]:
     yield from lines(night, memory(trials))
 
 
-def write(items: Iterable[Item], out: Path, format: Format, of: str) -> None:
+def write(items: Generator[Item], out: Path, format: Format, of: str) -> None:
     """Write the lines among *items* to *out*, and say on stderr how many, and what is not among them.
 
     Raises:
@@ -176,7 +175,7 @@ def write(items: Iterable[Item], out: Path, format: Format, of: str) -> None:
     """
     left_out: Counter[str] = Counter()
     lines = 0
-    with opened(out) as file:
+    with closing(items), opened(out) as file:
         for item in items:
             if isinstance(item, tuple):
                 left_out[item[0]] += item[1]
@@ -241,23 +240,24 @@ def write_tables(directory: Path, out: Path) -> None:
     tell("  the whole store: all experiments that ran here, and what hidden tasks ask. Keep it from whoever proposes")
 
 
-def write_spans(directory: Path, wanted: Sequence[str], splits: Sequence[Split], out: Path) -> None:
+def write_spans(directory: Path, wanted: Sequence[str], split: Split, out: Path) -> None:
     from analysis.export.otlp import requests
 
     spans = 0
-    with opened(out) as file:
-        for count, request in requests(directory, wanted, splits):
+    with closing(requests(directory, wanted, ("train", split))) as found, opened(out) as file:
+        for count, request in found:
             file.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
             spans += count
         refuse_no_spans(spans, wanted)
     tell(f"wrote {spans:,} spans of {len(wanted)} runs to {named(out)}")
 
 
-def send(directory: Path, wanted: Sequence[str], splits: Sequence[Split], endpoint: str) -> None:
+def send(directory: Path, wanted: Sequence[str], split: Split, endpoint: str) -> None:
     from analysis.export.collector import deliver
     from analysis.export.otlp import requests
 
-    done = deliver(requests(directory, wanted, splits), endpoint)
+    with closing(requests(directory, wanted, ("train", split))) as found:
+        done = deliver(found, endpoint)
     refuse_no_spans(done.spans + done.rejected, wanted)
     tell(f"sent {done.spans:,} spans of {len(wanted)} runs to {endpoint}")
     if done.rejected:

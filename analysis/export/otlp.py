@@ -7,7 +7,7 @@ what ran, how long, and what it cost, unless their split is named.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -66,7 +66,7 @@ SPANS = (
 )
 
 
-def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("train",)) -> Iterator[tuple[int, Json]]:
+def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("train",)) -> Generator[tuple[int, Json]]:
     """The spans of *runs* in requests of a bounded size, each with how many it holds: a trace a trial.
 
     A trial is the root of its spans; the calls of a proposer make a trace with all others of its run. What was said,
@@ -76,8 +76,9 @@ def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("t
     with copied(directory, TABLES, {"runs": [*runs]}) as connection:
         for run in rows(connection, "SELECT * FROM runs ORDER BY id"):
             about = {"run": run["id"], "splits": [*splits]}
-            for query, encode in ((ROOTS, root), (SPANS, encoded)):
-                yield from batches(run, (encode(row) for row in rows(connection, query, about)))
+            parts = ((ROOTS, root), (SPANS, encoded))
+            spans = (encode(row) for query, encode in parts for row in rows(connection, query, about))
+            yield from batches(run, spans)
 
 
 def batches(run: Row, spans: Iterable[Json]) -> Iterator[tuple[int, Json]]:

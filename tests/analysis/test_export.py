@@ -333,7 +333,7 @@ def test_merged_and_unmerged_lines_are_exported_alike_and_a_merge_goes_on_while_
 
 def test_it_reads_a_store_that_another_thread_merges_into_all_the_time(night, tmp_path):
     with Merger(tmp_path, every=0.01):
-        for number in range(5):
+        for number in range(2):
             night.trial(f"n{number}", 1, task=f"t{number}")
             assert len(sft(tmp_path)[0]) == number + 1
 
