@@ -104,11 +104,11 @@ def test_who_waits_for_the_pace_hears_the_stop_button(checkout, tmp_path):
     ended: list = []
     night = threading.Thread(target=lambda: ended.extend(play(experiment, checkout, directory)))
     night.start()
-    begun = b'"round/1"'
+    ended_1 = b'"type":"Round","key":"round/1"'
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:  # until round 1 is over, and round 2 waits for most of a thousand hours
         known = runs(directory, "example") if directory.exists() else []
-        if known and begun in journal_file(directory, known[0]).read_bytes():
+        if known and ended_1 in journal_file(directory, known[0]).read_bytes():
             break
         time.sleep(0.02)
     stop_run(directory, known[0])
