@@ -330,7 +330,9 @@ class Reader:
             return list(clusters)
         template = Template(self.labeller.wording["finding.md"])
         findings = "\n".join(
-            template.substitute(number=n, title=c.title, summary=c.summary, cause=c.cause)
+            template.substitute(
+                number=n, title=plain(c.title, LONG), summary=plain(c.summary, LONG), cause=plain(c.cause, LONG)
+            )
             for n, c in enumerate(clusters, 1)
         )
 

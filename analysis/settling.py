@@ -73,7 +73,7 @@ def settled(
         looks[look_of(trial, owners, paths)].append(trial)
 
     places = places_of(looks, clusters, owners, paths)
-    drafts = [draft_of(cluster, n, places, looks) for n, cluster in enumerate(clusters)]
+    drafts = [draft_of(cluster, n, places, looks, earlier) for n, cluster in enumerate(clusters)]
     found = named([draft for draft in drafts if draft.precision >= PRECISE], owners, failures, paths, earlier)
     found += left_of(mined, owners, failures, found, paths)
     groups = members(found, failures, paths)
@@ -121,13 +121,26 @@ def parts_of(look: Look) -> list[tuple[object, ...]]:
     return [*alike, (DESCRIBED, owner), (owner,)] if owner else [*alike]
 
 
-def draft_of(cluster: Cluster, number: int, places: Mapping[Look, tuple[int, float]], looks: Looks) -> Draft:
-    """*cluster* with the most general symptom that does: messages alone, or those with its tags, its path, or both."""
+def draft_of(
+    cluster: Cluster,
+    number: int,
+    places: Mapping[Look, tuple[int, float]],
+    looks: Looks,
+    earlier: Mapping[str, Finding],
+) -> Draft:
+    """*cluster* with the most general symptom that does: messages alone, or those with its tags, its path, or both.
+
+    Messages of findings that are now wholly in it stay, also those that nobody has seen lately.
+    """
     own = {look: share for look, (n, share) in places.items() if n == number and look[1].kind == cluster.kind}
     said = Counter[str]()
     for look in own:
         said[look[1].message] += len(looks[look])
-    messages = exemplars(sorted(said, key=lambda message: (-said[message], message)), MESSAGES)
+    elsewhere = {look[0] for look in looks if look not in own} - {cluster.standing}
+    symptoms = [earlier[id].symptom for id in sorted({look[0] for look in own} - elsewhere) if id in earlier]
+    before = [message for symptom in symptoms if symptom for message in symptom.messages]
+    ordered = [*sorted(said, key=lambda message: (-said[message], message)), *before]
+    messages = exemplars(list(dict.fromkeys(ordered)), MESSAGES)
     paths, tags = {look[1].path for look in own}, {look[1].tags for look in own}
     drafts: list[Draft] = []
     for path in ("", *(paths - {""} if len(paths) == 1 else ())):
