@@ -117,12 +117,18 @@ def parts(content: Any) -> list[str]:
 
 @contextmanager
 def analyst(sdk: Sdk, *answering: Answering) -> Generator[tuple[Provider, Model]]:
-    """A provider that gives *answering* one after the other, the last one for ever, and the model behind it."""
+    """A provider that gives *answering* one after the other, the last one for ever, and the model behind it.
+
+    Whoever asks for anything else than a proposal is told nothing that is of use.
+    """
+    proposals: list[Asked] = []
 
     def play(handler: Handler, received: Received) -> None:
-        asked = read(received)
-        number = len(handler.provider.received)
-        answers(sdk.says(answering[min(number, len(answering)) - 1](asked)))(handler, received)
+        asked, text = read(received), "That I cannot say."
+        if "Propose one change." in asked.text:
+            proposals.append(asked)
+            text = answering[min(len(proposals), len(answering)) - 1](asked)
+        answers(sdk.says(text))(handler, received)
 
     with provider(play) as there:
         yield there, sdk.model(there.url, max_tokens=4000)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.labelling import Labeller
 from analysis.memory import memory_of
 from analysis.night import read_night
 from harness.experiment import Budget
@@ -122,7 +123,7 @@ def in_vain(task: Task) -> str:
     return f"{'unseen-output' if 'unseen' in task.input else 'seen-output'} {task.input} {task.id}"
 
 
-def test_over_two_nights_not_a_byte_of_a_hidden_split_is_sent_to_the_analyst(sdk: Sdk, checkout: Path, tmp_path: Path):
+def test_over_two_nights_not_a_byte_of_a_hidden_split_is_sent_to_a_model(sdk: Sdk, checkout: Path, tmp_path: Path):
     tasks, directory = with_hidden_words(some_tasks()), tmp_path / "data"
     runner = told(tasks, wrong=in_vain, breaks=0.1)
     answering = [
@@ -133,7 +134,9 @@ def test_over_two_nights_not_a_byte_of_a_hidden_split_is_sent_to_the_analyst(sdk
         proposing("", edits=[], rationale="Nothing is left."),
     ]
     with analyst(sdk, *answering) as (there, model):
-        experiment = a_night(model, tasks=tasks, runner=runner, budget=Budget(rounds=5, hours=1))
+        experiment = a_night(
+            model, labeller=Labeller(model, sample=4), tasks=tasks, runner=runner, budget=Budget(rounds=5, hours=1)
+        )
         rounds = play(experiment, checkout, directory)
         first = read_night(journal_file(directory, rounds[0].run))
         assert first
@@ -148,7 +151,9 @@ def test_over_two_nights_not_a_byte_of_a_hidden_split_is_sent_to_the_analyst(sdk
     assert any(r.certification and r.certification.measured for r in rounds)
 
     sent = sent_to(there)
-    assert len(there.received) > len(answering)
+    asked = [read(received).text for received in there.received]
+    assert sum("Propose one change." in text for text in asked) > len(answering)
+    assert any("Propose one change." not in text for text in asked), "the labeller asks, too"
     assert "seen-output plural" in sent
     assert "looked up seen-output" in sent
     assert "Round 1: It is not told: Mind the plural." in sent, "the memory of the first night"
