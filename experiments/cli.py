@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from datetime import time as clock_time
 from operator import itemgetter
@@ -18,27 +18,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 import traces
 from analysis import control
 from analysis import report as reporting
 from analysis.findings import findings as mine
-from analysis.known import found_before, memory_file, remembered
+from analysis.known import found_before, remembered
 from analysis.lessons import sentence
-from analysis.memory import memory_of, running_log
-from analysis.night import Night, read_night, train_trials
+from analysis.night import Night
 from experiments import scaffold
 from experiments.display import display, round_line
 from experiments.inbox import inbox_app
+from experiments.morning import standing, waiting_for_a_person, write_report
+from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
 from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
-from harness.agent.inbox import Inbox
-from harness.contract import doubts_about, refuse_scheduled, refuse_unattended
+from experiments.terminal import AsJson, Name, err, out, say, say_json, table
+from harness.contract import refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
-from harness.experiment import Budget, Experiment, find_experiment, load_experiment, meaning
+from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
 from harness.ledger import (
     Ledger,
@@ -54,13 +53,13 @@ from harness.ledger import (
 from harness.loop import climb, history_for
 from harness.text import InvalidText
 from harness.trials import DurableTrials
-from harness.versions import Repo, Subject
+from harness.versions import Repo
 from traces.chain import head
 from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Check, Escalation, Finding, Promotion, Round, Run, Trial
+from traces.records import Certification, Check, Finding, Promotion, Round, Run
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -82,118 +81,6 @@ traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
 app.add_typer(inbox_app, name="inbox")
 app.command()(plan)
-
-
-class Tolerant(Console):
-    """Progress that nobody can read any more (a pipe that broke) is no reason to end a night."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-err = Tolerant(stderr=True)
-out = Console()
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment: experiments/NAME/experiment.py")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout; its field names are stable")]
-
-
-# ── where everything is ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Place:
-    """An experiment where it stands."""
-
-    experiment: Experiment
-    repo: Repo
-    subject: Subject
-    directory: Path
-    """``traces/data`` of its repository."""
-
-    @classmethod
-    def of(cls, name: str) -> "Place":
-        path = find_experiment(name, Path.cwd())
-        repo = Repo.find(path.parent)
-        experiment = load_experiment(path)
-        return cls(experiment, repo, repo.subject(experiment.subject), data_directory(repo.root))
-
-    @property
-    def name(self) -> str:
-        return self.experiment.name
-
-    def night(self) -> Night:
-        """The last run.
-
-        Raises:
-            UserError: there was none yet.
-        """
-        return last_night(self.directory, self.name)
-
-    def train_trials(self, night: Night, version: str) -> list[Trial]:
-        return train_trials(journal_file(self.directory, night.run.id), version)
-
-
-def last_night(directory: Path, name: str) -> Night:
-    known = runs(directory, name)
-    night = read_journal(journal_file(directory, known[-1])) if known else None
-    if night is None:
-        raise UserError(
-            f"experiment {name!r} has not run here yet, so there is nothing to see. Start: ratchet run {name}"
-        )
-    return night
-
-
-def read_journal(path: Path) -> Night | None:
-    try:
-        return read_night(path)
-    except BadLine as e:
-        first = str(e).splitlines()[0]
-        raise UserError(
-            f"{os.path.relpath(path)}: {first} It was written by another version of Ratchet, or edited, so its run can "
-            "neither be read nor resumed here. Read it with the version that wrote it, put an edited line back, or "
-            "move the file away"
-        ) from e
-
-
-def here() -> tuple[Repo, Path]:
-    repo = Repo.find(Path.cwd())
-    return repo, data_directory(repo.root)
-
-
-def names(directory: Path) -> list[str]:
-    """Experiments that have run here, the last one first."""
-    found = sorted((p.stem for p in spool(directory).glob("*-????????-??????-????.jsonl")), key=lambda s: s[-20:])
-    return list(dict.fromkeys(stem[:-21] for stem in reversed(found)))
-
-
-def ran_last() -> str:
-    _, directory = here()
-    known = names(directory)
-    if not known:
-        raise UserError("nothing has run here yet, so there is nothing to report. Start: ratchet run NAME")
-    return known[0]
-
-
-def say(text: str) -> None:
-    """A line on stdout, as it is."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def say_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned on a terminal; elsewhere separated by tabs, a row a line, nothing cut."""
-    if not out.is_terminal:
-        for row in [columns, *rows]:
-            sys.stdout.write("\t".join("" if v is None else " ".join(str(v).split()) for v in row) + "\n")
-        return
-    shown = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        shown.add_row(*("" if value is None else str(value) for value in row))
-    out.print(shown, highlight=False, markup=False)
 
 
 # ── the night ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -675,73 +562,6 @@ def report(
     err.print(f"Written to {os.path.relpath(path)}", highlight=False)
 
 
-def standing(place: Place, night: Night) -> reporting.Standing:
-    """How things stand around the night."""
-    live = place.subject.version("live").id
-    waiting = None
-    earlier = runs(place.directory, place.name) if night.certified is None else []  # else nobody asks
-    for run_id in reversed(earlier):
-        with suppress(BadLine):
-            other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
-            if other is not None and other.certified is not None and other.certified.live == live:
-                waiting = other.certified
-                break
-    running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
-    return reporting.Standing(live, running, waiting, doubts_about(place.experiment))
-
-
-def write_report(place: Place, night: Night) -> Path:
-    """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
-    # matplotlib and the SDKs take half a second to import, and most commands do without
-    from analysis.costs import read_costs, render
-    from analysis.plots import progress
-
-    folder = place.directory / "reports" / night.run.id
-    folder.mkdir(parents=True, exist_ok=True)
-    has_scores = any(r.score is not None for r in night.rounds)
-    if has_scores:
-        progress(night.rounds, f"{place.name}: {night.run.id}").savefig(folder / "progress.png")
-    after = place.train_trials(night, night.working)
-    text = reporting.report(
-        night,
-        standing(place, night),
-        diff=place.subject.diff(night.run.live, night.working),
-        before=place.train_trials(night, night.run.live),
-        after=after,
-        now=mine(after),
-        plot="progress.png" if has_scores else None,
-        costs=render(read_costs(journal_file(place.directory, night.run.id))),
-        waiting=waiting_for_a_person(place.directory, place.name),
-    )
-    path = folder / "report.md"
-    path.write_text(text, encoding="utf-8")
-    write_memory(place, mine(after))
-    return path
-
-
-def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
-    """What nobody has answered yet, or has been told of."""
-    inbox = Inbox(directory)
-    inbox.sweep()
-    unanswered = (e.escalation for e in inbox.entries() if e.state in ("waiting", "noted"))
-    return [escalation for escalation in unanswered if escalation.experiment == name]
-
-
-def write_memory(place: Place, now: Sequence[Finding]) -> None:
-    """Write the experiment's state file and its running log, ``traces/data/memory/NAME.md`` and ``NAME.log``."""
-    file = memory_file(place.directory, place.name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
-    nights = [night for journal in journals if (night := read_journal(journal)) is not None]
-    for path, text in (
-        (file, memory_of(nights, now)),
-        (file.with_suffix(".log"), "".join(map(running_log, nights))),
-    ):
-        draft = path.with_name(f".{path.name}.draft")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-
-
 @app.command()
 def show(
     trial: Annotated[str, typer.Argument(help="The trial's id, or the end of it")], as_json: AsJson = False
@@ -886,23 +706,6 @@ def anchors_in_git(repo: Repo, journal: Path) -> list[str]:
 
 
 # ── versions ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def version_named(place: Place, name: str) -> str:
-    """The id of the version that goes by *name*: an id or its beginning, ``v3``, ``live``."""
-    numbered = re.fullmatch(r"v\d+", name)
-    return place.subject.version(f"ratchet/{place.name}/{name}" if numbered else name).id
-
-
-def only_experiment(on: str | None) -> str:
-    """The experiment that is meant when none is named."""
-    if on is not None:
-        return on
-    _, directory = here()
-    known = names(directory)
-    if len(known) == 1:
-        return known[0]
-    raise UserError(f"which experiment? Say --on NAME{', one of: ' + ', '.join(known) if known else ''}")
 
 
 On = Annotated[str | None, typer.Option("--on", metavar="NAME", help="The experiment; needed where several have run")]

@@ -14,6 +14,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from experiments.place import Place, here
+from experiments.terminal import say, say_json, table
 from harness.agent.inbox import CUT, OPEN, Entry, Inbox, Verdict, action_digest, is_cut, refuse_nonsense, visible
 from harness.errors import UserError
 from harness.experiment import digest
@@ -48,8 +50,6 @@ def list_entries(everything: All = False, as_json: AsJson = False) -> None:
 
 
 def show_list(*, everything: bool, as_json: bool) -> None:
-    from experiments.cli import say, say_json, table
-
     swept = swept_inbox().entries()
     found = [e for e in swept if everything or e.state in OPEN]
     if as_json:
@@ -101,8 +101,6 @@ def likeness(entry: Entry) -> tuple[str, ...]:
 @inbox_app.command("show")
 def show_entry(id: Id, as_json: AsJson = False) -> None:
     """One entry: whose it is, why it is here, what exactly is held, and how to see the trace."""
-    from experiments.cli import say, say_json
-
     entry = named(swept_inbox(), id)
     if as_json:
         say_json(fields(entry))
@@ -161,8 +159,6 @@ def barred(text: str) -> list[str]:
 @inbox_app.command()
 def approve(id: Id, note: Note = "", yes: Yes = False) -> None:
     """Let a held action happen: once, and within minutes."""
-    from experiments.cli import say
-
     inbox = swept_inbox()
     entry = named(inbox, id)
     refuse_nonsense(entry, "approved")
@@ -221,8 +217,6 @@ def discard(id: Id, note: Note = "") -> None:
 
 
 def settle(id: str, verdict: Verdict, note: str) -> None:
-    from experiments.cli import say
-
     inbox = swept_inbox()
     entry = named(inbox, id)
     who = whoami()
@@ -240,7 +234,7 @@ def settle(id: str, verdict: Verdict, note: str) -> None:
 @inbox_app.command()
 def redrive(id: Id, note: Note = "", yes: Yes = False) -> None:
     """Try a dead trial again, now: the same version and task. What the night decided stays as it is."""
-    from experiments.cli import Place, closing_run, limited, say
+    from experiments.cli import closing_run, limited
 
     inbox = swept_inbox()
     entry = named(inbox, id)
@@ -353,8 +347,6 @@ def score(trial: Trial) -> str:
 
 def swept_inbox() -> Inbox:
     """The inbox of this checkout, with what has run out marked so."""
-    from experiments.cli import here
-
     _, directory = here()
     inbox = Inbox(directory)
     inbox.sweep()

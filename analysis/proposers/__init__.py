@@ -3,6 +3,7 @@
 from analysis.proposers.analyst import AnalysisAgent
 from analysis.proposers.examples import BlindProposer, ExampleProposer
 from analysis.proposers.ideas import Ideas
+from analysis.proposers.paced import Paced
 from analysis.proposers.pruning import Pruning
 
-__all__ = ["AnalysisAgent", "BlindProposer", "ExampleProposer", "Ideas", "Pruning"]
+__all__ = ["AnalysisAgent", "BlindProposer", "ExampleProposer", "Ideas", "Paced", "Pruning"]

@@ -62,7 +62,7 @@ def test_the_answer_does_not_depend_on_how_much_is_merged(tmp_path: Path):
 
 
 def test_tables_and_views_have_their_plain_names_whether_merged_or_not(tmp_path: Path):
-    names = {*schema().columns, "audit", "grades", "inbox", "last_runs", "spend_by_role"}
+    names = {*schema().columns, "audit", "finding_states", "grades", "inbox", "last_runs", "spend_by_role"}
     shown = [set(traces.sql("SHOW TABLES", directory=tmp_path)["name"])]
     write(tmp_path, TRIAL)
     shown.append(set(traces.sql("SHOW TABLES", directory=tmp_path)["name"]))

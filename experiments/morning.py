@@ -1,0 +1,84 @@
+"""What a night leaves to read in the morning: its report, and the experiment's memory."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from analysis import report as reporting
+from analysis.findings import findings as mine
+from analysis.known import memory_file
+from analysis.memory import memory_of, running_log
+from analysis.night import Night, read_night
+from experiments.place import Place, read_journal
+from harness.agent.inbox import Inbox
+from harness.contract import doubts_about
+from harness.ledger import is_held, journal_file, runs
+from traces.errors import BadLine
+from traces.records import Escalation, Finding
+
+
+def standing(place: Place, night: Night) -> reporting.Standing:
+    """How things stand around the night."""
+    live = place.subject.version("live").id
+    waiting = None
+    earlier = runs(place.directory, place.name) if night.certified is None else []  # else nobody asks
+    for run_id in reversed(earlier):
+        with suppress(BadLine):
+            other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
+            if other is not None and other.certified is not None and other.certified.live == live:
+                waiting = other.certified
+                break
+    running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
+    return reporting.Standing(live, running, waiting, doubts_about(place.experiment))
+
+
+def write_report(place: Place, night: Night) -> Path:
+    """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
+    # matplotlib and the SDKs take half a second to import, and most commands do without
+    from analysis.costs import read_costs, render
+    from analysis.plots import progress
+
+    folder = place.directory / "reports" / night.run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    has_scores = any(r.score is not None for r in night.rounds)
+    if has_scores:
+        progress(night.rounds, f"{place.name}: {night.run.id}").savefig(folder / "progress.png")
+    after = place.train_trials(night, night.working)
+    text = reporting.report(
+        night,
+        standing(place, night),
+        diff=place.subject.diff(night.run.live, night.working),
+        before=place.train_trials(night, night.run.live),
+        after=after,
+        now=mine(after),
+        plot="progress.png" if has_scores else None,
+        costs=render(read_costs(journal_file(place.directory, night.run.id))),
+        waiting=waiting_for_a_person(place.directory, place.name),
+    )
+    path = folder / "report.md"
+    path.write_text(text, encoding="utf-8")
+    write_memory(place, mine(after))
+    return path
+
+
+def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
+    """What nobody has answered yet, or has been told of."""
+    inbox = Inbox(directory)
+    inbox.sweep()
+    unanswered = (e.escalation for e in inbox.entries() if e.state in ("waiting", "noted"))
+    return [escalation for escalation in unanswered if escalation.experiment == name]
+
+
+def write_memory(place: Place, now: Sequence[Finding]) -> None:
+    """Write the experiment's state file and its running log, ``traces/data/memory/NAME.md`` and ``NAME.log``."""
+    file = memory_file(place.directory, place.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
+    nights = [night for journal in journals if (night := read_journal(journal)) is not None]
+    for path, text in (
+        (file, memory_of(nights, now)),
+        (file.with_suffix(".log"), "".join(map(running_log, nights))),
+    ):
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
