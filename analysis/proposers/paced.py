@@ -108,7 +108,8 @@ class Paced:
         lately = acceptance(rounds, self.window)
         if lately.decided == self.window and lately.rate is not None and lately.rate < self.floor:
             raise OutOfIdeas(
-                f"the proposer is paused: lately {lately}, below the floor of {self.floor:.0%}. Going on would spend trials on proposals that are nearly all wrong. Read why they "
+                f"the proposer is paused: lately {lately}, below the floor of {self.floor:.0%}. Going on would spend "
+                "trials on proposals that are nearly all wrong. Read why they "
                 "failed (ratchet report); then give it better findings, another model or wording, or lower "
                 "Paced(floor=…); the next run begins anew"
             )
