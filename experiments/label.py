@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -204,21 +203,20 @@ def made_by(place: "Place") -> list[Output]:
 
 
 def unlabelled(outputs: Sequence[Output], known: Sequence[Label], who: str, rubric: Rubric) -> list[Output]:
-    """Those that *who* has not marked by each criterion: of bad, middling and good ones in turn, in the same order each
-    time, which tells nothing of the score."""
+    """Those that *who* has not marked by each criterion, in the same order each time."""
     marked = {label.id: set(label.marks) for label in known if label.who == who}
     wanted = {criterion.id for criterion in rubric.criteria}
+    return [output for output in in_turns(outputs) if wanted - marked.get(output.id, set())]
+
+
+def in_turns(outputs: Sequence[Output]) -> list[Output]:
+    """Bad, middling and good ones by turns, so that there is some of each however few are labelled; within a turn the
+    order tells nothing of the score."""
     strata: dict[float | None, list[Output]] = {}
-    for output in {output.id: output for output in outputs}.values():
-        if wanted - marked.get(output.id, set()):
-            score = output.score
-            strata.setdefault(score if score is None or score in (0, 1) else 0.5, []).append(output)
-    for stratum in strata.values():
-        random.Random(0).shuffle(stratum)
-    turns = [[output for output in turn if output is not None] for turn in itertools.zip_longest(*strata.values())]
-    for turn in turns:
-        random.Random(turn[0].id).shuffle(turn)
-    return list(itertools.chain.from_iterable(turns))
+    for output in sorted({output.id: output for output in outputs}.values(), key=lambda output: output.id):
+        strata.setdefault(output.score if output.score in (None, 0, 1) else 0.5, []).append(output)
+    turns = itertools.zip_longest(*strata.values())
+    return [o for turn in turns for o in sorted((o for o in turn if o is not None), key=lambda o: o.id)]
 
 
 def asked_at_terminal(question: str) -> str:
