@@ -1,9 +1,8 @@
 """A report as one HTML file that stands by itself: nothing in it is fetched from anywhere, and nothing in it runs."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,18 +43,18 @@ a { color: var(--accent); }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
   font-size: .86em; }
 code { background: var(--card); border-radius: .3em; padding: .1em .3em; overflow-wrap: anywhere; }
-nav { font-size: .92rem; }
-nav > b { display: block; color: var(--soft); font-weight: 600; }
-nav ol { list-style: none; margin: .3rem 0 0; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; }
+nav { font-size: .92rem; margin: 1.5rem 0; }
+nav ol { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; }
 nav li { margin: 0; }
 nav a { text-decoration: none; display: inline-block; padding: .15rem 0; }
 nav a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { background: var(--card); font-weight: 600; white-space: nowrap; }
-td { min-width: 4rem; }
-td.long { min-width: 15rem; }
+th { background: var(--card); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
+td.middle { min-width: 9rem; }
+td.long { min-width: 10.5rem; }
+td[style] { white-space: nowrap; }
 td.brief { white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 tr { break-inside: avoid; }
@@ -71,14 +70,15 @@ pre.diff span { display: block; padding: 0 .8rem 0 1.8rem; text-indent: -1ch; mi
 .del { color: var(--del); background: var(--del-page); }
 .hunk { color: var(--hunk); }
 .file { font-weight: 600; }
-@media (min-width: 75rem) { .sheet { display: grid; grid-template-columns: 13rem minmax(0, 47rem); gap: 0 3.5rem;
-    max-width: 65.5rem; }
-  nav { position: sticky; top: 1rem; align-self: start; max-height: calc(100vh - 2rem); overflow-y: auto;
-    padding-top: 1.2rem; } nav ol { display: block; } }
+@media (min-width: 40rem) { td.long { min-width: 15rem; } }
+@media (min-width: 78rem) { .sheet { margin-left: calc(50vw - 17rem); margin-right: 0; }
+  nav { position: fixed; top: 1.4rem; left: calc(50vw - 35rem); width: 15rem; max-height: calc(100vh - 3rem);
+    overflow-y: auto; margin: 0; }
+  nav ol { display: block; } }
 @media print { :root { --text: #000; --soft: #444; --page: #fff; --card: #f6f8fa; --line: #bbb; --accent: #000;
     --add: #116329; --add-page: #fff; --del: #a40e26; --del-page: #fff; --hunk: #6639ba; }
-  nav { display: none; } .sheet { display: block; max-width: none; padding: 0; } body { font-size: 10pt; }
-  .scroll { overflow: visible; border: 0; } td.long { min-width: 0; } td.brief { white-space: normal; } }
+  nav { display: none; } .sheet { max-width: none; margin: 0; padding: 0; } body { font-size: 10pt; }
+  .scroll { overflow: visible; border: 0; } td.long { min-width: 0; } td.brief, td[style] { white-space: normal; } }
 """
 
 
@@ -92,7 +92,7 @@ def page(markdown: str, title: str, pictures: Mapping[str, bytes]) -> str:
 
     md = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = md.parse(markdown)
-    sections = name_sections(tokens)
+    name_sections(tokens)
     for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
         if token.children is not None:
             token.children = list(inside(token.children, pictures))
@@ -104,28 +104,28 @@ def page(markdown: str, title: str, pictures: Mapping[str, bytes]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f'<body>\n<div class="sheet">\n{contents(sections)}<main>\n{body}</main>\n</div>\n</body>\n</html>\n'
+        f'<body>\n<main class="sheet">\n{body}</main>\n</body>\n</html>\n'
     )
 
 
-def name_sections(tokens: Sequence["Token"]) -> list[tuple[str, str]]:
-    """Give each heading of the second level an anchor; returns anchors and headings."""
-    found: list[tuple[str, str]] = []
-    for token, words in pairwise(tokens):
-        if token.type == "heading_open" and token.tag == "h2":
-            token.attrSet("id", f"section-{len(found) + 1}")
-            found.append((f"section-{len(found) + 1}", words_of(words)))
-    return found
+def name_sections(tokens: list["Token"]) -> None:
+    """Give each heading of the second level an anchor, and put the contents before the first."""
+    from markdown_it.token import Token
+
+    found = [i for i, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]
+    for n, i in enumerate(found, 1):
+        tokens[i].attrSet("id", f"section-{n}")
+    if len(found) > 1:
+        headings = [words_of(tokens[i + 1]) for i in found]
+        tokens.insert(found[0], Token("html_block", "", 0, content=contents(headings)))
 
 
 def words_of(inline: "Token") -> str:
     return "".join(child.content for child in inline.children or ())
 
 
-def contents(sections: Sequence[tuple[str, str]]) -> str:
-    if len(sections) < 2:
-        return ""
-    items = "".join(f'<li><a href="#{anchor}">{escape(heading)}</a></li>\n' for anchor, heading in sections)
+def contents(headings: Iterable[str]) -> str:
+    items = "".join(f'<li><a href="#section-{n}">{escape(heading)}</a></li>\n' for n, heading in enumerate(headings, 1))
     return f'<nav aria-label="Contents">\n<ol>\n{items}</ol>\n</nav>\n'
 
 
@@ -161,8 +161,7 @@ def dress(before: "Token", inline: "Token", after: "Token") -> None:
         before.tag = after.tag = "figure"
     elif before.type == "td_open" and not before.attrGet("style"):
         length = len(words_of(inline))
-        if not BRIEF < length <= LONG:
-            before.attrSet("class", "brief" if length <= BRIEF else "long")
+        before.attrSet("class", "brief" if length <= BRIEF else "middle" if length <= LONG else "long")
 
 
 def boxed(tokens: Iterable["Token"]) -> Iterator["Token"]:

@@ -191,6 +191,8 @@ def findings_before_after(rows: Sequence[Shrinkage], title: str = "Before and af
             axes.plot(was, i, "o", markersize=6, markeredgecolor=colour, markerfacecolor="white", clip_on=False)
         if some:
             dots(axes, [(rate(row.after, row.n_after), i) for i, row in some], marker, colour, colour, word)
+    if shown:
+        axes.plot([], [], "o", markersize=6, markeredgecolor=QUIET, markerfacecolor="white", label="before")
     more = len(rows) - len(shown)
     axes.set_yticks(range(len(shown)), [in_two_lines(row.finding.title) for row in shown], fontsize=9, parse_math=False)
     axes.set_ylim(len(shown) - 0.4 if shown else 1.0, -0.6)

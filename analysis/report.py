@@ -28,6 +28,8 @@ COST, PREDICTIONS = "cost.png", "predictions.png"
 """The pictures that a report shows, where they lie beside it."""
 ROWS = 10
 """Of a table of findings; what is left out is counted."""
+REST = 3
+"""Findings that a table shows though no change aimed at them and they did not clearly move."""
 QUOTES = 3
 """Passages that are quoted of what a change rests on."""
 QUOTE = 240
@@ -157,7 +159,8 @@ def promotable(night: Night) -> str:
     if best is None:
         lines.append("None of it is proven on hidden tasks.")
     else:
-        lines.append(f"Proven is version `{best.candidate[:12]}`: {test_of(night, best)}.")
+        what = "It" if best.candidate == night.working else f"Version `{best.candidate[:12]}`"
+        lines.append(f"{what} is proven: {test_of(night, best)}.")
         proven = next(r.number for r in night.rounds if r.certification == best)
         if later := sum(r.number > proven for r in changes):
             lines.append(f"{count(later, 'change')} of these came after that test and are not proven.")
@@ -206,7 +209,7 @@ def promotion_tests(night: Night) -> str:
     shown = [certification(c, quote=c == night.certified) for c in tests]
     numbers = [c.test_number for c in tests if c.test_number is not None]
     if numbers and (horizon := night.run.gate.get("horizon")):
-        shown.append(f"Of the {horizon} tests declared for these hidden tasks {max(numbers)} are spent.")
+        shown.append(f"Spent of the {horizon} tests declared for these hidden tasks: {max(numbers)}.")
     return "\n\n".join(shown)
 
 
@@ -222,7 +225,8 @@ def worse(night: Night, before: Sequence[Trial], after: Sequence[Trial], afterma
         if g.verdict != "pass" or spoils(g)
     ]
     lines += [
-        f"- {after_what(a)}, finding {code(row.finding.id)} shows more often, by {points(row)}: "
+        f"- {after_what(a)}, finding {code(row.finding.id)} shows more often, by "
+        f"{points(row.change, row.low, row.high)} points, n = {row.clusters}: "
         f"{plain(row.finding.title, QUOTE)}"
         for a, row in rows
         if row.is_more_frequent
@@ -256,49 +260,55 @@ def at_the_end(aftermath: Aftermath) -> Sequence[After]:
 
 def shrinkage_tables(aftermath: Aftermath) -> str:
     """Each finding before and after: what was proven first, then each kept change."""
-    tables = [a for a in (*reversed(aftermath.certified), *aftermath.kept) if a.rows]
+    tables = [a for a in (*reversed(aftermath.certified), *aftermath.kept[-ROWS:]) if a.rows]
     if not tables:
         return ""
     rows = [row for a in tables for row in a.rows]
     parts = [
         f"{after_what(a)}, `{a.incumbent[:12]}` → `{a.candidate[:12]}`:\n\n{shrinkage_table(a.rows)}" for a in tables
     ]
+    if (earlier := len(aftermath.kept) - ROWS) > 0:
+        parts.append(f"{count(earlier, 'change')} that were kept before these are not shown.")
     note = (
-        f"The intervals hold one by one: of these {count(len(rows), 'row')} about {by_chance(rows):.0f} would exclude "
-        "0 though nothing had changed. On train a finding was mined from the trials of before, which flatters its "
-        "fall; on validation and test it was not. A gain that came from elsewhere, or a failure that moved, shows in "
-        "the rows that no change aimed at."
+        f"The intervals hold one by one: of the {count(len(rows), 'row')} behind these tables about "
+        f"{by_chance(rows):.0f} would exclude 0 though nothing had changed. On train a finding was mined from the "
+        "trials of before, which flatters its fall; on validation and test it was not. A gain that came from "
+        "elsewhere, or a failure that moved, shows in the rows that no change aimed at."
     )
     return "\n\n".join([*parts, note])
 
 
 def shrinkage_table(rows: Sequence[Shrinkage]) -> str:
-    shown = [row for i, row in enumerate(rows) if row.targeted or i < ROWS]
+    """What the change aimed at, what clearly moved, and some of the rest."""
+    rest = [row for row in rows if not says_something(row)]
+    shown = [*filter(says_something, rows), *rest[:REST]]
     lines = [
-        "| finding | aimed at | before | after | change (90 % interval, n clusters) | id |",
-        "|---|---|---:|---:|---|---|",
+        "| finding | aimed at | before | after | change in points (90 % interval) | n | id |",
+        "|---|---|---:|---:|---|---:|---|",
     ]
     lines += [
         f"| {plain(row.finding.title, QUOTE)} | {'yes' if row.targeted else ''} | {row.before:,} of {row.n_before:,} | "
-        f"{row.after:,} of {row.n_after:,} | {points(row)} | {code(row.finding.id)} |"
+        f"{row.after:,} of {row.n_after:,} | {points(row.change, row.low, row.high)} | {row.clusters} | "
+        f"{code(row.finding.id)} |"
         for row in shown
     ]
     if more := len(rows) - len(shown):
-        lines.append(f"| and {more} more, which changed less | | | | | |")
+        lines.append(f"| and {more} more, which changed less | | | | | | |")
     return "\n".join(lines)
+
+
+def says_something(row: Shrinkage) -> bool:
+    return row.targeted or row.is_rarer or row.is_more_frequent
 
 
 def after_what(a: After) -> str:
     return f"After round {a.round}, on train" if a.split == "train" else f"With all that is proven, on {a.split}"
 
 
-def points(row: Shrinkage) -> str:
-    """``-9.4 points (-14.1 to -3.8, n = 40)``; n counts clusters."""
-    return f"{100 * row.change:+.1f} points ({ends(row.low, row.high)}, n = {row.clusters})"
-
-
-def ends(low: float | None, high: float | None) -> str:
-    return "no interval" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+def points(value: float, low: float | None, high: float | None) -> str:
+    """``-9.4 (-14.1 to -3.8)``"""
+    known = "no interval" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{100 * value:+.1f} ({known})"
 
 
 def predictions_table(whole: Sequence[Scored], by_kind: Sequence[Scored]) -> str:
@@ -315,7 +325,7 @@ def predictions_table(whole: Sequence[Scored], by_kind: Sequence[Scored]) -> str
     rows = ["| round | about | predicted | measured on train (90 % interval) | within |", "|---:|---|---:|---|---|"]
     rows += [
         f"| {s.round} | {plain(' '.join(s.tags) or 'all tasks')} | {100 * s.predicted:+.1f} | "
-        f"{100 * s.gain:+.1f} ({ends(s.low, s.high)}) | {'yes' if s.is_within else 'no'} |"
+        f"{points(s.gain, s.low, s.high)} | {'yes' if s.is_within else 'no'} |"
         for s in sorted((*whole, *by_kind), key=lambda s: (s.round, s.tags))
     ]
     return " ".join(lines) + "\n\n" + "\n".join(rows)
@@ -631,12 +641,17 @@ def tags_table(
 ) -> str:
     """Scores by tags. *about*: what the kept changes were about; on the rest, a fall is their side effect."""
     was, is_now, gains = score_by_tag(before), score_by_tag(after), gains_by_tags(before, after)
-    rows = ["| kind | live | working | kept changes | gain |", "|---|---:|---:|---|---|"]
+    rows = [
+        "| kind | live | working | kept changes | gain in points (90 % interval) | n |",
+        "|---|---:|---:|---|---|---:|",
+    ]
     for tags in sorted(was.keys() | is_now.keys()):
         side = "" if about is None else "about it" if tags in about else "untouched"
+        found = gains.get(tags, ())
+        known = points(fmean(found), *mean_interval(found, CONFIDENCE)) if found else ""
         rows.append(
             f"| {plain(' '.join(tags) or 'untagged')} | {score_cell(was.get(tags))} | {score_cell(is_now.get(tags))} | "
-            f"{side} | {gain_of(gains[tags]) if tags in gains else ''} |"
+            f"{side} | {known} | {len(found)} |"
         )
     table = "\n".join(rows)
     if about is None:
@@ -672,7 +687,8 @@ def gain_of(differences: Sequence[float]) -> str:
     """As ``gain``, of a fixed number of paired differences, one for each cluster."""
     low, high = mean_interval(differences, CONFIDENCE)
     n = len(differences)
-    return f"{100 * fmean(differences):+.1f} points ({CONFIDENCE:.0%} interval {ends(low, high)}, n = {n})"
+    known = f"{CONFIDENCE:.0%} interval {100 * low:+.1f} to {100 * high:+.1f}, n = {n}"
+    return f"{100 * fmean(differences):+.1f} points ({known})"
 
 
 def mean_score(trials: Sequence[Trial]) -> float | None:
@@ -737,7 +753,7 @@ def answered_table(now: Sequence[Finding], states: "Sequence[FindingState]", lim
 
 
 def day(at: datetime | None) -> str:
-    return "" if at is None else f"{at:%Y-%m-%d %H:%M}"
+    return "" if at is None else f"{at:%Y-%m-%d}"
 
 
 def needs_person(night: Night, waiting: Sequence[Escalation]) -> str:

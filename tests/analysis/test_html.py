@@ -151,7 +151,7 @@ def test_a_table_has_a_box_of_its_own_to_scroll_in():
     seen = Seen(page(MARKDOWN, "t", {}))
     [box] = [d for d in seen.all("div") if d.get("class") == "scroll"]
     assert box["tabindex"] == "0"
-    assert {c.get("class") for c in seen.all("td")} >= {"long", None}
+    assert {c.get("class") for c in seen.all("td")} == {"middle", "long", None}
 
 
 WATCH = """<!doctype html><iframe src="/page" width="390" height="800" style="border:0"></iframe><script>

@@ -1,6 +1,5 @@
 """The picture of a night. What it looks like is for people to judge; what it shows is tested."""
 
-import io
 import math
 
 import pytest
@@ -152,10 +151,9 @@ def only_axes(figure: Figure) -> Axes:
     return axes
 
 
-def paint(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, dpi=40)
-    return file.getvalue()
+def paint(figure: Figure) -> bool:
+    figure.draw_without_rendering()  # lays it out and draws it on nothing, which is where a picture warns or breaks
+    return True
 
 
 def lines(axes: Axes) -> dict[str, list[float]]:
@@ -275,7 +273,7 @@ def test_any_number_of_rounds_can_be_painted(n):
         assert len(only_axes(figure).get_title(loc="left")) <= 60
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(-1, 1)] * 2, st.none() | st.floats(-1, 1)), max_size=3))
 def test_any_predictions_can_be_painted(values):
     assert paint(predictions([Scored(1, (), p, g, end, end) for p, g, end in values]))

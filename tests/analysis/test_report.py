@@ -4,23 +4,45 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from analysis.night import Night
+from analysis.predictions import Scored
 from analysis.report import (
+    FINDINGS,
+    PROGRESS,
     Standing,
+    answered_table,
+    bare,
+    causes,
     certification,
+    code,
     divergence,
+    fenced,
+    findings_table,
     guard_line,
     headline,
+    kept_change,
     needs_person,
     not_proven,
+    plain,
+    predictions_table,
+    report,
+    shrinkage_tables,
     tags_table,
     touched,
+    worse,
 )
+from analysis.shrinkage import After, Aftermath, Shrinkage
+from analysis.states import FindingState
 from traces.records import (
     Certification,
+    Citation,
     Comparison,
     Decision,
+    Edit,
     Escalation,
     Finding,
     GateSpec,
@@ -265,3 +287,286 @@ def test_what_needs_a_person_is_of_this_run_and_that_of_others_is_counted():
     assert shown.endswith("And 2 from other runs.")
     assert "other runs" not in needs_person(night, [an_escalation(1, "r")])
     assert needs_person(night, of_others).startswith("Of this run nothing; 2 from other runs")
+
+
+# ── what became of it ──────────────────────────────────────────────────────────────────────────────────────────────
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+NOTHING = Aftermath((), ())
+
+
+def a_finding(id: str = "f0", **facts: object) -> Finding:
+    return Finding(**{"id": id, "title": "[plural] wrong answer", "kind": "k", "count": 22, "share": 22 / 180, **facts})
+
+
+def a_state(id: str, state: str, **facts: object) -> FindingState:
+    return FindingState(**{
+        "id": id, "title": f"title of {id}", "state": state, "count": 1, "share": 0.1, "first_seen": NOW.replace(day=3),
+        "last_seen": NOW, "versions": (), "answered_by": None, "answered_round": None, "tries": 0, **facts,
+    })  # fmt: skip
+
+
+def a_row(id: str, change: float, *, targeted: bool = False) -> Shrinkage:
+    return Shrinkage(
+        finding=a_finding(id), before=30, n_before=100, after=round(30 + 100 * change), n_after=100, change=change,
+        low=change - 0.05, high=change + 0.05, clusters=50, targeted=targeted,
+    )  # fmt: skip
+
+
+def after(*rows: Shrinkage, split: str = "train", number: int = 1) -> After:
+    return After(number, split, LIVE, CANDIDATE, rows)
+
+
+def whole(night: Night, **more: object) -> str:
+    facts = {"diff": "", "before": (), "after": (), "now": (), **more}
+    return report(night, Standing(live=LIVE), **facts)
+
+
+def test_a_kept_change_is_shown_with_its_finding_its_evidence_and_its_files():
+    r = a_kept_round(2, "f0")
+    assert r.proposal is not None
+    proposal = r.proposal.model_copy(
+        update={
+            "predicted": 0.1,
+            "edits": (Edit(path="prompts/solve.md", text="x"),),
+            "citations": tuple(Citation(trial=f"t{i}", quote=f"it said `so` | {i}") for i in range(5)),
+            "findings": (a_finding("f0", tags=("plural",)),),
+        }
+    )
+    shown = kept_change(r.model_copy(update={"proposal": proposal}))
+    assert shown.startswith("### Round 2: Mind it.")
+    assert "It predicted +10.0 points" in shown
+    assert "It answers `f0`, 22 of 180 trials: [plural] wrong answer" in shown
+    assert "It quotes `t0`: “it said \\`so\\` \\| 0”" in shown
+    assert "It quotes 2 passages more." in shown
+    assert "It changes `prompts/solve.md`." in shown
+
+
+def test_what_is_proven_is_to_promote_until_another_version_is_live():
+    c = a_certification("accept", measured=a_comparison("test", 0.04))
+    proven = replace(a_night(c), rounds=(a_night(c).rounds[0], a_kept_round(1, "f0"), *a_night(c).rounds[1:]))
+    text = whole(proven)
+    assert "## What to promote" in text
+    assert "It is proven: promotion test at checkpoint 1, test 1 of the 40 declared for its hidden tasks" in text
+    assert "Spent of the 40 tests declared for these hidden tasks: 1." in text
+    elsewhere = report(proven, Standing(live="c" * 40), diff="", before=(), after=(), now=())
+    assert "## What was kept" in elsewhere
+
+
+def test_what_was_kept_after_the_promotion_test_is_not_called_proven():
+    c = a_certification("accept").model_copy(update={"candidate": "c" * 40})
+    rounds = (a_kept_round(1).model_copy(update={"certification": c}), a_kept_round(2))
+    text = whole(replace(a_night(None), rounds=rounds))
+    assert "Version `cccccccccccc` is proven" in text
+    assert "1 change of these came after that test and are not proven" in text
+
+
+def test_what_got_worse_names_guards_findings_and_kinds_and_how_much_was_looked_at():
+    guards = (
+        Guard(kind="slice", name="plural", verdict="pass", n=30, wins=1, losses=3, p=0.3),
+        Guard(kind="slice", name="colour", verdict="pass", n=30, wins=3, losses=1, p=0.9),
+        Guard(kind="cost", name="tokens", verdict="pass", n=90, ratio=1.3, low=1.1),
+        Guard(kind="latency", verdict="pass", n=90, ratio=1.1, low=0.9),
+    )
+    night = a_night(a_certification("accept", guards=guards))
+    happened = Aftermath((after(a_row("f1", 0.2), a_row("f2", 0.01), a_row("f3", -0.2)),), ())
+    shown = worse(night, trials_of_kinds(plural=0.9, colour=0.5), trials_of_kinds(plural=0.2, colour=0.6), happened)
+    assert "slice plural: 1 of 30 clusters better, 3 worse, p = 0.30 (pass)" in shown
+    assert "cost tokens" in shown
+    assert "slice colour" not in shown
+    assert "latency" not in shown
+    assert "finding `f1` shows more often, by +20.0 (+15.0 to +25.0) points, n = 50" in shown
+    assert "On train, plural: -70.0 points" in shown
+    assert "which may be chance" in shown
+    assert shown.endswith(
+        "Looked at: 4 guards, 3 findings, 2 kinds of task. 1 finding rose by no more than chance explains."
+    )
+
+
+def test_a_night_on_which_nothing_got_worse_says_at_what_it_looked():
+    shown = worse(a_night(None), (), (), Aftermath((after(a_row("f1", -0.2)),), ()))
+    assert shown == "Nothing that was looked at got worse: 1 finding."
+    assert not worse(a_night(None), (), (), NOTHING)
+
+
+def test_shrunk_failures_are_told_with_intervals_and_with_what_chance_alone_would_show():
+    rows = [a_row("aim", 0.0, targeted=True), a_row("moved", 0.2), *(a_row(f"still{i}", 0.0) for i in range(18))]
+    shown = shrinkage_tables(Aftermath((after(*rows),), (after(a_row("aim", -0.2), split="test"),)))
+    assert shown.index("on test") < shown.index("After round 1, on train")
+    assert "| yes | 30 of 100 | 30 of 100 | +0.0 (-5.0 to +5.0) | 50 | `aim` |" in shown
+    assert "`moved`" in shown
+    assert "and 15 more, which changed less" in shown
+    assert "of the 21 rows behind these tables about 2 would exclude 0" in shown
+
+
+def test_findings_have_a_state_a_cost_and_a_history():
+    now = [a_finding("f0", lost=21.5, dollars=0.4, last_seen=NOW), a_finding("f1", dollars=None)]
+    shown = findings_table(now, [a_state("f0", "back")])
+    assert "| back | 22 of 180 | 21.5 | $0.40 | 2026-11-03 | 2026-11-20 | `f0` |" in shown
+    assert "| new | 22 of 180 | 0.0 | dollars unknown |  |  | `f1` |" in shown
+    assert "| and 3 more | | 66 |" in findings_table([a_finding(f"f{i}") for i in range(13)])
+
+
+def test_a_cause_is_a_hypothesis_until_a_kept_change_that_rests_on_it_made_the_failure_rarer():
+    now = [a_finding(f"f{i}", cause="because", summary="it fails") for i in range(3)]
+    happened = Aftermath((after(a_row("f0", -0.2, targeted=True), a_row("f2", -0.2)),), ())
+    shown = causes(now, [a_state("f1", "refuted")], happened).splitlines()
+    assert shown == [
+        "- `f0`: it fails Cause (confirmed): because",
+        "- `f1`: it fails Cause (refuted): because",
+        "- `f2`: it fails Cause (a hypothesis): because",
+    ]
+
+
+def test_what_was_answered_stands_apart_with_the_round_that_did_it():
+    states = [a_state("f0", "answered", answered_by="run-1", answered_round=3), a_state("f1", "open")]
+    shown = answered_table([], states)
+    assert "| title of f0 | answered | `run-1`, round 3 | 2026-11-03 | 2026-11-20 | `f0` |" in shown
+    assert "f1" not in shown
+    assert not answered_table([a_finding("f0")], states)
+
+
+def test_predictions_are_told_with_what_came_of_them():
+    promised = [Scored(round=i, tags=(), predicted=0.2, gain=0.1, low=0.0, high=0.3) for i in range(1, 4)]
+    by_kind = [Scored(round=1, tags=("plural",), predicted=0.5, gain=0.1, low=None, high=None)]
+    shown = predictions_table(promised, by_kind)
+    assert "promises 20.0 points and delivers 10.0" in shown
+    assert "| 1 | all tasks | +20.0 | +10.0 (+0.0 to +30.0) | yes |" in shown
+    assert "| 1 | plural | +50.0 | +10.0 (no interval) | no |" in shown
+    assert "By kind of task 0 of 1 predictions" in shown
+    assert not predictions_table([], [])
+
+
+def test_the_share_of_kept_proposals_has_its_interval():
+    assert "1 of 1 proposal" in whole(replace(a_night(None), rounds=(a_kept_round(1),)))
+
+
+def test_a_picture_is_linked_where_it_lies_there():
+    night = a_night(None)
+    happened = Aftermath((after(a_row("f1", -0.2)),), ())
+    text = whole(night, pictures={PROGRESS, FINDINGS}, aftermath=happened)
+    assert f"![Progress by round]({PROGRESS})" in text
+    assert f"![Findings before and after]({FINDINGS})" in text
+    assert text.count("![") == 2
+
+
+# ── what others wrote stays words ──────────────────────────────────────────────────────────────────────────────────
+
+HOSTILE = (
+    "# heading",
+    "x\n\n# heading\n\n| a | b |\n|---|---|\n| 1 | 2 |",
+    "a | b | c",
+    "[link](https://evil.example)",
+    "![picture](https://evil.example/p.png)",
+    "[ref]: https://evil.example",
+    "[ref]",
+    "<img src=https://evil.example/p.png onerror=alert(1)>",
+    "<https://evil.example>",
+    "see https://evil.example or www.evil.example",
+    "**bold** _em_ `code` ~~gone~~ $x$ \\",
+    "`unclosed",
+    "``` \n```\n# heading",
+    "- item",
+    "1. item",
+    "12345) item",
+    "> quoted",
+    "=== ",
+    "&lt;b&gt; &#35;",
+    "\u202eright to left\u2028new line\x00\x1b[31m",
+    "ends with \\",
+    "ends with [x]",
+)
+STRUCTURE = {"heading_open", "table_open", "tr_open", "td_open", "link_open", "image", "hr", "fence", "code_block",
+             "list_item_open", "blockquote_open", "html_block", "html_inline", "em_open", "strong_open", "s_open",
+             "code_inline", "hardbreak"}  # fmt: skip
+
+
+def shape(markdown: str) -> list[str]:
+    """What stands in *markdown* besides words, in order."""
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
+    every = (child for token in tokens for child in (token, *(token.children or ())))
+    return [token.type for token in every if token.type in STRUCTURE]
+
+
+def words_of(markdown: str) -> str:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
+    return "".join(child.content for token in tokens for child in token.children or ())
+
+
+def a_report_about(words: str) -> str:
+    """Whatever a model, a person or a tool wrote says *words*."""
+    finding = a_finding("f0", title=words, summary=words, cause=words, last_seen=NOW)
+    c = a_certification(
+        "blocked",
+        detail=words,
+        guards=(Guard(kind="slice", name=words, verdict="block", n=3, wins=0, losses=3, p=0.1),),
+    )
+    first = a_kept_round(1, "f0")
+    assert first.proposal is not None
+    proposal = first.proposal.model_copy(
+        update={
+            "rationale": words,
+            "findings": (finding,),
+            "citations": (Citation(trial="t", quote=words),),
+            "edits": (Edit(path=words, text=words),),
+        }
+    )
+    removal = Removal(rounds=(1,), verdict="stay", comparison=None)
+    decision = Decision(verdict="keep", because="improved", detail=words)
+    kept = first.model_copy(update={"proposal": proposal, "decision": decision, "removals": (removal,)})
+    night = a_night(c)
+    last = night.rounds[-1].model_copy(update={"detail": words})
+    row = replace(a_row("f0", 0.2), finding=finding)
+    return report(
+        replace(night, rounds=(night.rounds[0], kept, last)),
+        Standing(live=LIVE, doubts=[words]),
+        diff=f"+++ b/p.md\n@@ -1 +1 @@\n-{words}\n+{words}\n {words}",
+        before=[t.model_copy(update={"tags": (words,)}) for t in trials_of_kinds(plural=0.9)],
+        after=[t.model_copy(update={"tags": (words,)}) for t in trials_of_kinds(plural=0.2)],
+        now=[finding],
+        waiting=[an_escalation(1, "r").model_copy(update={"summary": words, "owner": words})],
+        states=[a_state("f9", "answered", title=words)],
+        aftermath=Aftermath((after(row),), (after(row, split="test"),)),
+        by_kind=[Scored(round=1, tags=(words,), predicted=0.1, gain=0.1, low=None, high=None)],
+    )
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_nothing_that_a_trace_or_a_model_says_becomes_part_of_the_reports_structure(words):
+    assert shape(a_report_about(words)) == shape(a_report_about("harmless words"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=st.sampled_from("[]()!<>`~|#-+*_\\&;:/.@$=\"'\n\t\u2028 1a.wx"), max_size=40))
+def test_whatever_is_written_is_shown_as_it_was_written_and_nothing_else(text):
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    around = f"| a |\n|---|\n| {plain(text)} |\n\n- {plain(text)}\n\nsaid “{plain(text)}” (n = 1)\n"
+    assert shape(around) == ["table_open", "tr_open", "tr_open", "td_open", "list_item_open"]
+    assert words_of(around) == f"a{line}{line}said “{line}” (n = 1)"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("`|\\ a*["), min_size=1, max_size=12).filter(str.strip))
+def test_code_holds_what_it_is_given_in_a_table_too(text):
+    [inline] = [
+        child.content
+        for token in MarkdownIt("commonmark").enable("table").parse(f"| a |\n|---|\n| {code(text)} |")
+        for child in token.children or ()
+        if child.type == "code_inline"
+    ]
+    assert inline.strip() == " ".join(text.split()).replace("\\|", "|") or "|" in text
+
+
+def test_a_diff_cannot_end_its_block_and_hides_nothing():
+    hostile = "+ok\n ```\n# heading\n+````\n+admin\u202e # gnihton"
+    shown = fenced(hostile)
+    assert shape(shown) == ["fence"]
+    assert "<U+202E>" in shown
+    assert "\u202e" not in shown
+    assert "And 5 lines more, which `git diff` shows." in fenced("\n".join(f"+{i}" for i in range(1505)))
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_a_terminal_is_shown_the_words_without_the_marks(words):
+    assert bare(f"**Doubtful**: {plain(words)}") == f"Doubtful: {' '.join(bare(plain(words)).split())}"
+    assert "\x1b" not in bare(plain(words))
