@@ -13,6 +13,8 @@ MESSAGES = 40
 """Of a symptom, at most."""
 AGREED = 2
 """Failures, each read by itself, that have to show the same before it is said of any others."""
+CLEARLY = 2 / 3
+"""Share of those that were read and look like a failure that have to be in one cluster before it is put there too."""
 PRECISE = 0.7
 """Share of what a symptom attaches that has to be its own, or its finding is not made."""
 DESCRIBED = "described before"
@@ -91,7 +93,7 @@ def places_of(
 ) -> dict[Look, tuple[int, float]]:
     """Look → the number of its cluster, that of most of the failures that were read and look like it, and their share.
 
-    The likest decide, if they are enough. Where not enough were read that look like it at all, it is in none; but what
+    The likest decide that are enough and clearly of one mind. Where there are none it is in no cluster; but what
     belonged to no finding speaks for itself.
     """
     votes: defaultdict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
@@ -107,10 +109,11 @@ def places_of(
     places: dict[Look, tuple[int, float]] = {}
     for look in looks:
         enough = AGREED if look[0] else 1
-        decided = next((votes[part] for part in parts_of(look) if voters[part] >= enough), None)
-        if decided is not None:
-            most = max(sorted(decided), key=decided.__getitem__)
-            places[look] = most, decided[most] / sum(decided.values())
+        for said in (votes[part] for part in parts_of(look) if voters[part] >= enough):
+            most = max(sorted(said), key=said.__getitem__)
+            share = said[most] / sum(said.values())
+            if share >= CLEARLY and look not in places:
+                places[look] = most, share
     return places
 
 

@@ -1,4 +1,5 @@
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,13 @@ import pytest
 from analysis.findings import findings, members
 from analysis.labelling import COPIED, TRIED, Description, Groups, Label, Labeller, Pairs, bare
 from harness.errors import BudgetSpent, ModelError
+from harness.experiment import Budget
 from harness.meter import Unmetered, metered
 from harness.protocols import History, Message, Reply, Trace
 from harness.testing import ScriptedModel
-from traces.records import Grade, Span, Task, Trial, now
+from tests.world import ListProposer, an_experiment, play
+from traces.journal import read
+from traces.records import Grade, Proposal, Span, Task, Trial, now
 
 MODES = {
     "format": ("leaves out a closing brace", "stops halfway through an array", "puts prose ahead of braces"),
@@ -205,6 +209,20 @@ def test_what_is_not_one_finding_is_parted():
     trials = night()
     assert f1(labelled(trials, Scripted(vague)).findings, trials) < 0.6  # one heap
     assert f1(labelled(trials, Scripted(vague, describe=parted)).findings, trials) >= 0.95
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_model_that_errs_in_every_fourth_label_makes_nothing_worse(seed):
+    trials = night(each=12)
+
+    def erring(shown):
+        chance = random.Random(f"{seed}/{shown['task']}")
+        wrong = chance.choice(sum(MODES.values(), ())) if chance.random() < 0.25 else shown["wrong"]
+        return label({**shown, "wrong": wrong})
+
+    found = labelled(trials, Scripted(erring)).findings
+    print("pairwise F1 mined", f1(findings(trials), trials), "labelled", f1(found, trials))
+    assert f1(found, trials) >= f1(findings(trials), trials)
 
 
 @pytest.mark.parametrize(
@@ -527,3 +545,40 @@ def test_a_model_that_takes_no_schema_is_asked_all_the_same():
 
     trials = night()
     assert f1(Labeller(Plain()).findings(history(trials), findings(trials)), trials) >= 0.95
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Proposes what it is given, and says what it found."""
+
+    labeller: Labeller
+    then: ListProposer = field(default_factory=lambda: ListProposer(("Mind the plural.",)))
+
+    def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+        found = self.labeller.findings(history, findings(history.trials, history.known))
+        return self.then.propose(incumbent, text, history).model_copy(update={"findings": found})
+
+
+def test_in_a_night_it_is_paid_for_by_the_proposal_and_kept_in_the_journal(checkout, tmp_path):
+    def by_kind(shown):
+        kind = shown["task"].split()[0]
+        return {
+            "path": "",
+            "symptom": f"knows no {kind}",
+            "detail": f"It knows no {kind}.",
+            "cause": "nobody taught it",
+        }
+
+    labeller = Labeller(ScriptedModel(Scripted(by_kind)), sample=12)
+    experiment = an_experiment(proposer=Labelling(labeller), budget=Budget(rounds=1, hours=1))
+    rounds = play(experiment, checkout, tmp_path / "data")
+    [found] = [r.proposal.findings for r in rounds if r.proposal is not None]
+    assert {f.title for f in found if f.summary} >= {"knows no plural", "knows no animal"}
+
+    [journal] = (tmp_path / "data" / "spool").glob("*.jsonl")
+    spans = [line.record() for line in read(journal) if line.type == "Span"]
+    [whole] = [span for span in spans if span.name == "labeller"]
+    asked = [span for span in spans if span.parent == whole.id]
+    assert {span.role for span in (whole, *asked)} == {"analyst"}
+    assert len(asked) == labeller.model.calls > 12
+    assert all(span.trial is None for span in asked)
