@@ -40,7 +40,7 @@ def analyst() -> ScriptedModel:
 
 
 def answer(messages: Sequence[Message]) -> Reply:
-    told = next(message.content for message in messages if message.role == "user")
+    told = "\n\n".join(message.content for message in messages if message.role == "user")
     key = KEY.search(told)
     assert key is not None
     instructions = " ".join(" ".join(m.content for m in messages if m.role == "system").lower().split())
