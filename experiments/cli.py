@@ -30,13 +30,14 @@ from analysis.night import Night
 from experiments import scaffold
 from experiments.display import display, round_line
 from experiments.inbox import inbox_app
-from experiments.morning import standing, waiting_for_a_person, write_report
+from experiments.morning import standing, states_of, waiting_for_a_person, write_report
 from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
 from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
 from experiments.terminal import AsJson, Name, err, out, say, say_json, table
 from harness.contract import refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
+from harness.evidence import known_findings
 from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
 from harness.ledger import (
@@ -150,7 +151,7 @@ def run(
     path = write_report(place, night)
     for line in reporting.headline(night, standing(place, night)):
         say(line.replace("**", "").replace("`", ""))
-    say(f"Report: {os.path.relpath(path)}")
+    say(f"Report: {os.path.relpath(path)} and {path.with_suffix('.html').name}")
     if night.state in STOPPED_BY_LIMIT:
         raise typer.Exit(3)
 
@@ -559,7 +560,7 @@ def report(
         out.print(Markdown(text))
     else:
         sys.stdout.write(text)
-    err.print(f"Written to {os.path.relpath(path)}", highlight=False)
+    err.print(f"Written to {os.path.relpath(path)} and {path.with_suffix('.html').name}", highlight=False)
 
 
 @app.command()
@@ -605,7 +606,7 @@ def findings(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Recurring failures of the last run, with evidence."""
+    """Recurring failures of the last run, with evidence, and how it stands with those of all runs."""
     place = Place.of(name)
     night = place.night()
     measured = version_named(place, version) if version else night.working
@@ -614,19 +615,37 @@ def findings(
         raise UserError(
             f"run {night.run.id} has measured no train task with version {measured[:12]}. Run: ratchet run {name}"
         )
-    found = mine(trials)
+    found = mine(trials, known_findings(night.run.known, night.rounds))
+    state = {s.id: s for s in states_of(place)}
     if as_json:
-        say_json([f.model_dump() for f in found])
+        say_json([{**f.model_dump(), "state": state[f.id].state if f.id in state else "open"} for f in found])
         return
     say(f"{len(found)} findings in {len(trials)} train trials of version {measured[:12]}")
     table(
-        ["id", "failures", "share", "finding", "for example"],
-        [(f.id, f.count, f"{f.share:.1%}", f.title, f.examples[0].removeprefix(f"{night.run.id}/")) for f in found],
+        ["id", "failures", "share", "score lost", "state", "finding", "for example"],
+        [
+            (
+                f.id,
+                f.count,
+                f"{f.share:.1%}",
+                f"{f.lost:.1f}",
+                state[f.id].state if f.id in state else "open",
+                f.title,
+                f.examples[0].removeprefix(f"{night.run.id}/"),
+            )
+            for f in found
+        ],
     )
+    for f in found:
+        if f.cause:
+            say(f"{f.id}: {f.summary} Why, as a model supposes: {f.cause}")
     if found:
         say(f"To read one: ratchet show {found[0].examples[0].removeprefix(night.run.id + '/')}")
     for answered in dict.fromkeys(id for r in night.kept if r.proposal for id in r.proposal.answers):
         say(f"{answered} was {sentence(answered, night.rounds)}")
+    gone = [s for s in state.values() if s.id not in {f.id for f in found} and s.state != "gone"]
+    if gone:
+        say(f"Of all runs, not shown by this version: {', '.join(f'{s.id} ({s.state})' for s in gone[:10])}")
 
 
 @app.command()

@@ -1,20 +1,30 @@
 """What a night leaves to read in the morning: its report, and the experiment's memory."""
 
+import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis import report as reporting
 from analysis.findings import findings as mine
 from analysis.known import memory_file
 from analysis.memory import memory_of, running_log
 from analysis.night import Night, read_night
+from analysis.predictions import scored_by_tags
+from analysis.shrinkage import after_each, train_trials_by_version
+from analysis.states import FindingState, states
 from experiments.place import Place, read_journal
+from experiments.terminal import err
 from harness.agent.inbox import Inbox
 from harness.contract import doubts_about
+from harness.evidence import known_findings
 from harness.ledger import is_held, journal_file, runs
-from traces.errors import BadLine
+from traces.errors import BadLine, TracesError
 from traces.records import Escalation, Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def standing(place: Place, night: Night) -> reporting.Standing:
@@ -33,32 +43,58 @@ def standing(place: Place, night: Night) -> reporting.Standing:
 
 
 def write_report(place: Place, night: Night) -> Path:
-    """Write ``report.md`` and ``progress.png`` under ``traces/data/reports/RUN/``."""
+    """Write ``report.md`` with its pictures, and the same as one file, ``report.html``, under
+    ``traces/data/reports/RUN/``; return the former."""
     # matplotlib and the SDKs take half a second to import, and most commands do without
     from analysis.costs import read_costs, render
-    from analysis.plots import progress
+    from analysis.html import page
+    from analysis.plots import pictures
 
+    journal = journal_file(place.directory, night.run.id)
     folder = place.directory / "reports" / night.run.id
     folder.mkdir(parents=True, exist_ok=True)
-    has_scores = any(r.score is not None for r in night.rounds)
-    if has_scores:
-        progress(night.rounds, f"{place.name}: {night.run.id}").savefig(folder / "progress.png")
+    aftermath = after_each(journal)
+    by_kind = scored_by_tags(night.rounds, train_trials_by_version(journal))
+    drawn = {name: png(figure) for name, figure in pictures(night, aftermath, by_kind).items()}
     after = place.train_trials(night, night.working)
+    now = mine(after, known_findings(night.run.known, night.rounds))
     text = reporting.report(
         night,
         standing(place, night),
         diff=place.subject.diff(night.run.live, night.working),
         before=place.train_trials(night, night.run.live),
         after=after,
-        now=mine(after),
-        plot="progress.png" if has_scores else None,
-        costs=render(read_costs(journal_file(place.directory, night.run.id))),
+        now=now,
+        costs=render(read_costs(journal)),
         waiting=waiting_for_a_person(place.directory, place.name),
+        pictures=drawn,
+        states=states_of(place),
+        aftermath=aftermath,
+        by_kind=by_kind,
     )
+    for name, content in drawn.items():
+        (folder / name).write_bytes(content)
     path = folder / "report.md"
     path.write_text(text, encoding="utf-8")
-    write_memory(place, mine(after))
+    title = f"{place.name}: the night of {night.began:%Y-%m-%d}"
+    path.with_suffix(".html").write_text(page(text, title, drawn), encoding="utf-8")
+    write_memory(place, now)
     return path
+
+
+def png(figure: "Figure") -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def states_of(place: Place) -> list[FindingState]:
+    """How it stands with each finding of all nights; nothing where the store cannot be read now."""
+    try:
+        return states(place.name, place.directory)
+    except TracesError as e:
+        err.print(f"How it stands with earlier findings is not known now: {e}", markup=False, highlight=False)
+        return []
 
 
 def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
