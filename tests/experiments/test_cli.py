@@ -127,6 +127,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
     assert report["rounds"][-1]["stop"] == "rounds"
     findings = json.loads(ratchet(after_a_night, "findings", "example", "--json"))
     assert findings[0]["tags"] == ["number"]  # the kind that no proposal taught
+    assert findings[0]["state"] == "open"
     assert (
         json.loads(ratchet(after_a_night, "sql", "select count(*) as n from trials", "--json"))[0]["n"]
         == status["trials"]
@@ -143,6 +144,9 @@ def test_the_report_is_markdown_with_a_picture_of_the_progress(after_a_night):
     assert text.startswith("# example: the night of ")
     assert "| 1 | Mind the plural. | keep (improved) |" in text
     [picture] = (after_a_night / "traces" / "data" / "reports").glob("*/progress.png")
+    page = picture.with_name("report.html").read_text()
+    assert page.count("data:image/png;base64,") == len([*picture.parent.glob("*.png")])
+    assert "Mind the plural." in page
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
