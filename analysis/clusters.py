@@ -14,6 +14,8 @@ ALIKE = 0.3
 """Mean cosine, of weighted words, down to which groups of messages are joined."""
 COMMON = 1 / 8
 """Share of the failures from which on a word weighs less, as it tells fewer of them apart."""
+RARE = 1 / 400
+"""Share of the failures below which a word weighs next to nothing: it is a name, or whatever else fills a gap."""
 LIGHTEST = 0.2
 """What a word weighs at least."""
 BLOCK = 500
@@ -26,21 +28,21 @@ NO_OUTPUT = re.compile(r"\b(?:no|blank|empty|missing) (?:answer|output|response|
 IDEOGRAPHS = "\u2e80"
 """From here on, scripts hardly put blanks between words: each two characters stand for one."""
 ENDINGS = (("ies", "y"), ("ing", ""), ("ion", ""), ("ed", ""), ("es", ""), ("s", ""), ("e", ""))
-LINKING = frozenset(
-    "a about after all also although an and any are as at away be because been before being between both but by can"
-    " could did do does down each for from had has have he her his how however i if in into is it its may more most"
-    " must no nor not of off on one only or other out over own s said say says she should so some such t than that the"
-    " their them then there these they this though thus to too under up was we were what when where whether which while"
-    " who whose why will with within without would yet you your".split()  # noqa: SIM905 - as a list, a page of it
-)
+LINKING = """
+a about after all also although an and any are as at away be because been before being between both but by can could
+did do does down each for from had has have he her his how however i if in into is it its may more most must no nor not
+of off on one only or other out over own s said say says she should so some such t than that the their them then there
+these they this though thus to too under up was we were what when where whether which while who whose why will with
+within without would yet you your
+"""
 """Words that hold a sentence together."""
-VERDICTS = frozenset(
-    "above accepted actual another answer answers assert assertion bad below check checks correct criteria criterion"
-    " different differs equal error errors expected fail failed fails failure failures false fault got grade graded"
-    " grader incorrect incorrectly instead judged match matched matches matching mismatch ok output outputs pass passed"
-    " passes problem reference rejected result results right score scored scores seconds solution solved suite test"
-    " tests threshold true unexpected value values verdict want wanted wrong wrongly".split()  # noqa: SIM905 - the same
-)
+VERDICTS = """
+above accepted actual another answer answers assert assertion bad below check checks correct criteria criterion
+different differs equal error errors expected fail failed fails failure failures false fault got grade graded grader
+incorrect incorrectly instead judged match matched matches matching mismatch ok output outputs pass passed passes
+problem reference rejected result results right score scored scores seconds solution solved suite test tests threshold
+true unexpected value values verdict want wanted wrong wrongly
+"""
 """Words that say that something is wrong, and nothing of what."""
 
 
@@ -56,10 +58,16 @@ def stems(message: str) -> Iterator[str]:
     for word in WORD.findall(HUMP.sub(" ", message)):
         if word[0] >= IDEOGRAPHS:
             yield from (word[i : i + 2] for i in range(max(len(word) - 1, 1)))
-        elif (folded := OWNER.sub("", word.casefold())) not in LINKING | VERDICTS:
+        elif (folded := OWNER.sub("", word.casefold())) not in silent_words():
             yield stem(folded)
 
 
+@lru_cache
+def silent_words() -> frozenset[str]:
+    return frozenset([*LINKING.split(), *VERDICTS.split()])
+
+
+@lru_cache(maxsize=10_000)
 def stem(word: str) -> str:
     """*word* without an English ending, as far as at least three letters are left."""
     for ending, instead in ENDINGS:
@@ -88,8 +96,9 @@ def cosine(ones: frozenset[str], twos: frozenset[str]) -> float:
     return len(ones & twos) / math.sqrt(len(ones) * len(twos))
 
 
-def nearest(messages: Sequence[str], sets: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, float]]:
-    """``nearness`` of many at once: which of *messages* is near to which of *sets*, by their numbers, and how near."""
+def nearest(messages: Sequence[str], sets: Sequence[Sequence[str]]) -> Iterator[list[tuple[int, float]]]:
+    """``nearness`` of many at once: for each of *messages* those of *sets* that it is near to, by their numbers, and
+    how near; the nearest first, and of those that are as near the first."""
     import numpy as np
 
     told = [number for number, one in enumerate(sets) if one]
@@ -101,13 +110,14 @@ def nearest(messages: Sequence[str], sets: Sequence[Sequence[str]]) -> Iterator[
     starts = np.cumsum([0, *(len(sets[number]) for number in told)])[:-1]
     for at in range(0, len(bags), BLOCK):
         here = sizes[at : at + BLOCK, None]
-        silent = (here == 0) & (widths == 0)
-        close = (left[at : at + BLOCK] @ right).toarray() / np.sqrt(np.maximum(here * widths, 1)) + silent
-        best: Any = np.maximum.reduceat(close, starts, axis=1) if told else close
-        for row, column in np.argwhere(best >= NEAR):
-            yield int(row) + at, told[int(column)], float(best[row, column])
-    anything = [number for number, one in enumerate(sets) if not one]
-    yield from ((row, number, NEAR) for number in anything for row in range(len(bags)))
+        close = np.full((len(here), len(sets)), NEAR)
+        if told:
+            cosines = (left[at : at + BLOCK] @ right).toarray() / np.sqrt(np.maximum(here * widths, 1))
+            close[:, told] = np.maximum.reduceat(cosines + ((here == 0) & (widths == 0)), starts, axis=1)
+        for row in close:
+            near = np.flatnonzero(row >= NEAR)
+            best = near[np.argsort(-row[near], kind="stable")]
+            yield list(zip(best.tolist(), row[best].tolist(), strict=True))
 
 
 def exemplars(group: Sequence[str], most: int) -> tuple[str, ...]:
@@ -126,13 +136,17 @@ def exemplars(group: Sequence[str], most: int) -> tuple[str, ...]:
 
 
 def weights(counts: Mapping[str, int]) -> dict[str, float]:
-    """What each word of some messages (message → how many failures say it) weighs: the less, the more say it."""
+    """What each word of some messages (message → how many failures say it) weighs: little where it is in most of them,
+    so that the nouns of a whole experiment join nothing, and little where hardly any has it."""
     total = sum(counts.values())
     said: Counter[str] = Counter()
     for message, count in counts.items():
         said.update(dict.fromkeys(words(message), count))
     heaviest = math.log(1 / COMMON)
-    return {word: min(1.0, max(LIGHTEST, math.log(total / count) / heaviest)) for word, count in said.items()}
+    return {
+        word: LIGHTEST if count < max(2, RARE * total) else min(1.0, max(LIGHTEST, math.log(total / count) / heaviest))
+        for word, count in said.items()
+    }
 
 
 def groups(counts: Mapping[str, int], weights: Mapping[str, float]) -> list[list[str]]:

@@ -151,24 +151,19 @@ def fits(symptom: Symptom, print_: Fingerprint) -> bool:
 def attached(prints: Iterable[Fingerprint], found: Sequence[Finding]) -> dict[Fingerprint, str]:
     """Fingerprint → the id of the finding that it fits best: by the message, then the one whose symptom says most of
     path and tags, then the lowest id."""
-    kinds: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    kinds: defaultdict[str, defaultdict[str, list[Fingerprint]]] = defaultdict(lambda: defaultdict(list))
     for print_ in prints:
-        kinds[print_.kind].append(print_)
+        kinds[print_.kind][print_.message].append(print_)
     held: dict[Fingerprint, str] = {}
-    for kind, of_kind in kinds.items():
+    for kind, by_message in kinds.items():
         symptoms = [(f.symptom, f.id) for f in found if f.symptom is not None and f.symptom.kind == kind]
-        messages = sorted({print_.message for print_ in of_kind})
-        near: defaultdict[str, list[tuple[float, Symptom, str]]] = defaultdict(list)
-        for message, number, value in clusters.nearest(messages, [symptom.messages for symptom, _ in symptoms]):
-            near[messages[message]].append((value, *symptoms[number]))
-        for print_ in of_kind:
-            fitting = [
-                (-value, not symptom.path, symptom.tags is None, id)
-                for value, symptom, id in near[print_.message]
-                if fits(symptom, print_)
-            ]
-            if fitting:
-                held[print_] = min(fitting)[-1]
+        symptoms.sort(key=lambda pair: (not pair[0].path, pair[0].tags is None, pair[1]))
+        near_to = clusters.nearest(list(by_message), [symptom.messages for symptom, _ in symptoms])
+        for of_it, near in zip(by_message.values(), near_to, strict=True):
+            for print_ in of_it:
+                best = next((number for number, _ in near if fits(symptoms[number][0], print_)), None)
+                if best is not None:
+                    held[print_] = symptoms[best][1]
     return held
 
 
@@ -185,18 +180,19 @@ def gathered(prints: Prints, held: Mapping[Fingerprint, str]) -> dict[str, list[
 def founded_on(rest: Prints, prints: Prints, ways: Mapping[str, int], taken: Collection[str]) -> list[Finding]:
     """New findings for the *rest* of all *prints*. *ways*: path → how many trials went it; *taken*: ids of others.
 
-    Groups are sought until each failure that was looked at is in one, as a symptom has only so many messages.
+    Groups are sought again among what fits none, as a symptom has only so many messages.
     """
     totals = said_by_kind(prints)
     founded: list[Finding] = []
-    while rest and len(founded) < 2 * MOST:
+    while rest and len(founded) < MOST:
         new = found(rest, totals, ways, {*taken, *(finding.id for finding in founded)})
+        new = sorted(new, key=lambda finding: (-finding.lost, finding.id))[: MOST - len(founded)]
         if not new:
             break
         founded += new
         held = attached(rest, new)
         rest = {print_: group for print_, group in rest.items() if print_ not in held}
-    return sorted(founded, key=lambda finding: (-finding.lost, finding.id))[:MOST]
+    return founded
 
 
 def said_by_kind(prints: Prints) -> dict[str, Counter[str]]:
@@ -216,6 +212,7 @@ def found(
     by_message: defaultdict[tuple[str, str], dict[Fingerprint, Sequence[Trial]]] = defaultdict(dict)
     for print_, group in rest.items():
         by_message[print_.kind, print_.message][print_] = group
+    ids = set(taken)
     new: list[Finding] = []
     for kind, counts in sorted(said_by_kind(rest).items()):
         total = totals[kind]
@@ -229,7 +226,8 @@ def found(
             exemplars = clusters.exemplars(messages, MESSAGES)
             for (path, tags), trials in sorted(parts.items(), key=lambda part: repr(part[0])):
                 symptom = Symptom(kind=kind, path=path, tags=tags, messages=ranked(exemplars, trials))
-                new.append(finding(symptom, exemplars[0], trials, {*taken, *(f.id for f in new)}))
+                new.append(finding(symptom, exemplars[0], trials, ids))
+                ids.add(new[-1].id)
     return new
 
 
