@@ -140,7 +140,9 @@ class Labeller:
         read = reader.labels([one for one in drawn if one.finding not in before], history, paths)
         clusters = reader.merged([*reader.clusters(reader.groups(read)), *map(described, before.values())])
         agreed = [cluster for cluster in clusters if len(cluster.members) >= AGREED]
-        found = settled(agreed, mined, history.known, history.trials, paths) if agreed else tuple(mined)
+        placed = {drawn.trial.id for cluster in agreed for drawn in cluster.members}
+        others = [one.drawn for one in read if one.drawn.trial.id not in placed]
+        found = settled(agreed, others, mined, history.known, history.trials, paths) if agreed else tuple(mined)
         return Labelled(found, len(read), tuple(trouble))
 
 

@@ -18,6 +18,8 @@ CLEARLY = 2 / 3
 PRECISE = 0.7
 """Share of what a symptom attaches that has to be its own, or its finding is not made."""
 DESCRIBED = "described before"
+NOWHERE = -1
+"""The number of no cluster."""
 
 Look = tuple[str, Fingerprint]
 """What a failure looks like without a model: the finding that it belonged to, and all else that symptoms go by."""
@@ -55,6 +57,7 @@ class Draft:
 
 def settled(
     clusters: Sequence[Cluster],
+    others: Sequence[Drawn],
     mined: Sequence[Finding],
     known: Iterable[Finding],
     trials: Iterable[Trial],
@@ -62,8 +65,9 @@ def settled(
 ) -> tuple[Finding, ...]:
     """*clusters* as findings, with all failures that their symptoms fit; and what of *mined* is in none of them.
 
-    A failure that was not read goes where those went that look like it. A cluster that no symptom can tell apart from
-    what is not in it is given up: what a machine cannot find again, it cannot count.
+    *others*: what was read and is in no cluster. A failure that was not read goes where those went that look like it. A
+    cluster that no symptom can tell apart from what is not in it is given up: what a machine cannot find again, it
+    cannot count.
     """
     looked_at = [trial for trial in trials if not trial.is_lost]
     failures = [trial for trial in looked_at if failed(trial)]
@@ -74,7 +78,7 @@ def settled(
     for trial in failures:
         looks[look_of(trial, owners, paths)].append(trial)
 
-    places = places_of(looks, clusters, owners, paths)
+    places = places_of(looks, clusters, others, owners, paths)
     drafts = [draft_of(cluster, n, places, looks, earlier) for n, cluster in enumerate(clusters)]
     found = named([draft for draft in drafts if draft.precision >= PRECISE], owners, failures, paths, earlier)
     found += left_of(mined, owners, failures, found, paths)
@@ -89,7 +93,11 @@ def look_of(trial: Trial, owners: Mapping[str, str], paths: Mapping[str, str]) -
 
 
 def places_of(
-    looks: Iterable[Look], clusters: Sequence[Cluster], owners: Mapping[str, str], paths: Mapping[str, str]
+    looks: Iterable[Look],
+    clusters: Sequence[Cluster],
+    others: Sequence[Drawn],
+    owners: Mapping[str, str],
+    paths: Mapping[str, str],
 ) -> dict[Look, tuple[int, float]]:
     """Look → the number of its cluster, that of most of the failures that were read and look like it, and their share.
 
@@ -98,11 +106,12 @@ def places_of(
     """
     votes: defaultdict[tuple[object, ...], dict[int, float]] = defaultdict(dict)
     voters: Counter[tuple[object, ...]] = Counter()
-    for number, cluster in enumerate(clusters):
-        for drawn in cluster.members:
+    for number, read in [*enumerate(cluster.members for cluster in clusters), (NOWHERE, others)]:
+        for drawn in read:
             for part in parts_of(look_of(drawn.trial, owners, paths)):
                 votes[part][number] = votes[part].get(number, 0.0) + drawn.weight
                 voters[part] += 1
+    for number, cluster in enumerate(clusters):
         if cluster.standing:
             votes[DESCRIBED, cluster.standing] = {number: 1.0}
             voters[DESCRIBED, cluster.standing] = AGREED
@@ -112,7 +121,7 @@ def places_of(
         for said in (votes[part] for part in parts_of(look) if voters[part] >= enough):
             most = max(sorted(said), key=said.__getitem__)
             share = said[most] / sum(said.values())
-            if share >= CLEARLY and look not in places:
+            if most != NOWHERE and share >= CLEARLY and look not in places:
                 places[look] = most, share
     return places
 
