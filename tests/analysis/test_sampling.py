@@ -50,7 +50,7 @@ def test_what_is_rare_is_drawn_at_least_twice_and_what_is_frequent_by_its_size()
 
 def test_each_version_and_each_score_of_a_finding_is_drawn_from():
     trials = [trial(i, REASONS[0], version=v * 8, score=s / 2) for i, (v, s) in enumerate([("a", 0), ("b", 1)] * 3)]
-    trials += [trial(100 + i, REASONS[0], version="a" * 8) for i in range(120)]
+    trials += [trial(100 + i, REASONS[0], version="a" * 8) for i in range(80)]
     drawn = sample(trials, findings(trials), 12, 3, {})
     assert {(one.trial.version[0], one.trial.grade.score) for one in drawn} == {("a", 0.0), ("b", 0.5)}
 
@@ -95,7 +95,7 @@ def test_the_weights_estimate_without_bias_how_many_failures_there_are_of_a_kind
     found = findings(trials)
     odd = {f"t{n}" for n in range(0, 75, 4)}  # a kind that runs across the findings
     estimates = [
-        estimated(one for one in sample(trials, found, 16, seed, {}) if one.trial.task in odd) for seed in range(120)
+        estimated(one for one in sample(trials, found, 16, seed, {}) if one.trial.task in odd) for seed in range(80)
     ]
     mean = sum(estimates) / len(estimates)
     error = (sum((e - mean) ** 2 for e in estimates) / len(estimates) ** 2) ** 0.5
