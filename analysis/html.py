@@ -60,7 +60,7 @@ tr:last-child td { border-bottom: 0; }
 tr { break-inside: avoid; }
 figure { margin: 1.2rem 0; background: #fff; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem;
   break-inside: avoid; }
-img { display: block; width: 100%; max-width: 44rem; height: auto; margin: 0 auto; color: #1f2328; }
+img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto; color: #1f2328; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 0; margin: 1rem 0;
   overflow-x: auto; line-height: 1.45; tab-size: 4; }
 pre code { display: block; background: none; padding: 0 .8rem; font-size: .95em; white-space: pre-wrap; }

@@ -21,13 +21,13 @@ from traces.records import Comparison, Round
 KEPT, DISCARDED, BEST, BAND, TEST = "#1a7f37", "#b8bec6", "#0b3d1c", "#1a7f37", "#8250df"
 QUIET, WORSE = "#6e7781", "#b35900"
 """Of guiding lines and of what nobody aimed at; of what rose that should have fallen."""
-WIDTH = 6.0
+WIDTH = 5.0
 """Inches of every picture."""
 LEAST_EVIDENCE = 1e-3
 """Evidence below it is drawn at it: a test that is lost is lost."""
 LISTED = 20
 """Findings that one picture has room for."""
-NAME = 34
+NAME = 28
 """Characters of a finding's title that a line has room for; it has two."""
 
 
@@ -114,7 +114,7 @@ def e_paths(rounds: Sequence[Round]) -> Figure:
             draw_path(axes, test.validation, TEST, 1.8, "" if "p" in seen else "promotion test")
             needed[1 / test.validation.spec.alpha] = TEST
             seen.add("p")
-            end = path_of(test.validation)[-1]
+            end = max(path_of(test.validation)[-1], LEAST_EVIDENCE)
             axes.annotate(
                 f"{test.checkpoint}: {test.verdict}",
                 (len(test.validation.differences), end),
@@ -199,7 +199,7 @@ def findings_before_after(rows: Sequence[Shrinkage], title: str = "Before and af
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(percent))
-    axes.set_xlabel("share of trials" + (f" ({more} more findings are not shown)" if more > 0 else ""))
+    axes.set_xlabel("share of trials" + (f" ({more} more not shown)" if more > 0 else ""))
     axes.grid(axis="x", color=DISCARDED, alpha=0.35, linewidth=0.7)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -263,7 +263,7 @@ def cost_against_score(rounds: Sequence[Round]) -> Figure:
 def predictions(found: Sequence[Scored]) -> Figure:
     """What proposals promised against what was measured on train, with its 90 % interval. On the diagonal a promise was
     kept; below it, it was too large. A dot is a whole change, a ring one kind of task."""
-    figure, axes = sheet("Gains, predicted and measured", height=5.0)
+    figure, axes = sheet("Gains, predicted and measured", height=4.6)
     ends = [0.0, *(100 * value for s in found for value in (s.predicted, s.gain))]
     low, high = min(ends), max(ends)
     room = max(5.0, 0.12 * (high - low))
@@ -310,10 +310,10 @@ def pictures(night: Night, aftermath: Aftermath, by_kind: Sequence[Scored] = ())
 # ── what they share ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sheet(title: str, height: float = 4.2) -> tuple[Figure, Axes]:
+def sheet(title: str, height: float = 3.7) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(cut(title, 60), loc="left", fontsize=11, parse_math=False)
+    axes.set_title(cut(title, 50), loc="left", fontsize=10.5, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

@@ -8,11 +8,33 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots import cost_against_score, e_paths, findings_before_after, path_of, predictions, progress
+from analysis.night import Night
+from analysis.plots import (
+    cost_against_score,
+    e_paths,
+    findings_before_after,
+    path_of,
+    pictures,
+    predictions,
+    progress,
+)
 from analysis.predictions import Scored
-from analysis.shrinkage import Shrinkage
+from analysis.report import COST, EVIDENCE, FINDINGS, PREDICTIONS, PROGRESS
+from analysis.shrinkage import After, Aftermath, Shrinkage
 from harness.gate.eprocess import decide
-from traces.records import Certification, Comparison, Decision, Finding, GateSpec, Removal, Round, Usage, now
+from traces.records import (
+    Certification,
+    Comparison,
+    Decision,
+    Finding,
+    GateSpec,
+    Proposal,
+    Removal,
+    Round,
+    Run,
+    Usage,
+    now,
+)
 
 
 def compared(before: float, after: float | None, *, metric: str = "", lower: bool = False) -> Comparison:
@@ -212,13 +234,13 @@ def test_a_finding_without_an_interval_or_with_a_title_of_any_kind_can_be_drawn(
     ]
     figure = findings_before_after(rows)
     assert paint(figure)
-    assert all(len(line) <= 34 for t in only_axes(figure).get_yticklabels() for line in t.get_text().splitlines())
+    assert all(len(line) <= 28 for t in only_axes(figure).get_yticklabels() for line in t.get_text().splitlines())
 
 
 def test_two_hundred_findings_are_cut_to_the_largest_and_the_rest_is_counted():
     axes = only_axes(findings_before_after([a_row(i % 90, 1) for i in range(200)]))
     assert len(axes.get_yticks()) == 20
-    assert "180 more findings are not shown" in axes.get_xlabel()
+    assert "180 more not shown" in axes.get_xlabel()
 
 
 def after_spending(number: int, score: float, calls: int, dollars: float | None, **more) -> Round:
@@ -265,12 +287,30 @@ def many(n: int) -> list[Round]:
     ][:n]  # fmt: skip
 
 
+def test_a_night_has_the_pictures_that_have_something_to_show():
+    found = Finding(id="f", title="t", kind="k", count=1, share=0.1)
+    promised = Proposal(id="p", proposer="P", edits=(), rationale="r", predicted=0.1, findings=(found,))
+    happened = Aftermath((After(1, "train", "a", "b", (a_row(5, 1),)),), ())
+    rounds = (a_round(0, 0.5), a_round(1, 0.6, "keep", a_test((1.0, 0.0) * 10), proposal=promised))
+    assert list(pictures(a_night(rounds), happened)) == [PROGRESS, COST, EVIDENCE, PREDICTIONS, FINDINGS]
+    assert list(pictures(a_night(rounds[:1]), Aftermath((), ()))) == [PROGRESS, COST]
+    assert not pictures(a_night(()), Aftermath((), ()))
+
+
+def a_night(rounds: tuple[Round, ...]) -> Night:
+    run = Run(id="night", experiment="sums", subject="s", live="a" * 8, fingerprint={}, budget={}, tasks={})
+    return Night(
+        run=run, rounds=rounds, stop=None, began=now(), last=now(), sessions=1, pid=1, usage=Usage(), trials=1,
+        interrupted=0, seconds=1.0,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 200])
 def test_any_number_of_rounds_can_be_painted(n):
     rounds = many(n)
     for figure in (progress(rounds, "a title " * 50), e_paths(rounds), cost_against_score(rounds)):
         assert paint(figure)
-        assert len(only_axes(figure).get_title(loc="left")) <= 60
+        assert len(only_axes(figure).get_title(loc="left")) <= 50
 
 
 @settings(max_examples=4, deadline=None)
