@@ -1,120 +1,34 @@
 """``ratchet label`` and ``ratchet calibrate``: what people say about outputs, and how far a judge agrees with them."""
 
-import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from analysis.agreement import bias_in_words, cautions, disagreement, in_words, meaning_of, mistakes
 from experiments.inbox import barred, whoami
-from harness.agreement import (
-    Pair,
-    Verdict,
-    agreement,
-    length_bias,
-    own_model_bias,
-    position_bias,
-)
-from harness.check import held_by
 from harness.errors import UserError
-from harness.experiment import Experiment, digest, find_experiment, meaning
-from harness.gate.metric import MetricGate
-from harness.graders.agreement import AgreementGrader, Costs, marks_of, read_marks
-from harness.graders.judge import Judge, listed, read_rubric
-from harness.labels import (
-    FILE,
-    append_labels,
-    between_people,
-    import_labels,
-    label_id,
-    load_labels,
-    new_among,
-    tasks_from_labels,
-)
-from harness.ledger import Ledger, journal_file, open_aside, runs
-from harness.runners.judging import RUBRIC, FixedJudge, JudgingRunner, ReversedJudge, shown_in
-from harness.text import Criterion, Rubric, parse_rubric
-from harness.trials import DurableTrials
-from traces.errors import BadLine, JournalLocked
+from harness.experiment import find_experiment
+from harness.labels import FILE, append_labels, import_labels, label_id, load_labels, new_among
+from harness.ledger import journal_file, runs
+from traces.errors import JournalLocked
 from traces.journal import read
-from traces.places import spool
-from traces.records import Calibration, Label, Span, Trial, now
+from traces.records import Label, Span, Trial, now
 
 if TYPE_CHECKING:
     from experiments.cli import Place
+    from harness.text import Criterion, Rubric
 
 SHOWN = 8000
 """Characters of an output, and of what was asked, that are shown."""
-AGAIN = 60
-"""Outputs that are judged again in the other order, at most."""
-DEEPEST = 8
-"""Levels of fields that a judge is looked for in."""
-ANSWERS: Mapping[str, bool] = {"y": True, "yes": True, "n": False, "no": False}
+ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment: experiments/NAME/experiment.py")]
 RubricFile = Annotated[Path | None, typer.Option("--rubric", help="TOML; default: that of the experiment's judge")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout; its field names are stable")]
-
-
-# ── what an experiment judges by ───────────────────────────────────────────────────────────────────────────────────
-
-
-def judge_of(place: "Place", rubric: Path | None, model: str | None) -> Judge:
-    """The experiment's judge, by another *rubric* or with another *model* where they are given.
-
-    Raises:
-        UserError: it has none, and what is given does not make one.
-    """
-    found = next(judges_in(place.experiment.grader, place.experiment.runner), None)
-    runner = place.experiment.runner
-    if found is None and isinstance(runner, JudgingRunner):
-        text = place.subject.text(place.subject.live().id)
-        found = Judge(runner.model, parse_rubric(text[RUBRIC], RUBRIC), wording=runner.wording)
-    if found is not None:
-        changes: dict[str, Any] = {} if rubric is None else {"rubric": read_rubric(rubric)}
-        return dataclasses.replace(found, **changes, **({} if model is None else {"model": model}))
-    if rubric is None or model is None:
-        raise UserError(
-            f"experiment {place.name!r} has no judge, so it is not known whom to measure. Name both: "
-            f"ratchet calibrate {place.name} --rubric FILE --model PROVIDER:MODEL"
-        )
-    return Judge(model, rubric)
-
-
-def rubric_of(place: "Place", given: Path | None) -> Rubric:
-    """What people are asked by."""
-    if given is not None:
-        return read_rubric(given)
-    try:
-        found = judge_of(place, None, None).rubric
-    except UserError as e:
-        raise UserError(
-            f"experiment {place.name!r} has no judge, so there are no criteria to label by. Name the file that holds "
-            f"them: ratchet label {place.name} --rubric FILE"
-        ) from e
-    assert isinstance(found, Rubric)
-    return found
-
-
-def judges_in(*parts: object) -> Iterator[Judge]:
-    """The judges that *parts* hold, in their fields and theirs."""
-    seen: set[int] = set()
-    todo = [(part, DEEPEST) for part in parts]
-    while todo:
-        value, depth = todo.pop(0)
-        if id(value) in seen or not depth:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Judge):
-            yield value
-        todo += [(inner, depth - 1) for inner in held_by(value)]
 
 
 def labels_file(name: str) -> Path:
@@ -148,6 +62,7 @@ def label(
     who: Annotated[str | None, typer.Option(help="Whose labels; default: git's name and address")] = None,
 ) -> None:
     """Say of outputs whether they pass, criterion by criterion: the measure of whoever judges them."""
+    from experiments.calibration import is_of_a_rubric, rubric_of  # here: what runs a judge takes a while to import
     from experiments.cli import Place, say
 
     place = Place.of(name)
@@ -160,10 +75,7 @@ def label(
         left_out = f"; {unmarked} rows mark nothing" if unmarked else ""
         say(f"{len(new)} labels taken over, {len(found) - len(new)} were there already{left_out}: {path}")
         return
-    is_rubric = isinstance(place.experiment.runner, JudgingRunner)
-    outputs = (
-        [Output(each.asked, each.output, each.trial, each.maker) for each in known] if is_rubric else made_by(place)
-    )
+    outputs = labelled_before(known) if is_of_a_rubric(place.experiment) else made_by(place)
     todo = unlabelled(outputs, known, who, by)
     if not todo:
         say(f"nothing is left to label: {len({label.id for label in known})} outputs are labelled in {path}")
@@ -171,6 +83,11 @@ def label(
     say(f"{len(todo)} outputs to label. y passes, n does not, s skips, b goes back, q ends; each is kept at once.")
     session = Session(todo, by.criteria, known, who, ask=asked_at_terminal, show=say, path=path)
     say(f"{session.run()} outputs labelled, kept in {path}. How far a judge agrees: ratchet calibrate {name}")
+
+
+def labelled_before(known: Sequence[Label]) -> list[Output]:
+    """Where a rubric is the subject, what it judges is what people have labelled: for others to label, too."""
+    return [Output(each.asked, each.output, each.trial, each.maker) for each in known]
 
 
 def made_by(place: "Place") -> list[Output]:
@@ -202,7 +119,7 @@ def made_by(place: "Place") -> list[Output]:
     return list(found.values())
 
 
-def unlabelled(outputs: Sequence[Output], known: Sequence[Label], who: str, rubric: Rubric) -> list[Output]:
+def unlabelled(outputs: Sequence[Output], known: Sequence[Label], who: str, rubric: "Rubric") -> list[Output]:
     """Those that *who* has not marked by each criterion, in the same order each time."""
     marked = {label.id: set(label.marks) for label in known if label.who == who}
     wanted = {criterion.id for criterion in rubric.criteria}
@@ -232,7 +149,7 @@ class Session:
     """One person, labelling. What is answered of an output is kept when they leave it, however they do."""
 
     outputs: Sequence[Output]
-    criteria: Sequence[Criterion]
+    criteria: Sequence["Criterion"]
     known: Sequence[Label]
     who: str
     ask: Callable[[str], str]
@@ -310,8 +227,8 @@ def cut(text: str) -> str:
     return text if more <= 0 else f"{text[:SHOWN]}\n… and {more} characters more: skip it, or see it with ratchet show"
 
 
-def question_of(criterion: Criterion) -> str:
-    return f"{criterion.id}: {criterion.question} It passes with {listed(criterion.passes)}. [y/n/s/b/q] "
+def question_of(criterion: "Criterion") -> str:
+    return f"{criterion.id}: {criterion.question} It passes with: {', '.join(criterion.passes)}. [y/n/s/b/q] "
 
 
 # ── calibrate ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,6 +241,7 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Judge all labelled outputs; say how far the judge agrees with people, and what sways it besides the work."""
+    from experiments.calibration import AGAIN, Measurement, judge_of, told
     from experiments.cli import Place, closing_run, err, limited, say, say_json
 
     place = Place.of(name)
@@ -347,174 +265,3 @@ def calibrate(
         return
     for line in told(found, verdicts, labels):
         say(line)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A judge, and the labelled outputs that it is to judge, as an experiment of its own that tries nothing."""
-
-    judge: Judge
-    experiment: Experiment
-
-    @classmethod
-    def of(cls, experiment: Experiment, judge: Judge, labels: Sequence[Label]) -> "Measurement":
-        """*experiment*: whose limits hold, but for that in trials: judging is no attempt at a task.
-
-        Raises:
-            UserError: nobody has labelled by any criterion of the judge.
-        """
-        marked = {criterion for label in labels for criterion in label.marks}
-        criteria = [criterion.id for criterion in judge.criteria if criterion.id in marked]
-        if not criteria:
-            raise UserError(
-                f"the rubric asks for {', '.join(c.id for c in judge.criteria)}, and people have labelled by "
-                f"{', '.join(sorted(marked)) or 'nothing'}: nothing can be compared. Label by that rubric: "
-                f"ratchet label {experiment.name} --rubric FILE"
-            )
-        # as of a hidden split: what was labelled stands in the journal by its id alone
-        tasks = [task.model_copy(update={"split": "test"}) for task in tasks_from_labels(labels, criteria)]
-        own = dataclasses.replace(
-            experiment,
-            tasks=tasks,
-            runner=FixedJudge(judge),
-            grader=AgreementGrader({"test": dict.fromkeys(criteria, Costs(1.0, 1.0))}),
-            gate=MetricGate("agreement", "higher"),
-            budget=dataclasses.replace(experiment.budget, trials=None, rounds=experiment.budget.rounds or 1),
-        )
-        return cls(judge, own)
-
-    @property
-    def judge_name(self) -> str:
-        assert not isinstance(self.judge.model, str)
-        return self.judge.model.name
-
-    def open(self, directory: Path, live: str) -> Ledger:
-        """The journal of the calibration that was cut off, or of a new one.
-
-        Raises:
-            JournalLocked: another process is at it.
-        """
-        name = digest(meaning(self.experiment.fingerprint()))[:10]
-
-        def journal(number: int) -> Path:
-            return journal_file(directory, f"{self.experiment.name}-calibration-{name}-{number}")
-
-        last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
-        is_over = journal(last).exists() and any(line.type == "Calibration" for line in read(journal(last)))
-        return open_aside(directory, self.experiment, live, "calibration", f"{name}-{last + is_over}")
-
-    def make(self, ledger: Ledger, executor: Executor) -> tuple[Calibration, list[Verdict]]:
-        """Judge each output, and some of them once more in the other order.
-
-        Raises:
-            BudgetSpent: a limit of the experiment was reached; what was judged is kept.
-        """
-        tasks = {task.id: task for task in self.experiment.tasks}
-        trials = DurableTrials(self.experiment, ledger, no_text, executor, "calibration")
-        first = marks_in(trials.attempt([rubric_digest(self.judge)], list(tasks.values()))[0])
-        turned = dataclasses.replace(self.experiment, runner=FixedJudge(ReversedJudge.of(self.judge)))
-        trials = DurableTrials(turned, ledger, no_text, executor, "calibration/reversed")
-        sample = [tasks[id] for id in sorted(first)[:AGAIN]]  # ids are digests: as good as drawn by lot
-        other = marks_in(trials.attempt([rubric_digest(self.judge)], sample)[0])
-        verdicts = [
-            Verdict(id, criterion, said[criterion], mark, len(shown_in(tasks[id])[1]), "".join(tasks[id].tags))
-            for id, said in first.items()
-            for criterion, mark in marks_of(tasks[id]).items()
-        ]
-        biases = (length_bias(verdicts), position_bias(first, other), own_model_bias(verdicts, self.judge_name))
-        found = Calibration(
-            id=f"{ledger.run.id}/calibration",
-            experiment=self.experiment.name,
-            rubric=rubric_digest(self.judge),
-            judge=self.judge_name,
-            outputs=len(first),
-            unjudged=len(tasks) - len(first),
-            agreements=tuple(agreement(c, pairs) for c, pairs in pairs_by_criterion(verdicts).items()),
-            biases=biases,
-            usage=ledger.usage,
-            judged=now(),
-        )
-        return ledger.step("calibration", lambda: found, durable=True), verdicts
-
-
-def no_text(version: str) -> dict[str, str]:
-    """A judge that is measured by itself goes by no version."""
-    return {}
-
-
-def marks_in(trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, bool]]:
-    """Output → what was said of it, of those of which anything was."""
-    said = {id: read_marks(found[-1].output or "") for id, found in trials.items() if found[-1].error is None}
-    return {id: marks for id, marks in said.items() if marks is not None}
-
-
-def pairs_by_criterion(verdicts: Sequence[Verdict]) -> dict[str, list[Pair]]:
-    found: dict[str, list[Pair]] = {}
-    for verdict in verdicts:
-        found.setdefault(verdict.criterion, []).append(verdict.pair)
-    return found
-
-
-def rubric_digest(judge: Judge) -> str:
-    """Of the rubric and of what the judge is told around it: with another one, scores are on another scale."""
-    assert isinstance(judge.rubric, Rubric)
-    return digest([judge.rubric.model_dump(), dict(judge.wording)])
-
-
-def told(found: Calibration, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> Iterator[str]:
-    """What a calibration comes to, for a person."""
-    silent = f"; to {found.unjudged} more it gave no verdict" if found.unjudged else ""
-    yield f"{found.judge} by rubric {found.rubric[:8]}, on {found.outputs} labelled outputs{silent}"
-    pairs = pairs_by_criterion(verdicts)
-    for each in found.agreements:
-        yield ""
-        yield in_words(each)
-        yield f"  {mistakes(pairs[each.criterion])}"
-        yield f"  {meaning_of(each)}"
-        if between := between_people(labels, each.criterion):
-            yield f"  people with each other: {in_words(agreement(each.criterion, between)).partition(': ')[2]}"
-    yield ""
-    yield "What sways it besides the work:"
-    for bias in found.biases:
-        yield f"  {bias_in_words(bias)}"
-    unlabelled = [line for each in found.agreements for line in cautions(each.criterion, pairs[each.criterion])]
-    if unlabelled:
-        yield ""
-        yield from unlabelled
-    yield ""
-    yield (
-        "Another rubric, or another model, is another scale: scores that they give are never compared with these. "
-        f"{found.usage.calls} calls, {found.usage.tokens:,} tokens"
-        + ("." if found.usage.dollars is None else f", ${found.usage.dollars:.2f}.")
-    )
-
-
-def latest_calibration(directory: Path, name: str) -> Calibration | None:
-    """The last one of experiment *name*, by whatever rubric and judge; ``None``: there was none."""
-    found: list[Calibration] = []
-    for path in spool(directory).glob(f"{name}-calibration-*.jsonl"):
-        with suppress(BadLine):
-            found += [cast(Calibration, line.record()) for line in read(path) if line.type == "Calibration"]
-    return max((each for each in found if each.experiment == name), key=lambda each: each.judged, default=None)
-
-
-def about_the_judge(place: "Place") -> Iterator[str]:
-    """What ``ratchet check`` says of the experiment's judge, if it has one: how often people say otherwise."""
-    try:
-        judge = judge_of(place, None, None)
-    except UserError:
-        return
-    assert not isinstance(judge.model, str)
-    found = latest_calibration(place.directory, place.name)
-    if found is None:
-        yield (
-            f"How far the judge {judge.model.name} agrees with people is not known. Label some outputs, then measure: "
-            f"ratchet label {place.name}; ratchet calibrate {place.name}"
-        )
-    elif (found.rubric, found.judge) != (rubric_digest(judge), judge.model.name):
-        yield (
-            f"The judge was calibrated last with another rubric or model ({found.judge}, rubric {found.rubric[:8]}), "
-            f"which says nothing of this one. Measure it: ratchet calibrate {place.name}"
-        )
-    else:
-        yield from disagreement(found)

@@ -9,17 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from experiments.calibration import Measurement, about_the_judge, judge_of, latest_calibration, rubric_digest, told
 from experiments.cli import Place
-from experiments.label import (
-    Measurement,
-    about_the_judge,
-    calibrate,
-    judge_of,
-    label,
-    latest_calibration,
-    rubric_digest,
-    told,
-)
+from experiments.label import calibrate, label
 from harness.errors import UserError
 from harness.experiment import Budget, load_experiment
 from harness.graders import Judge, RubricGrader
