@@ -111,9 +111,9 @@ def findings(
     rest = {print_: group for print_, group in prints.items() if print_ not in held}
     founded = founded_on(rest, prints, Counter(went.values()), {finding.id for finding in known})
     groups = gathered(prints, held | attached(rest, founded))
-    order = {finding.id: number for number, finding in enumerate(known)}
+    before = {finding.id for finding in known}
     counted = [counted_in(f, groups[f.id], len(looked_at)) for f in (*known, *founded) if f.id in groups]
-    return sorted(counted, key=lambda f: (-f.lost, order.get(f.id, len(order)), f.id))[:MOST]
+    return sorted(counted, key=lambda f: (-f.lost, f.id not in before, f.id))[:MOST]
 
 
 def holds(finding: Finding, trial: Trial, path: str = "") -> bool:

@@ -1,0 +1,124 @@
+"""Findings against failures whose cause is known; ``tests/benchmarks/planted.py`` does it at length."""
+
+import random
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.findings import findings, holds, members
+from tests.analysis.planted import CODE, RULES, SUPPORT, World, f1, home, night, second
+from tests.analysis.test_findings import trial
+
+TRIALS = 1500
+
+
+@cache
+def nights(world: World):
+    first, then = night(world, TRIALS, 0), night(second(world), TRIALS, 1)
+    found = findings(first.trials, paths=first.paths)
+    return first, found, then, findings(then.trials, found, then.paths)
+
+
+def recovered(world: World, planted, found) -> set[str]:
+    scores = f1(planted.truth, members(found, planted.trials, planted.paths).values())
+    return {mode.name for mode in (*world.modes, world.later) if scores.get(mode.name, 0.0) >= 0.9}
+
+
+def frequent(world: World) -> set[str]:
+    return {mode.name for mode in world.modes if mode.share > 0.03}
+
+
+@pytest.mark.parametrize("world", [CODE, RULES], ids=lambda world: world.name)
+def test_every_planted_failure_above_three_percent_is_found_for_itself(world):
+    first, found, *_ = nights(world)
+    assert frequent(world) <= recovered(world, first, found)
+
+
+def test_in_words_that_nothing_was_chosen_on_it_misses_only_what_shares_no_words():
+    first, found, *_ = nights(SUPPORT)
+    assert frequent(SUPPORT) - recovered(SUPPORT, first, found) == {"date"}
+
+
+@pytest.mark.parametrize("world", [CODE, RULES, SUPPORT], ids=lambda world: world.name)
+def test_a_second_night_attaches_to_the_same_ids_and_what_is_new_gets_its_own(world):
+    first, found, then, again = nights(world)
+    was = home(first.truth, members(found, first.trials, first.paths))
+    now = home(then.truth, members(again, then.trials, then.paths))
+    assert {mode: now[mode] for mode in frequent(world)} == {mode: was[mode] for mode in frequent(world)}
+    assert now[world.later.name] not in {finding.id for finding in found}
+    assert world.later.name in recovered(world, then, again)
+
+
+def test_known_findings_keep_their_words_and_when_they_were_first_seen():
+    _, found, then, _ = nights(CODE)
+    told = [f.model_copy(update={"title": f"T {f.id}", "summary": "what", "cause": "why"}) for f in found]
+    before = {finding.id: finding for finding in told}
+    attached = [f for f in findings(then.trials, told, then.paths) if f.id in before]
+    assert attached
+    for finding in attached:
+        old = before[finding.id]
+        assert (finding.title, finding.summary, finding.cause) == (old.title, "what", "why")
+        assert finding.symptom == old.symptom
+        assert finding.first_seen == old.first_seen
+        assert finding.last_seen > old.last_seen
+
+
+def test_findings_do_not_depend_on_the_order_of_the_trials_and_attaching_changes_nothing():
+    first, found, *_ = nights(CODE)
+    shuffled = random.Random(1).sample(first.trials, TRIALS)
+    assert findings(shuffled, paths=first.paths) == found
+    assert findings(shuffled, list(reversed(found)), first.paths) == found
+
+
+# ── anything at all ────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = (
+    "page",
+    "link",
+    "missing",
+    "answer",
+    "wrong",
+    "the",
+    "not",
+    "'x'",
+    "17",
+    "no",
+    "table",
+    "row",
+    "Ünder",
+    "표가",
+    "",
+)
+MESSAGES = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join) | st.text(max_size=12)
+FAILURES = st.lists(
+    st.tuples(MESSAGES, st.sampled_from(["a", "b", "c"]), st.sampled_from(["", "s > t", "t!"]), st.booleans()),
+    max_size=25,
+)
+
+
+def made(failures) -> tuple[list, dict[str, str]]:
+    trials = [
+        trial(f"t{i}", tags=(tag,), error=said, error_class="tool", boundary="runner")
+        if broke
+        else trial(f"t{i}", tags=(tag,), reason=said, score=0.25 * (i % 4))
+        for i, (said, tag, _, broke) in enumerate(failures)
+    ]
+    return trials, {f"run/t{i}": path for i, (_, _, path, _) in enumerate(failures)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(FAILURES, st.randoms())
+def test_whatever_fails_each_trial_belongs_to_one_finding_and_mining_again_changes_nothing(failures, rng):
+    trials, paths = made(failures)
+    found = findings(trials, paths=paths)
+    groups = members(found, trials, paths)
+    assert sorted(t.id for group in groups.values() for t in group) == sorted(t.id for t in trials)
+    assert {f.id: f.count for f in found} == {id: len(group) for id, group in groups.items()}
+    assert all(holds(f, t, paths[t.id]) for f in found for t in groups[f.id])
+    assert len({f.id for f in found}) == len(found)
+
+    assert findings(trials, found, paths) == found
+    shuffled = rng.sample(trials, len(trials))
+    assert findings(shuffled, paths=paths) == found
