@@ -17,7 +17,7 @@ from harness.experiment import Experiment, digest, meaning
 from harness.gate.metric import MetricGate
 from harness.graders.agreement import AgreementGrader, Costs, marks_of, read_marks
 from harness.graders.judge import Judge, read_rubric
-from harness.labels import between_people, tasks_from_labels
+from harness.labels import agreed_marks, between_people, tasks_from_labels
 from harness.ledger import Ledger, journal_file, open_aside
 from harness.runners.judging import RUBRIC, FixedJudge, JudgingRunner, ReversedJudge, shown_in
 from harness.text import Rubric, parse_rubric
@@ -113,7 +113,7 @@ class Measurement:
             UserError: nobody has labelled by any criterion of the judge.
         """
         marked = {criterion for label in labels for criterion in label.marks}
-        criteria = [criterion.id for criterion in judge.criteria if criterion.id in marked]
+        criteria = [criterion.id for criterion in judge.criteria if agreed_marks(labels, criterion.id)]
         if not criteria:
             raise UserError(
                 f"the rubric asks for {', '.join(c.id for c in judge.criteria)}, and people have labelled by "

@@ -2,8 +2,9 @@
 
 A verdict is compared with the mark of a person on the same output, one criterion at a time. Every interval is 90 %
 credible under a prior that is worth one observation, spread evenly over the cells (Perks, 1947; for two cells it is
-Jeffreys'): it needs no large sample, is never of width 0, and holds what was observed. ``tests/benchmarks/kappa.py``
-measures how often that of kappa covers: in 82 to 97 % of samples, where Fleiss' large-sample error does in 14 to 91 %.
+Jeffreys'): it needs no large sample, is never of width 0, and holds what was observed. That of kappa covered it in 81
+to 96 % of the samples of each of 48 cases, 89 % on average; Fleiss' large-sample error in 17 to 92 %, 76 % on average
+(``tests/benchmarks/kappa.py``: 20 to 200 outputs, 50 to 90 % of which pass, kappa 0 to 0.95).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
