@@ -86,6 +86,7 @@ def progress(rounds: Sequence[Round], title: str) -> Figure:
                 rotation=90,
                 fontsize=9,
                 color=TEST,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
             )
     axes.set_xlabel("round (0 is the baseline)")
     axes.set_ylabel(scale(rounds))

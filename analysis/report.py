@@ -87,7 +87,6 @@ def report(
     before: Sequence[Trial],
     after: Sequence[Trial],
     now: Sequence[Finding],
-    plot: str | None = None,
     costs: str = "",
     waiting: Sequence[Escalation] = (),
     pictures: Collection[str] = (),
@@ -102,19 +101,18 @@ def report(
     what became of the findings of all nights. *aftermath*: of those of this one. *by_kind*: predictions by kind of
     task.
     """
-    shown = {*pictures, plot}
     parts = [
         f"# {plain(night.run.experiment)}: the night of {night.began:%Y-%m-%d}",
         "\n".join(f"- {line}" for line in headline(night, standing)),
-        picture("Progress by round", PROGRESS, shown),
+        picture("Progress by round", PROGRESS, pictures),
         section("What to promote" if is_to_promote(night, standing) else "What was kept", promotable(night)),
         section("What needs a person", needs_person(night, waiting) if waiting else ""),
-        section("Promotion tests", promotion_tests(night), picture("Evidence in each test", EVIDENCE, shown)),
+        section("Promotion tests", promotion_tests(night), picture("Evidence in each test", EVIDENCE, pictures)),
         section("What got worse", worse(night, before, after, aftermath)),
         section(
             "Did the failures shrink?",
             shrinkage_tables(aftermath),
-            picture("Findings before and after", FINDINGS, shown),
+            picture("Findings before and after", FINDINGS, pictures),
         ),
         section("What still fails", findings_table(now, states) if now else "", causes(now, states, aftermath)),
         section("What was answered", answered_table(now, states)),
@@ -123,12 +121,12 @@ def report(
         section(
             "How well do proposals predict?",
             predictions_table(scored(night.rounds), by_kind),
-            picture("Gains, predicted and measured", PREDICTIONS, shown),
+            picture("Gains, predicted and measured", PREDICTIONS, pictures),
         ),
         section(
             "Score on train by kind of task", tags_table(before, after, touched(night)) if before and after else ""
         ),
-        section("Spend", spend(night), picture("Score against what it cost", COST, shown)),
+        section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
         section("Costs by role", costs),
         section("The change", fenced(diff) if diff.strip() else ""),
     ]
@@ -140,8 +138,8 @@ def section(title: str, *parts: str) -> str:
     return "\n\n".join([f"## {title}", *filter(None, parts)]) if parts[0] else ""
 
 
-def picture(words: str, name: str, shown: Collection[str | None]) -> str:
-    return f"![{words}]({name})" if name in shown else ""
+def picture(words: str, name: str, pictures: Collection[str]) -> str:
+    return f"![{words}]({name})" if name in pictures else ""
 
 
 def is_to_promote(night: Night, standing: Standing) -> bool:
@@ -163,7 +161,7 @@ def promotable(night: Night) -> str:
         lines.append(f"{what} is proven: {test_of(night, best)}.")
         proven = next(r.number for r in night.rounds if r.certification == best)
         if later := sum(r.number > proven for r in changes):
-            lines.append(f"{count(later, 'change')} of these came after that test and are not proven.")
+            lines.append(f"Not proven by it, for it came later: {count(later, 'change')}.")
     lines.append("Each was kept by a test on train, which is not a claim. The text that changed: *The change*, below.")
     return "\n\n".join([" ".join(lines), *map(kept_change, changes)])
 

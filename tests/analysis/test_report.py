@@ -358,7 +358,7 @@ def test_what_was_kept_after_the_promotion_test_is_not_called_proven():
     rounds = (a_kept_round(1).model_copy(update={"certification": c}), a_kept_round(2))
     text = whole(replace(a_night(None), rounds=rounds))
     assert "Version `cccccccccccc` is proven" in text
-    assert "1 change of these came after that test and are not proven" in text
+    assert "Not proven by it, for it came later: 1 change." in text
 
 
 def test_what_got_worse_names_guards_findings_and_kinds_and_how_much_was_looked_at():
