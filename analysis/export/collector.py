@@ -26,6 +26,15 @@ TRY_AGAIN = frozenset({429, 502, 503, 504})
 HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 """Variables of the environment with ``name=value,…``, percent-encoded; where a collector wants a key."""
 
+KEY = f". A key goes into {HEADERS[0]}"
+HINTS = {
+    401: KEY,
+    403: KEY,
+    404: ". Is that the path that takes traces? It mostly is /v1/traces",
+    415: ". It does not read JSON: put an OpenTelemetry Collector in front of it, which passes spans on in protobuf",
+}
+"""What may help, by the status of the answer."""
+
 
 @dataclass(frozen=True)
 class Delivered:
@@ -111,7 +120,7 @@ def post(client: "httpx2.Client", url: str, body: bytes, headers: Mapping[str, s
     if response.status_code in TRY_AGAIN:
         raise Busy(f"the collector at {url} answers {response.status_code}: {said}", after(response.headers))
     if not response.is_success:
-        hint = f". A key goes into {HEADERS[0]}" if response.status_code in (401, 403) else ""
+        hint = HINTS.get(response.status_code, "")
         raise UserError(f"the collector at {url} refuses the spans, {response.status_code}: {said}{hint}")
     return partial_success(response.text)
 
