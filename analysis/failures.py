@@ -39,6 +39,7 @@ from findings f join runs on runs.id = f.run where runs.experiment in (select ex
 qualify row_number() over (partition by f.id order by f.written desc, f.seq desc) = 1 order by f.id limit 1000
 """
 """What proposals of all nights had found, the latest of each."""
+STATES = "select id, state from finding_states where experiment in (select experiment from runs where id = ?)"
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,7 @@ def failures_in(run: str, rounds: Sequence[Round], directory: Path | None) -> Fa
     paths = paths_of(run, trials, directory)
     known = [finding_of(row) for row in traces.sql(KNOWN, (run,), directory=directory).to_dict("records")]
     found = mining.findings(trials, known, paths)
-    states = traces.sql(
-        "select id, state from finding_states where experiment in (select experiment from runs where id = ?)",
-        (run,),
-        directory=directory,
-    )
+    states = traces.sql(STATES, (run,), directory=directory)
     measured = dict.fromkeys(trial.version for trial in trials)
     return Failures(
         run=run,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import quantiles
 
@@ -31,6 +32,7 @@ from traces.records import Span, Usage
 
 Row = tuple[str, str]
 SPAWN = multiprocessing.get_context("spawn")
+NIGHT = "night-20261101-120000-abcd"
 RATE = 1000
 """Spans a second while readers read."""
 
@@ -56,12 +58,12 @@ def rows(directory: Path, spans: int, seconds: float, kills: int) -> Iterator[Ro
     yield from killed(directory / "killed", kills)
 
 
-def span(number: int) -> Span:
+def span(number: int, run: str = NIGHT) -> Span:
     """About as large as the span of a short model call."""
     return Span(
         id=f"{number:032x}",
-        run="night-20261101-120000-abcd",
-        trial=f"night-20261101-120000-abcd/round/{number // 100}/{number:08x}",
+        run=run,
+        trial=f"{run}/round/{number // 100}/{number:08x}",
         operation="chat",
         name="local:smollm2-135m",
         started=datetime.now(UTC),
@@ -95,10 +97,15 @@ def appends(directory: Path) -> Iterator[Row]:
     yield "durable appends (fsync)", f"{200 / durable:,.0f}/s"
 
 
-def filling(directory: Path, spans: int) -> Iterator[Row]:
-    with Journal(spool(directory) / "before.jsonl") as journal:
+def fill(path: Path, spans: int, run: str = NIGHT) -> None:
+    """Append so many spans of *run* to the journal at *path*."""
+    with Journal(path) as journal:
         for number in range(spans):
-            journal.append(span(number))
+            journal.append(span(number, run))
+
+
+def filling(directory: Path, spans: int) -> Iterator[Row]:
+    fill(spool(directory) / "before.jsonl", spans)
     took, memory = in_a_process(merge, directory)
     yield (
         f"merge of {spans:,} spans ({size(spool(directory) / 'before.jsonl')} MiB)",
@@ -159,19 +166,26 @@ def beside_a_run(directory: Path, readers: int, seconds: float) -> Iterator[Row]
 
 
 def write_steadily(
-    directory: Path, name: str, seconds: float, behind: "multiprocessing.Queue[tuple[float, int]]"
+    directory: Path,
+    name: str,
+    seconds: float,
+    behind: "multiprocessing.Queue[tuple[float, int]]",
+    run: str = NIGHT,
+    over: "Event | None" = None,
 ) -> None:
-    """Append at the rate of a run; tell by how much it fell behind, and what the merges had left over."""
-    lag = 0.0
+    """Append at the rate of a run, until it is *over*; tell by how much it fell behind, and what the merges had left
+    over."""
+    lag, number = 0.0, 0
     with Journal(spool(directory) / f"{name}.jsonl") as journal, Merger(directory):
         started = time.perf_counter()
-        for number in range(int(seconds * RATE)):
+        while number < int(seconds * RATE) and not (number % RATE == 0 and over is not None and over.is_set()):
             due = started + number / RATE
             if (early := due - time.perf_counter()) > 0.001:
                 time.sleep(early)
             lag = max(lag, -early)
-            journal.append(span(number))
-        unmerged = int(seconds * RATE) - merged_lines(directory, name)
+            journal.append(span(number, run))
+            number += 1
+        unmerged = number - merged_lines(directory, name)
     behind.put((lag, unmerged))
 
 
