@@ -31,8 +31,8 @@ ENDINGS = (("ies", "y"), ("ing", ""), ("ion", ""), ("ed", ""), ("es", ""), ("s",
 LINKING = """
 a about after all also although an and any are as at away be because been before being between both but by can could
 did do does down each for from had has have he her his how however i if in into is it its may more most must no nor not
-of off on one only or other out over own s said say says she should so some such t than that the their them then there
-these they this though thus to too under up was we were what when where whether which while who whose why will with
+of off on one ones only or other out over own s said say says she should so some such t than that the their them then
+there these they this though thus to too under up was we were what when where whether which while who whose why will with
 within without would yet you your
 """
 """Words that hold a sentence together."""
@@ -46,7 +46,7 @@ true unexpected value values verdict want wanted wrong wrongly
 """Words that say that something is wrong, and nothing of what."""
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=60_000)  # each is asked for several times
 def words(message: str) -> frozenset[str]:
     """The stems of the words of *message* that say what is wrong; none: it says only that something is."""
     return frozenset(stems(message))
@@ -58,8 +58,8 @@ def stems(message: str) -> Iterator[str]:
     for word in WORD.findall(HUMP.sub(" ", message)):
         if word[0] >= IDEOGRAPHS:
             yield from (word[i : i + 2] for i in range(max(len(word) - 1, 1)))
-        elif (folded := OWNER.sub("", word.casefold())) not in silent_words():
-            yield stem(folded)
+        elif (folded := word.casefold()) not in silent_words():
+            yield stem(OWNER.sub("", folded))
 
 
 @lru_cache
