@@ -708,10 +708,10 @@ def findings_table(found: Sequence[Finding], states: "Sequence[FindingState]" = 
     ]
     for f in found[:limit]:
         state = known.get(f.id)
-        first = min((at for at in (f.first_seen, state and state.first_seen) if at is not None), default=None)
+        first = min((day(at) for at in (f.first_seen, state and state.first_seen) if at is not None), default="")
         rows.append(
             f"| {plain(f.title, QUOTE)} | {state.state if state else 'new'} | {of_trials(f)} | {f.lost:.1f} | "
-            f"{money(Usage(dollars=f.dollars))} | {day(first)} | {day(f.last_seen)} | {code(f.id)} |"
+            f"{money(Usage(dollars=f.dollars))} | {first} | {day(f.last_seen)} | {code(f.id)} |"
         )
     if rest := found[limit:]:
         rows.append(

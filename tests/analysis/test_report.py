@@ -400,8 +400,9 @@ def test_shrunk_failures_are_told_with_intervals_and_with_what_chance_alone_woul
 
 
 def test_findings_have_a_state_a_cost_and_a_history():
-    now = [a_finding("f0", lost=21.5, dollars=0.4, last_seen=NOW), a_finding("f1", dollars=None)]
-    shown = findings_table(now, [a_state("f0", "back")])
+    seen = {"first_seen": NOW.replace(day=5), "last_seen": NOW}
+    now = [a_finding("f0", lost=21.5, dollars=0.4, **seen), a_finding("f1", dollars=None)]
+    shown = findings_table(now, [a_state("f0", "back", first_seen=datetime(2026, 11, 3))])  # noqa: DTZ001, as stored
     assert "| back | 22 of 180 | 21.5 | $0.40 | 2026-11-03 | 2026-11-20 | `f0` |" in shown
     assert "| new | 22 of 180 | 0.0 | dollars unknown |  |  | `f1` |" in shown
     assert "| and 3 more | | 66 |" in findings_table([a_finding(f"f{i}") for i in range(13)])
