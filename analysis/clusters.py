@@ -32,8 +32,8 @@ LINKING = """
 a about after all also although an and any are as at away be because been before being between both but by can could
 did do does down each for from had has have he her his how however i if in into is it its may more most must no nor not
 of off on one ones only or other out over own s said say says she should so some such t than that the their them then
-there these they this though thus to too under up was we were what when where whether which while who whose why will with
-within without would yet you your
+there these they this though thus to too under up was we were what when where whether which while who whose why will
+with within without would yet you your
 """
 """Words that hold a sentence together."""
 VERDICTS = """
