@@ -7,9 +7,10 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,9 +38,6 @@ SHINGLE = 3
 """Words in a row that two outputs have in common or not."""
 ALIKE = 0.6
 """Share of their shingles that two outputs have in common to be nearly the same."""
-SKETCH = 16
-"""Shingles of each by which those alike are found; two that are alike have none of them in common in less than one
-case in a thousand."""
 
 
 # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,25 +323,29 @@ def nearly_same(texts: Sequence[str]) -> list[int]:
     """For each of *texts* the first one that it is nearly the same as, by way of others perhaps.
 
     Two are nearly the same that have most runs of three words in common (the Jaccard index of Broder, "On the
-    resemblance and containment of documents", 1997); candidates are those that share one of the runs with the smallest
-    hashes.
+    resemblance and containment of documents", 1997). Such two share one of the rarest runs of each, so that only those
+    are looked for: Bayardo, Ma and Srikant, "Scaling up all pairs similarity search", 2007. What all texts have in
+    common, such as a greeting, costs nothing then.
     """
     shingles = [shingles_of(text) for text in texts]
+    seen: dict[frozenset[int], int] = {}
+    first = [seen.setdefault(own, at) for at, own in enumerate(shingles)]
+    counts = Counter(shingle for own in seen for shingle in own)
     buckets: defaultdict[int, list[int]] = defaultdict(list)
-    first = list(range(len(texts)))
 
     def root(at: int) -> int:
         while first[at] != at:
             first[at] = at = first[first[at]]
         return at
 
-    for at, own in enumerate(shingles):
-        sketch = sorted(own)[:SKETCH]
-        for other in sorted({other for shingle in sketch for other in buckets[shingle]}):
+    for own, at in seen.items():
+        rarest = sorted(own, key=lambda shingle: (counts[shingle], shingle))
+        rarest = rarest[: len(own) - math.ceil(ALIKE * len(own)) + 1]
+        for other in sorted({other for shingle in rarest for other in buckets[shingle]}):
             one, two = sorted((root(at), root(other)))
             if one != two and len(own & shingles[other]) >= ALIKE * len(own | shingles[other]):
                 first[two] = one
-        for shingle in sketch:
+        for shingle in rarest:
             buckets[shingle].append(at)
     return [root(at) for at in range(len(texts))]
 

@@ -1,5 +1,6 @@
 """A rubric as a measured instrument: labels, kappa, biases, and a score that no constant verdict earns."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from harness.gate import PairedGate
 from harness.graders import AgreementGrader, Judge, RubricGrader
 from harness.graders.agreement import marks_of
 from harness.labels import (
+    ALIKE,
     agreed_marks,
     append_labels,
     between_people,
@@ -36,6 +38,7 @@ from harness.labels import (
     load_labels,
     merged,
     nearly_same,
+    shingles_of,
     tasks_from_labels,
 )
 from harness.ledger import open_run
@@ -308,6 +311,17 @@ def test_outputs_that_are_nearly_the_same_share_a_split():
     texts = [f"{long} Smith.", "Something else entirely is said in this one.", f"{long} Jones.", "yes", "Yes!", "no"]
 
     assert nearly_same(texts) == [0, 1, 0, 3, 3, 5]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.text("abc ", max_size=30), max_size=12))
+def test_all_that_are_nearly_the_same_are_found_whatever_is_looked_at_first(texts):
+    found, shingles = nearly_same(texts), [shingles_of(text) for text in texts]
+
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        if len(shingles[i] & shingles[j]) >= ALIKE * len(shingles[i] | shingles[j]):
+            assert found[i] == found[j]
+    assert all(found[at] == at <= i for i, at in enumerate(found))
 
 
 def test_a_label_that_is_added_moves_no_task_to_another_split():
