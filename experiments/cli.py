@@ -29,7 +29,9 @@ from analysis.lessons import sentence
 from analysis.night import Night
 from experiments import scaffold
 from experiments.display import display, round_line
+from experiments.export import export
 from experiments.inbox import inbox_app
+from experiments.label import calibrate, label
 from experiments.morning import standing, states_of, waiting_for_a_person, write_report
 from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
 from experiments.plan import plan
@@ -81,7 +83,8 @@ app = typer.Typer(
 traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
 app.add_typer(inbox_app, name="inbox")
-app.command()(plan)
+for verb in (plan, export, label, calibrate):
+    app.command()(verb)
 
 
 # ── the night ──────────────────────────────────────────────────────────────────────────────────────────────────────
