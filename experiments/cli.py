@@ -83,8 +83,6 @@ app = typer.Typer(
 traces_app = typer.Typer(help="The trace store.", no_args_is_help=True)
 app.add_typer(traces_app, name="traces")
 app.add_typer(inbox_app, name="inbox")
-for verb in (plan, export, label, calibrate):
-    app.command()(verb)
 
 
 # ── the night ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -541,7 +539,7 @@ def report(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: the experiment that ran last")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The morning report: Markdown on stdout, and with its picture as a file."""
+    """The morning report: Markdown on stdout; with its pictures as files, one of them a page for a browser."""
     place = Place.of(name or ran_last())
     night = place.night()
     if as_json:
@@ -912,6 +910,10 @@ def versions(name: Name, as_json: AsJson = False) -> None:
             for f in fields
         ],
     )
+
+
+for verb in (label, calibrate, export, plan):
+    app.command()(verb)
 
 
 @traces_app.command("merge")
