@@ -26,7 +26,7 @@ FILES = (
     "docs/api/cache.md",
     "pocket/text.py",
     "tests/test_rows.py",
-    "/work/box/out.txt",
+    "/srv/box/out.txt",
     "src/router/index.ts",
     "a.md",
 )
