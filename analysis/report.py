@@ -281,12 +281,12 @@ def shrinkage_table(rows: Sequence[Shrinkage]) -> str:
     rest = [row for row in rows if not says_something(row)]
     shown = [*filter(says_something, rows), *rest[:REST]]
     lines = [
-        "| finding | aimed at | before | after | change in points (90 % interval) | n | id |",
+        "| finding | change in points (90 % interval) | before | after | aimed at | n | id |",
         "|---|---|---:|---:|---|---:|---|",
     ]
     lines += [
-        f"| {plain(row.finding.title, QUOTE)} | {'yes' if row.targeted else ''} | {row.before:,} of {row.n_before:,} | "
-        f"{row.after:,} of {row.n_after:,} | {points(row.change, row.low, row.high)} | {row.clusters} | "
+        f"| {plain(row.finding.title, QUOTE)} | {points(row.change, row.low, row.high)} | {row.before:,} of "
+        f"{row.n_before:,} | {row.after:,} of {row.n_after:,} | {'yes' if row.targeted else ''} | {row.clusters} | "
         f"{code(row.finding.id)} |"
         for row in shown
     ]

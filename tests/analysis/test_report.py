@@ -393,7 +393,7 @@ def test_shrunk_failures_are_told_with_intervals_and_with_what_chance_alone_woul
     rows = [a_row("aim", 0.0, targeted=True), a_row("moved", 0.2), *(a_row(f"still{i}", 0.0) for i in range(18))]
     shown = shrinkage_tables(Aftermath((after(*rows),), (after(a_row("aim", -0.2), split="test"),)))
     assert shown.index("on test") < shown.index("After round 1, on train")
-    assert "| yes | 30 of 100 | 30 of 100 | +0.0 (-5.0 to +5.0) | 50 | `aim` |" in shown
+    assert "| +0.0 (-5.0 to +5.0) | 30 of 100 | 30 of 100 | yes | 50 | `aim` |" in shown
     assert "`moved`" in shown
     assert "and 15 more, which changed less" in shown
     assert "of the 21 rows behind these tables about 2 would exclude 0" in shown
