@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from analysis import frames
+from harness.gate import PairedGate
 from tests.conftest import a_checkout
 from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, play, some_tasks
 from traces import data_directory
@@ -95,10 +96,17 @@ def test_a_notebook_shows_a_night_that_has_ended(name: str, words: Sequence[str]
 
 
 def test_the_notebooks_show_a_night_that_has_only_its_baseline(checkout):
-    play(an_experiment(proposer=ListProposer(())), checkout, data_directory(checkout))
+    tasks = some_tasks(kinds=("plural", "$\\frac$<b>"))  # which is neither mathematics nor HTML
+    play(
+        an_experiment(tasks=tasks, gate=PairedGate(min_clusters=10), proposer=ListProposer(())),
+        checkout,
+        data_directory(checkout),
+    )
     merge(data_directory(checkout))
     for path in NOTEBOOKS:
-        assert "Nothing here yet." in shown_by(path, checkout)
+        shown = shown_by(path, checkout)
+        assert "Nothing here yet." in shown
+        assert "<b>" not in shown
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::RuntimeWarning")
