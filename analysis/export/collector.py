@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from analysis.export.secrets import without_secrets
 from harness.errors import UserError
-from harness.redact import redacted
 
 if TYPE_CHECKING:
     import httpx2
@@ -116,7 +116,7 @@ def post(client: "httpx2.Client", url: str, body: bytes, headers: Mapping[str, s
         response = client.post(url, content=body, headers={**headers})
     except httpx2.TransportError as e:
         raise Busy(f"the collector at {url} cannot be reached ({type(e).__name__}: {e})") from e
-    said = redacted(" ".join(response.text.split()))[:300]
+    said = without_secrets(" ".join(response.text.split()))[:300]
     if response.status_code in TRY_AGAIN:
         raise Busy(f"the collector at {url} answers {response.status_code}: {said}", after(response.headers))
     if not response.is_success:
@@ -137,7 +137,7 @@ def partial_success(text: str) -> tuple[int, str]:
     try:
         found = json.loads(text or "{}")
         partial = found.get("partialSuccess") or {}
-        return int(partial.get("rejectedSpans") or 0), redacted(str(partial.get("errorMessage") or ""))
+        return int(partial.get("rejectedSpans") or 0), without_secrets(str(partial.get("errorMessage") or ""))
     except (ValueError, AttributeError, TypeError):  # what is no OTLP answer says nothing of the sort
         return 0, ""
 

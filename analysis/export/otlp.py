@@ -13,9 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from analysis.export.secrets import without_secrets
 from analysis.export.store import Row, copied, rows
 from analysis.export.training import BASE, sent
-from harness.redact import redacted
 from traces import otel
 from traces.records import Span, Split, Usage
 
@@ -205,7 +205,7 @@ def spoken(text: str | None) -> str | None:
     """*text* as the message of an assistant."""
     if text is None:
         return None
-    return json.dumps([in_parts({"role": "assistant", "content": redacted(text)})], ensure_ascii=False)
+    return json.dumps([in_parts({"role": "assistant", "content": without_secrets(text)})], ensure_ascii=False)
 
 
 def in_parts(message: Mapping[str, Any]) -> Json:
@@ -252,7 +252,7 @@ def digest(id: str, length: int) -> str:
 
 
 def clean(text: str | None) -> str | None:
-    return None if text is None else redacted(text)
+    return None if text is None else without_secrets(text)
 
 
 # ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,4 +278,4 @@ def value_of(value: object) -> Json:
         case list() | tuple():
             return {"arrayValue": {"values": [value_of(item) for item in cast("Sequence[object]", value)]}}
         case _:
-            return {"stringValue": redacted(str(value))}
+            return {"stringValue": without_secrets(str(value))}

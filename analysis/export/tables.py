@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import duckdb
 
+from analysis.export.secrets import without_secrets
 from analysis.export.store import copied
-from harness.redact import MARKS, SHORTEST, hides, of_values, redacted
+from harness.redact import MARKS, SHORTEST, hides, of_values
 from traces.database import quoted, schema
 
 
@@ -48,12 +49,12 @@ def redact(connection: duckdb.DuckDBPyConnection, table: str, environment: Mappi
             continue
         suspected = f'SELECT rowid, "{column}" FROM {table} WHERE regexp_matches("{column}"::VARCHAR, ?)'
         for row, text in connection.execute(suspected, [suspicious(environment)]).fetchall():
-            if (clean := redacted(text, environment)) != text:
+            if (clean := without_secrets(text, environment)) != text:
                 connection.execute(f'UPDATE {table} SET "{column}" = ? WHERE rowid = ?', [clean, row])
 
 
 def suspicious(environment: Mapping[str, str]) -> str:
-    """What is in any text that ``redacted`` changes."""
+    """What is in any text that ``without_secrets`` changes."""
     values = tuple(value for name, value in environment.items() if hides(name) and len(value) >= SHORTEST)
     own = [of_values(values).pattern] if values else []
     return "|".join([*own, *map(re.escape, MARKS), "(?i:bearer)"])

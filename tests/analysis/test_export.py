@@ -8,6 +8,7 @@ import pytest
 from analysis.export import otlp, training
 from analysis.export.collector import deliver
 from analysis.export.results import results
+from analysis.export.secrets import without_secrets
 from analysis.export.store import copied
 from analysis.export.tables import parquet
 from analysis.night import read_night
@@ -271,11 +272,21 @@ def test_a_model_call_that_is_no_list_of_messages_is_counted_and_not_written(nig
             assert [*found] == [training.UNREADABLE] * 5
 
 
-def test_no_secret_is_in_a_line_also_at_the_beginning_of_one(night, tmp_path):
+def test_no_secret_is_in_an_export_also_where_the_letter_of_an_escape_stands_before_it(night, tmp_path):
     night.trial("one", 1, f"It is\n{SECRET}", f"Use\n{SECRET}")
-    for found in (sft(tmp_path), rewards(tmp_path)):
-        assert SECRET not in json.dumps(found)
-        assert "[key]" in json.dumps(found)
+    night.tool(f"{NIGHT}/one", "send", json.dumps({"text": f"so\n{SECRET}"}), "sent", "c1")
+    parquet(tmp_path, tmp_path / "all")
+    tables = b"".join(p.read_bytes() for p in (tmp_path / "all").iterdir()).decode(errors="replace")
+    for found in (json.dumps([rewards(tmp_path), sft(tmp_path)]), json.dumps(spans_of(tmp_path)), tables):
+        assert SECRET not in found
+        assert "[key]" in found
+
+
+def test_a_secret_of_several_short_lines_is_found_in_json_too():
+    value = "short\nlines\nonly"
+    text = json.dumps([value, "C:\\new", "tab\t"])
+    assert without_secrets(text, {"A_KEY": value}) == json.dumps(["[key]", "C:\\new", "tab\t"])
+    assert without_secrets(text, {}) == text
 
 
 def test_a_pair_is_of_one_task_one_prompt_and_one_grader_and_no_trial_is_in_two(night, tmp_path):
@@ -342,7 +353,7 @@ def test_it_reads_a_store_that_another_thread_merges_into_all_the_time(night, tm
 
 
 def test_every_table_is_a_parquet_file_with_all_rows_the_unmerged_ones_too(night, tmp_path):
-    night.trial("one", 1, f"It is {SECRET}", tags=("plural",))
+    night.trial("one", 1, tags=("plural",))
     merge(tmp_path)
     night.trial("two", 0)
     to = tmp_path / "exports" / "all"
@@ -359,7 +370,6 @@ def test_every_table_is_a_parquet_file_with_all_rows_the_unmerged_ones_too(night
         assert connection.execute(query).fetchall() == [(["plural"], 1.0, 1), ([], 0.0, 1)]
         query = f"SELECT attributes->>'{otel.EXPLANATION}' FROM '{to}/spans.parquet' WHERE operation = 'grade'"
         assert connection.execute(query).fetchall() == [("as it is",), ("as it is",)]
-    assert SECRET.encode() not in b"".join(p.read_bytes() for p in to.iterdir())
     with pytest.raises(FileExistsError):
         parquet(tmp_path, to)
     assert [p.name for p in to.parent.iterdir()] == ["all"]  # no draft is left behind
