@@ -73,7 +73,9 @@ def bias_in_words(bias: Bias) -> str:
     return f"{bias.kind.replace('-', ' ')}: passes {whom} more often by {bias.effect:+.0%} ({interval}){firmly}"
 
 
-def section(grader: AgreementGrader, tasks: Sequence[Task], trials: Iterable[Trial], rounds: Sequence[Round]) -> str:
+def agreement_table(
+    grader: AgreementGrader, tasks: Sequence[Task], trials: Iterable[Trial], rounds: Sequence[Round]
+) -> str:
     """A part of a report, in Markdown: each version that a night tried against people, in kappa, on ``train``; and the
     live and the certified version on ``test``, once that was opened."""
     names = {r.candidate: f"round {r.number}" for r in reversed(rounds) if r.candidate}
@@ -82,11 +84,10 @@ def section(grader: AgreementGrader, tasks: Sequence[Task], trials: Iterable[Tri
     for trial in trials:
         if trial.version in names and trial.split in ("train", "test"):
             sides.setdefault((trial.split, trial.version), []).append(trial)
-    lines = ["## Agreement with people", "", "| split | version | criterion | kappa | 90 % interval | n |"]
-    lines += ["|---|---|---|---:|---:|---:|"]
+    lines = ["| split | version | criterion | kappa | 90 % interval | n |", "|---|---|---|---:|---:|---:|"]
     for split in ("train", "test"):
         for version, name in sorted(names.items(), key=lambda item: (item[1] != "live", item[1])):
             for found in grader.agreements(sides.get((split, version), ()), tasks):
                 kappa = "" if found.kappa is None else f"{found.kappa:.2f} | {found.low:.2f} to {found.high:.2f}"
                 lines.append(f"| {split} | {name} | {found.criterion} | {kappa or ' | '} | {found.n} |")
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from analysis.report import cell, duration, money
+from analysis.report import duration, money, plain
 from harness.models.prices import list_price
 from traces import otel
 from traces.journal import read
@@ -217,7 +217,7 @@ def render(costs: Costs) -> str:
 def table(costs: Costs) -> str:
     rows = ["| role | model | calls | tokens | from the cache | cost | seconds |", "|---|---|---:|---:|---:|---:|---:|"]
     rows += [
-        f"| {cell(s.role)} | {cell(s.model)} | {s.usage.calls:,} | {s.usage.tokens:,} | {percent(s.cached_share)} | "
+        f"| {plain(s.role)} | {plain(s.model)} | {s.usage.calls:,} | {s.usage.tokens:,} | {percent(s.cached_share)} | "
         f"{money(s.usage)} | {s.seconds:,.1f} |"
         for s in costs.by_role
     ]

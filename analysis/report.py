@@ -1,7 +1,7 @@
 """The morning report: what was tried, what is proven and how strongly, what to do now.
 
 Much of what it tells was written by models, or by what they read: that is escaped, so that it stays the words that it
-is and adds no heading, table, link or picture (``plain``, ``cell``, ``code``, ``fenced``).
+is and adds no heading, table, link or picture (``plain``, ``code``, ``fenced``).
 """
 
 import re
@@ -93,13 +93,14 @@ def report(
     states: "Sequence[FindingState]" = (),
     aftermath: Aftermath = NOTHING,
     by_kind: Sequence[Scored] = (),
+    people: str = "",
 ) -> str:
     """The report as Markdown.
 
     *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails.
     *costs*: Markdown, by role. *waiting*: what needs a person. *pictures*: those that lie beside the report. *states*:
     what became of the findings of all nights. *aftermath*: of those of this one. *by_kind*: predictions by kind of
-    task.
+    task. *people*: Markdown, how far the versions of a rubric agree with people.
     """
     parts = [
         f"# {plain(night.run.experiment)}: the night of {night.began:%Y-%m-%d}",
@@ -126,6 +127,7 @@ def report(
         section(
             "Score on train by kind of task", tags_table(before, after, touched(night)) if before and after else ""
         ),
+        section("Agreement with people", people),
         section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
         section("Costs by role", costs),
         section("The change", fenced(diff) if diff.strip() else ""),
@@ -814,11 +816,6 @@ def plain(text: str, limit: int | None = None) -> str:
 
 def escaped(found: re.Match[str]) -> str:
     return f"{found['item']}\\" if found["item"] else f"\\{found[0]}"
-
-
-def cell(text: str) -> str:
-    """As ``plain``, for a cell of a table."""
-    return plain(text)
 
 
 def code(text: str) -> str:

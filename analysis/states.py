@@ -1,7 +1,7 @@
 """What became of each finding over all runs of an experiment, asked of the traces."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -55,8 +55,8 @@ def state_of(row: dict[str, Any]) -> FindingState:
         state=row["state"],
         count=int(row["count"]),
         share=float(row["share"]),
-        first_seen=row["first_seen"].to_pydatetime(),
-        last_seen=row["last_seen"].to_pydatetime(),
+        first_seen=row["first_seen"].to_pydatetime().replace(tzinfo=UTC),
+        last_seen=row["last_seen"].to_pydatetime().replace(tzinfo=UTC),
         versions=tuple(row["versions"]),
         answered_by=None if missing else row["answered_by"],
         answered_round=None if missing else int(row["answered_round"]),

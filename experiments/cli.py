@@ -151,7 +151,7 @@ def run(
     night = last_night(place.directory, name)
     path = write_report(place, night)
     for line in reporting.headline(night, standing(place, night)):
-        say(line.replace("**", "").replace("`", ""))
+        say(reporting.bare(line))
     say(f"Report: {os.path.relpath(path)} and {path.with_suffix('.html').name}")
     if night.state in STOPPED_BY_LIMIT:
         raise typer.Exit(3)
@@ -192,6 +192,7 @@ def check(
 ) -> None:
     """Load it, measure its noise, attack its grader; say what a night can prove and what it will cost."""
     from analysis import checking
+    from experiments.calibration import about_the_judge
     from harness.check import check as examine
     from harness.check import gradings, open_check
 
@@ -216,6 +217,9 @@ def check(
         out.print(Markdown(checking.render(found)))
     else:
         sys.stdout.write(checking.render(found))
+    if not as_json:
+        for line in about_the_judge(place):
+            say(line)
     place.experiment.gate.check(place.experiment.tasks)  # what a run would refuse is refused here, too
     if found.problems:
         raise typer.Exit(1)
@@ -470,7 +474,7 @@ def status(
             "  runs so far ended by: "
             + (", ".join(f"{k} {v}" for k, v in (fields["ends"] or {}).items()) or "none did")
         )
-        say("  " + reporting.proven(night).replace("**", "").replace("`", ""))
+        say("  " + reporting.bare(reporting.proven(night)))
         for line in control.lines(fields["facts"]) if fields["facts"] else ():
             say("  " + line)
 

@@ -4,9 +4,10 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from analysis import report as reporting
+from analysis.agreement import agreement_table
 from analysis.findings import findings as mine
 from analysis.known import memory_file
 from analysis.memory import memory_of, running_log
@@ -19,9 +20,12 @@ from experiments.terminal import err
 from harness.agent.inbox import Inbox
 from harness.contract import doubts_about
 from harness.evidence import known_findings
+from harness.graders.agreement import AgreementGrader
 from harness.ledger import is_held, journal_file, runs
+from harness.redact import redacted
 from traces.errors import BadLine, TracesError
-from traces.records import Escalation, Finding
+from traces.journal import read
+from traces.records import Escalation, Finding, Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +75,9 @@ def write_report(place: Place, night: Night) -> Path:
         states=states_of(place),
         aftermath=aftermath,
         by_kind=by_kind,
+        people=people(place, night, journal),
     )
+    text = redacted(text)
     for name, content in drawn.items():
         (folder / name).write_bytes(content)
     path = folder / "report.md"
@@ -82,9 +88,21 @@ def write_report(place: Place, night: Night) -> Path:
     return path
 
 
+def people(place: Place, night: Night, journal: Path) -> str:
+    """Of an experiment on a rubric: how far each version agrees with people, as Markdown."""
+    if not isinstance(place.experiment.grader, AgreementGrader):
+        return ""
+    trials = (cast(Trial, line.record()) for line in read(journal) if line.type == "Trial")
+    return agreement_table(place.experiment.grader, place.experiment.tasks, trials, night.rounds)
+
+
+SHARP = 240
+"""Dots an inch: two for each of a browser's."""
+
+
 def png(figure: "Figure") -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format="png", dpi=SHARP)
     return content.getvalue()
 
 

@@ -33,7 +33,7 @@ from harness.gate.metric import MetricGate
 from harness.ledger import Ledger, journal_file, open_aside
 from harness.loop import check_baseline
 from harness.protocols import Checks, Gate, Sandbox, Trials
-from harness.runners import AgentRunner
+from harness.runners import AgentRunner, JudgingRunner
 from harness.trials import DurableTrials
 from harness.versions import Subject
 from traces.journal import read
@@ -536,7 +536,7 @@ class Examination:
         runner, floor = self.experiment.runner, self.experiment.gate.floor
         secrets = [*self.experiment.split("validation"), *self.experiment.split("test")]
         sandbox = getattr(runner, "sandbox", None)
-        if isinstance(runner, AgentRunner) and sandbox is None:
+        if isinstance(runner, AgentRunner | JudgingRunner) and sandbox is None:
             return [], []  # its versions are sent to a model, and nothing of them is run
         if isinstance(sandbox, Sandbox):
             try:

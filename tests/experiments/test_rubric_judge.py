@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from analysis.agreement import section
+from analysis.agreement import agreement_table
 from experiments.rubric_judge import generate
 from experiments.rubric_judge.experiment import CRITERIA, HERE, experiment
 from experiments.rubric_judge.scripted import ScriptedJudge, has_step, is_free_of_promises, is_on_topic
@@ -97,7 +97,7 @@ def test_a_rubric_of_what_can_be_seen_is_certified(night):
 
 def test_the_report_can_say_each_kappa_with_its_interval_and_n(night):
     rounds, trials = night
-    lines = section(experiment.grader, experiment.tasks, trials, rounds).splitlines()
+    lines = agreement_table(experiment.grader, experiment.tasks, trials, rounds).splitlines()
 
     assert sum(line.startswith("| train | ") for line in lines) == 5 * len(CRITERIA)  # live and four that were tried
     assert sum(line.startswith("| test | ") for line in lines) == 2 * len(CRITERIA)
