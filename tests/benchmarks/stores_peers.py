@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -203,25 +204,26 @@ class Phoenix(Server):
     def numbers(self) -> Counter[int]:
         return Counter(int(n) for (n,) in self.ask("SELECT json_extract(attributes, '$.n') FROM spans"))
 
+    @cached_property
     def client(self) -> Any:
         from phoenix.client import Client
 
         return Client(base_url=self.target).spans
 
     def _spans(self, query: Any) -> Any:
-        return self.client().get_spans_dataframe(query=query, project_identifier="default", limit=10**6, timeout=120)
+        return self.client.get_spans_dataframe(query=query, project_identifier="default", limit=10**6, timeout=120)
 
     def failures_by_tag(self) -> dict[str, int]:
         from phoenix.client.types.spans import SpanQuery
 
-        found = self._spans(SpanQuery().where("status_code == 'ERROR'").select(tag="tag"))
+        found = self._spans(SpanQuery().where("status_code == 'ERROR'").select("tag"))
         return {str(k): int(v) for k, v in found.groupby("tag").size().items()}
 
     def cost_by_model(self) -> dict[str, float]:
         from phoenix.client.types.spans import SpanQuery
 
-        found = self._spans(SpanQuery().select(model="llm.model_name", dollars="dollars"))
-        return {str(k): float(v) for k, v in found.groupby("model").dollars.sum().items()}
+        found = self._spans(SpanQuery().select("llm.model_name", "dollars"))
+        return {str(k): float(v) for k, v in found.groupby("llm.model_name").dollars.sum().items()}
 
     def one_trace(self, trial: int) -> int:
         from phoenix.client.types.spans import SpanQuery
