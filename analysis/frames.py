@@ -306,19 +306,21 @@ def known_sum(values: "pd.Series[Any]") -> Any:
 
 
 def spend_over_time(run: str, *, directory: Path | None = None) -> pd.DataFrame:
-    """What each role had spent by then: a row for each role and each hundredth of the time in which it called a model.
+    """What each role had spent by then: a row for each role and each hundredth of the time in which it called a model,
+    a second at least.
 
     ``time``: UTC; ``role``: as in ``spend_by_role``; ``calls``, ``tokens``, ``dollars``: from the start until then;
     dollars are missing from the first call on whose price is not known.
     """
     return traces.sql(
-        f"with called as (select {ROLE} as role, started, calls, input_tokens + output_tokens as tokens, dollars "
-        "from spans where run = ? and calls > 0), "
-        "clock as (select min(started) as began, greatest(date_diff('millisecond', min(started), max(started)), "
-        f"{TICKS}) // {TICKS} as tick from called), "
-        "ticks as (select began + to_milliseconds(tick * (1 + date_diff('millisecond', began, started) // tick)) "
-        "as time, role, sum(calls) as calls, sum(tokens) as tokens, sum(dollars) as dollars, "
-        "bool_and(dollars is not null) as known from called, clock group by all) "
+        f"with called as (select {ROLE} as role, date_trunc('second', started) as started, sum(calls) as calls, "
+        "sum(input_tokens + output_tokens) as tokens, sum(dollars) as dollars, count(*) = count(dollars) as known "
+        "from spans where run = ? and calls > 0 group by 1, 2), "
+        f"clock as (select min(started) as began, greatest(date_diff('second', min(started), max(started)) + {TICKS}"
+        f" - 1, {TICKS}) // {TICKS} as tick from called), "
+        "ticks as (select began + to_seconds(tick * (1 + date_diff('second', began, started) // tick)) as time, role, "
+        "sum(calls) as calls, sum(tokens) as tokens, sum(dollars) as dollars, bool_and(known) as known "
+        "from called, clock group by all) "
         "select time, role, (sum(calls) over past)::bigint as calls, (sum(tokens) over past)::bigint as tokens, "
         "case when bool_and(known) over past then sum(dollars) over past end as dollars from ticks "
         "window past as (partition by role order by time) order by time, role",
