@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -90,6 +90,11 @@ def path_of(trace: Trace) -> str:
     calls = sorted((s for s in trace.spans if s.operation == "execute_tool"), key=lambda s: (s.started, s.id))
     steps = dict.fromkeys(f"{plain(s.name, 40)}{'' if s.status == 'ok' else '!'}" for s in calls)
     return " > ".join([*list(steps)[:STEPS], *(["…"] if len(steps) > STEPS else [])])
+
+
+def paths_of(trials: Iterable[Trial], trace_of: Callable[[str], Trace] | None) -> dict[str, str]:
+    """How the execution of each of *trials* went, as far as that was kept."""
+    return {} if trace_of is None else {trial.id: path_of(trace_of(trial.id)) for trial in trials}
 
 
 # ── which finding does a failure belong to? ────────────────────────────────────────────────────────────────────────

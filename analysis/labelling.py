@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analysis.findings import failed, fingerprint, path_of, plain
+from analysis.findings import failed, fingerprint, paths_of, plain
 from analysis.sampling import Drawn, sample
 from analysis.settling import AGREED, Cluster, settled
 from harness.errors import ModelError
@@ -133,7 +133,7 @@ class Labeller:
 
     def _labelled(self, history: History, mined: Sequence[Finding], trouble: list[str]) -> Labelled:
         failures = [trial for trial in history.trials if failed(trial) and not trial.is_lost]
-        paths = paths_of(failures, history)
+        paths = paths_of(failures, history.trace_of)
         before = {finding.id: finding for finding in mined if finding.summary}
         drawn = sample(failures, mined, self.sample, history.seed, paths, before)
         reader = Reader(self, history.seed, trouble)
@@ -144,11 +144,6 @@ class Labeller:
         others = [one.drawn for one in read if one.drawn.trial.id not in placed]
         found = settled(agreed, others, mined, history.known, history.trials, paths) if agreed else tuple(mined)
         return Labelled(found, len(read), tuple(trouble))
-
-
-def paths_of(trials: Iterable[Trial], history: History) -> dict[str, str]:
-    """How the execution of each of *trials* went, as far as that was kept."""
-    return {} if history.trace_of is None else {trial.id: path_of(history.trace_of(trial.id)) for trial in trials}
 
 
 # ── what the model answers ─────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from analysis.findings import lost, score_by_tag
+from analysis.findings import lost, members, score_by_tag
 from analysis.night import Night
 from analysis.predictions import Scored, calibrated, scored
 from analysis.shrinkage import After, Aftermath, Shrinkage, by_chance, confirmed
@@ -125,7 +125,8 @@ def report(
             picture("Gains, predicted and measured", PREDICTIONS, pictures),
         ),
         section(
-            "Score on train by kind of task", tags_table(before, after, touched(night)) if before and after else ""
+            "Score on train by kind of task",
+            tags_table(before, after, touched(night, before)) if before and after else "",
         ),
         section("Agreement with people", people),
         section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
@@ -622,14 +623,17 @@ def interval(r: Round) -> str:
     return "" if r.score_low is None or r.score_high is None else f"{r.score_low:.3f} to {r.score_high:.3f}"
 
 
-def touched(night: Night) -> frozenset[tuple[str, ...]] | None:
-    """The tags of the findings that kept changes answer. ``None``: of one of them nobody said what it was about."""
+def touched(night: Night, before: Sequence[Trial]) -> frozenset[tuple[str, ...]] | None:
+    """The tags of the tasks that show the findings which kept changes answer: of those among *before*, the train trials
+    of the live version. ``None``: of one of them nobody said what it was about."""
     out = {n for r in night.rounds for removal in r.removals if removal.verdict == "drop" for n in removal.rounds}
     found: set[tuple[str, ...]] = set()
     for r in night.kept:
         if r.number in out or r.proposal is None:
             continue
-        about = {f.tags for f in r.proposal.findings if f.id in r.proposal.answers}
+        answered = [f for f in r.proposal.findings if f.id in r.proposal.answers]
+        shown_by = members(answered, before)
+        about = {t.tags for trials in shown_by.values() for t in trials} or {f.tags for f in answered if f.tags}
         if not about:
             return None
         found |= about

@@ -24,6 +24,7 @@ import traces
 from analysis import control
 from analysis import report as reporting
 from analysis.findings import findings as mine
+from analysis.findings import paths_of
 from analysis.known import found_before, remembered
 from analysis.lessons import sentence
 from analysis.night import Night
@@ -39,7 +40,7 @@ from experiments.show import lines, rows, trial_named
 from experiments.terminal import AsJson, Name, err, out, say, say_json, table
 from harness.contract import refuse_scheduled, refuse_unattended
 from harness.errors import BudgetSpent, OutOfIdeas, UserError
-from harness.evidence import known_findings
+from harness.evidence import Traces, known_findings
 from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
 from harness.ledger import (
@@ -620,7 +621,8 @@ def findings(
         raise UserError(
             f"run {night.run.id} has measured no train task with version {measured[:12]}. Run: ratchet run {name}"
         )
-    found = mine(trials, known_findings(night.run.known, night.rounds))
+    traces_of = Traces(journal_file(place.directory, night.run.id), trials)
+    found = mine(trials, known_findings(night.run.known, night.rounds), paths_of(trials, traces_of))
     state = {s.id: s for s in states_of(place)}
     if as_json:
         say_json([{**f.model_dump(), "state": state[f.id].state if f.id in state else "open"} for f in found])

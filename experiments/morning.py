@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from analysis import report as reporting
 from analysis.agreement import agreement_table
 from analysis.findings import findings as mine
+from analysis.findings import paths_of
 from analysis.known import memory_file
 from analysis.memory import memory_of, running_log
 from analysis.night import Night, read_night
@@ -19,7 +20,7 @@ from experiments.place import Place, read_journal
 from experiments.terminal import err
 from harness.agent.inbox import Inbox
 from harness.contract import doubts_about
-from harness.evidence import known_findings
+from harness.evidence import Traces, known_findings
 from harness.graders.agreement import AgreementGrader
 from harness.ledger import is_held, journal_file, runs
 from harness.redact import redacted
@@ -61,7 +62,7 @@ def write_report(place: Place, night: Night) -> Path:
     by_kind = scored_by_tags(night.rounds, train_trials_by_version(journal))
     drawn = {name: png(figure) for name, figure in pictures(night, aftermath, by_kind).items()}
     after = place.train_trials(night, night.working)
-    now = mine(after, known_findings(night.run.known, night.rounds))
+    now = mine(after, known_findings(night.run.known, night.rounds), paths_of(after, Traces(journal, after)))
     text = reporting.report(
         night,
         standing(place, night),

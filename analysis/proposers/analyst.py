@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import harness
 import harness.text as harness_text
-from analysis.findings import findings, path_of
+from analysis.findings import findings, paths_of
 from analysis.proposers.briefing import Briefing, Room, briefing
 from analysis.proposers.examples import proposal_id
 from harness.errors import OutOfIdeas, TrialError, UserError
@@ -128,9 +128,7 @@ class AnalysisAgent:
 
     def found(self, history: History) -> tuple[Finding, ...]:
         """What fails, the costliest first."""
-        looks = history.trace_of
-        paths = {t.id: path_of(looks(t.id)) for t in history.trials} if looks is not None else {}
-        mined = findings(history.trials, history.known, paths)
+        mined = findings(history.trials, history.known, paths_of(history.trials, history.trace_of))
         return self.labeller.findings(history, mined) if self.labeller is not None else tuple(mined)
 
     def refuse_in_vain(self, text: Mapping[str, str], told: Briefing) -> None:

@@ -7,14 +7,14 @@ without looking: the control arm that says what reading the findings is worth.
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
 import harness
-from analysis.findings import findings
+from analysis.findings import findings, members
 from harness.errors import OutOfIdeas, UserError
 from harness.protocols import History, Message
 from harness.text import escape, parse_chat, write_chat
@@ -148,12 +148,14 @@ class ExampleProposer:
     """How many worked examples of one combination of tags a prompt may hold."""
 
     def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
-        mined = findings(history.trials)
+        mined = findings(history.trials, history.known)
+        shown_by = members(mined, history.trials)
         prompt = prompt_of(text, history)
         rng = random.Random(history.seed)
         for finding in sorted(mined, key=lambda f: (-f.share * DISAPPOINTMENT ** vain(f, history.rounds), f.id)):
-            tasks = [task for task in history.tasks.values() if task.tags == finding.tags]
-            for move in self.moves(prompt, finding, vain(finding, history.rounds)):
+            kinds = {trial.tags for trial in shown_by[finding.id]}
+            tasks = [task for task in history.tasks.values() if task.tags in kinds]
+            for move in self.moves(prompt, kinds, vain(finding, history.rounds)):
                 for chat, done in draws(move, prompt, tasks, rng):
                     edits = edits_for(chat)
                     if is_new(edits, history):
@@ -169,9 +171,9 @@ class ExampleProposer:
                         )
         raise OutOfIdeas("no move is left that was not tried" if mined else "no train trial fails any more")
 
-    def moves(self, prompt: Prompt, finding: Finding, in_vain: int) -> list[Move]:
-        """What to try for *finding*, best first; each failure moves on to the next."""
-        shown = prompt.tags.count(finding.tags)
+    def moves(self, prompt: Prompt, kinds: Collection[tuple[str, ...]], in_vain: int) -> list[Move]:
+        """What to try for a failure of these *kinds* of task, best first; each failure moves on to the next."""
+        shown = sum(tags in kinds for tags in prompt.tags)
         if shown == 0:
             order: list[Move] = [add, add, tighten]
         elif shown < self.examples_per_kind:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from analysis.findings import findings
+from analysis.findings import findings, paths_of
 from analysis.proposers.examples import is_new, usual_yield
 from harness.errors import OutOfIdeas, UserError
 from harness.protocols import History
@@ -82,7 +82,7 @@ class Ideas:
     folder: Path
 
     def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
-        mined = findings(history.trials)
+        mined = findings(history.trials, history.known, paths_of(history.trials, history.trace_of))
         done = {
             r.proposal.id for r in history.rounds if r.proposal and r.decision and r.decision.because not in UNTRIED
         }

@@ -253,7 +253,7 @@ def test_the_score_on_the_kinds_that_no_kept_change_was_about_is_shown_apart():
         trials_of_kinds(plural=0.2, colour=0.8, animal=0.6),
         trials_of_kinds(plural=0.9, colour=0.6, animal=0.6),
     )
-    shown = tags_table(before, after, touched(night))
+    shown = tags_table(before, after, touched(night, before))
     assert "| plural | 0.20 | 0.90 | about it |" in shown
     assert "| colour | 0.80 | 0.60 | untouched |" in shown
     assert "together: 0.70 → 0.60, -10.0 points (90% interval -88.8 to +78.8, n = 2)." in shown
@@ -261,7 +261,7 @@ def test_the_score_on_the_kinds_that_no_kept_change_was_about_is_shown_apart():
 
 def test_what_is_untouched_is_not_guessed_where_a_kept_change_answers_no_finding():
     night = replace(a_night(None), rounds=(a_kept_round(1, "f0"), a_kept_round(2)))
-    shown = tags_table(trials_of_kinds(plural=0.2), trials_of_kinds(plural=0.9), touched(night))
+    shown = tags_table(trials_of_kinds(plural=0.2), trials_of_kinds(plural=0.9), touched(night, ()))
     assert "untouched is not known" in shown
     assert "| plural | 0.20 | 0.90 |  |" in shown
 
@@ -269,7 +269,7 @@ def test_what_is_untouched_is_not_guessed_where_a_kept_change_answers_no_finding
 def test_a_change_that_was_taken_out_again_touches_nothing():
     removal = Removal(rounds=(1,), verdict="drop", comparison=None)
     rounds = (a_kept_round(1, "f0"), a_kept_round(2, "f1").model_copy(update={"removals": (removal,)}))
-    assert touched(replace(a_night(None), rounds=rounds)) == {("colour",)}
+    assert touched(replace(a_night(None), rounds=rounds), ()) == {("colour",)}
 
 
 def an_escalation(number: int, run: str) -> Escalation:
