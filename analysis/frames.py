@@ -34,8 +34,6 @@ from traces.journal import parse, raw_lines
 from traces.places import data_directory, spool
 from traces.records import INFRASTRUCTURE, Finding, GateSpec, Round, Span, Trial, Usage
 
-ASIDE = ("check", "compare", "redrive")
-"""What starts a run that is no night: see ``harness.ledger.open_aside``."""
 ENVELOPE = 300
 """Bytes of a journal's line within which its type stands."""
 ROLE = "coalesce(nullif(role, ''), case when trial is null then 'proposer' else 'maker' end)"
@@ -103,11 +101,7 @@ def last_run(experiment: str, *, directory: Path | None = None) -> str:
     Raises:
         LookupError: it has not run here.
     """
-    found = traces.sql(
-        "select id from runs where experiment = ? and coalesce(trigger, '') not in ? order by written desc limit 1",
-        (experiment, ASIDE),
-        directory=directory,
-    )
+    found = traces.sql("select id from last_runs where experiment = ?", (experiment,), directory=directory)
     if found.empty:
         raise LookupError(f"experiment {experiment!r} has not run here, so nothing can be shown. Start: ratchet run")
     return str(found.id.iloc[0])

@@ -18,7 +18,8 @@ SELECT
 FROM trials
 WHERE score IS NOT NULL;
 
--- The latest run of each experiment: select * from trials where run in (select id from last_runs).
+-- The latest night of each experiment: select * from trials where run in (select id from last_runs). What was run aside,
+-- by a check, a comparison or a calibration, is no night.
 CREATE VIEW last_runs AS
 SELECT
     runs.id,
@@ -28,6 +29,7 @@ SELECT
     stops.reason AS stop    -- why the search ended; NULL: it is under way, or was interrupted
 FROM runs
 LEFT JOIN stops ON stops.run = runs.id
+WHERE NOT starts_with(runs.id, concat(runs.experiment, '-', runs.trigger, '-'))
 QUALIFY row_number() OVER (PARTITION BY runs.experiment ORDER BY runs.written DESC, runs.id DESC) = 1;
 
 -- What needs a person, with what became of it: select * from inbox where verdict is null.
