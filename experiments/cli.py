@@ -25,21 +25,22 @@ from analysis import control
 from analysis import report as reporting
 from analysis.findings import findings as mine
 from analysis.findings import paths_of
-from analysis.known import found_before, remembered
+from analysis.known import found_before, remembered, taught_by_hidden
 from analysis.lessons import sentence
+from analysis.memory import memory_of
 from analysis.night import Night
 from experiments import scaffold
 from experiments.display import display, round_line
 from experiments.export import export
 from experiments.inbox import inbox_app
 from experiments.label import calibrate, label
-from experiments.morning import standing, states_of, waiting_for_a_person, write_report
+from experiments.morning import nights_of, standing, states_of, waiting_for_a_person, write_report
 from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
 from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
 from experiments.terminal import AsJson, Name, err, out, say, say_json, table
 from harness.contract import refuse_scheduled, refuse_unattended
-from harness.errors import BudgetSpent, OutOfIdeas, UserError
+from harness.errors import BudgetSpent, ModelError, OutOfIdeas, TrialError, UserError
 from harness.evidence import Traces, known_findings
 from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
@@ -63,7 +64,7 @@ from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Check, Finding, Promotion, Round, Run
+from traces.records import Certification, Check, Promotion, Round, Run
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -135,8 +136,7 @@ def run(
             budget=budget,
             session_hours=min(limits, default=None),
             tried=tried_before(place),
-            known=known_before(place),
-            memory=remembered(place.directory, name),
+            **learned_before(place),
             checked=checked.id if checked and not checked.problems else None,
             trigger=trigger,
         )
@@ -372,13 +372,19 @@ def tried_before(place: Place) -> dict[str, str]:
     }
 
 
-def known_before(place: Place) -> list[Finding]:
-    """What earlier runs had found, so that the same failure keeps its name."""
+def learned_before(place: Place) -> dict[str, Any]:
+    """What a run begins with, as ``open_run`` wants it: what earlier ones had found, so that the same failure keeps its
+    name, and their memory. Not of those that learned from tasks which are hidden now."""
+    hidden = {task.id for task in place.experiment.tasks if task.split != "train"}
     try:
-        return found_before(place.name, place.directory)
+        spoiled = taught_by_hidden(place.name, place.directory, hidden)
+        known = found_before(place.name, place.directory, spoiled)
     except TracesError as e:
         err.print(f"What earlier nights found is not known, and gets new names: {e}", markup=False, highlight=False)
-        return []
+        return {}
+    if not spoiled:
+        return {"known": known, "memory": remembered(place.directory, place.name)}
+    return {"known": known, "memory": memory_of([n for n in nights_of(place) if n.run.id not in spoiled])}
 
 
 def hours_in(text: str | None) -> float | None:
@@ -671,11 +677,16 @@ def propose(name: Name, as_json: AsJson = False) -> None:
         proposal = place.experiment.proposer.propose(night.working, place.subject.text(night.working), history)
     except OutOfIdeas as e:
         raise UserError(f"the proposer has no idea left: {e}") from e
+    except (TrialError, ModelError) as e:
+        raise UserError(
+            f"the proposer gave nothing that can be used: {e}. In a run such a round is recorded and the next one asks "
+            f"again. To try once more: ratchet propose {name}"
+        ) from e
     candidate = place.subject.candidate(place.subject.version(night.working), proposal.edits)
     if as_json:
         say_json({"candidate": candidate.id, **proposal.model_dump()})
         return
-    say(f"{proposal.rationale}\ncandidate {candidate.id}\n")
+    say(f"{reporting.short(proposal.rationale, len(proposal.rationale) + 1)}\ncandidate {candidate.id}\n")
     say(place.subject.diff(night.working, candidate.id))
 
 

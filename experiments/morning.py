@@ -124,12 +124,17 @@ def waiting_for_a_person(directory: Path, name: str) -> list[Escalation]:
     return [escalation for escalation in unanswered if escalation.experiment == name]
 
 
+def nights_of(place: Place) -> list[Night]:
+    """All of the experiment, the oldest first."""
+    journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
+    return [night for journal in journals if (night := read_journal(journal)) is not None]
+
+
 def write_memory(place: Place, now: Sequence[Finding]) -> None:
     """Write the experiment's state file and its running log, ``traces/data/memory/NAME.md`` and ``NAME.log``."""
     file = memory_file(place.directory, place.name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    journals = (journal_file(place.directory, run) for run in runs(place.directory, place.name))
-    nights = [night for journal in journals if (night := read_journal(journal)) is not None]
+    nights = nights_of(place)
     for path, text in (
         (file, memory_of(nights, now)),
         (file.with_suffix(".log"), "".join(map(running_log, nights))),

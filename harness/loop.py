@@ -156,7 +156,7 @@ class Night:
         candidate, decision = None, None
         try:
             candidate = self.subject.candidate(self.subject.version(round.incumbent), answer.edits).id
-            decision = self.refusal(answer, candidate, rounds)
+            decision = self.refusal(candidate, rounds) or self.doubt(key, answer, rounds)
         except (InvalidEdit, InvalidText) as e:
             decision = Decision(verdict="discard", because="invalid", detail=str(e))
         if decision is None:
@@ -201,14 +201,23 @@ class Night:
                 raise e.__cause__ from None
             return Decision(verdict="discard", because="no-proposal", detail=str(e))
 
-    def refusal(self, proposal: Proposal, candidate: str, rounds: Sequence[Round]) -> Decision | None:
-        """Why no trial is bought for the *candidate* that came of *proposal*, if none is.
+    def doubt(self, key: str, proposal: Proposal, rounds: Sequence[Round]) -> Decision | None:
+        """The decision against a *proposal* that quotes what is not there. Looked up before anything is measured: later
+        the baseline may be another than the one that was quoted."""
+        if not proposal.citations or self.ledger.begun(f"{key}/decision"):
+            return None
+        faults = unfounded(proposal.citations, self.history(rounds))
+        if not faults:
+            return None
+        refused = Decision(verdict="discard", because="unfounded", detail="; ".join(faults))
+        return self.ledger.step(f"{key}/decision", lambda: refused)
+
+    def refusal(self, candidate: str, rounds: Sequence[Round]) -> Decision | None:
+        """Why no trial is bought for *candidate*, if none is.
 
         Raises:
             InvalidText: the version could not work.
         """
-        if proposal.citations and (faults := unfounded(proposal.citations, self.history(rounds))):
-            return Decision(verdict="discard", because="unfounded", detail="; ".join(faults))
         tried = tried_in(self.ledger.run, rounds)
         if candidate in tried:
             return Decision(verdict="discard", because="already-tried", detail=f"tried before: {tried[candidate]}")
@@ -260,7 +269,7 @@ class Night:
         started, clock = now(), perf_counter()
         working = rounds[-1].working if rounds else self.ledger.run.live
         certification, detail = None, stop.detail
-        if stop.reason not in ("stopped", "failing"):
+        if may_certify(stop, rounds):
             needs = self.certifier.cost() // 2
             certification = self.certifier.certify(self.experiment.gate.checkpoints, working, rounds, needs=needs)
             tested = any(proves(r.certification) and r.certification.candidate == working for r in rounds)
@@ -283,6 +292,12 @@ class Night:
             started=started,
             seconds=perf_counter() - clock,
         )
+
+
+def may_certify(stop: Stop, rounds: Sequence[Round]) -> bool:
+    """Not where a person stopped it, nor where what trials run on is broken; a proposer that broke is no reason."""
+    is_broken = any(r.decision is not None and r.decision.because == "errors" for r in rounds[-PATIENCE_WITH_ERRORS:])
+    return stop.reason != "stopped" and not (stop.reason == "failing" and is_broken)
 
 
 def streak(rounds: Sequence[Round], holds: Callable[[Decision], bool]) -> int:

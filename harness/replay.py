@@ -28,12 +28,13 @@ from harness.check import (
     tasks_in,
 )
 from harness.errors import UserError
+from harness.evidence import unfounded
 from harness.experiment import Experiment
 from harness.gate import PairedGate, decide
 from harness.gate.metric import MetricGate
 from harness.ledger import Ledger, above, is_done_with
-from harness.loop import tried_in
-from harness.protocols import Gate
+from harness.loop import may_certify, tried_in
+from harness.protocols import Gate, History
 from harness.trials import DurableTrials, seed_of
 from harness.versions import Subject
 from traces import otel
@@ -515,6 +516,9 @@ class Replay:
             self.check_verdict(number, key, comparison, "comparison")
         if name != "decision" or self.gate is None:
             return
+        self.check_citations(number, key, decision, self.steps.get(f"{scope}/proposal"))
+        if decision.because == "unfounded":
+            return
         gate, rounds = self.gate, tuple(self.rounds)
         candidate = comparison.candidate if comparison else ""
 
@@ -533,6 +537,15 @@ class Replay:
                 self.same(number, key, decision, made)
             outcomes.append(self.differences)
         self.differences = before + min(outcomes, key=len)
+
+    def check_citations(self, number: int, key: str, decision: Decision, answer: Record | None) -> None:
+        """Does the proposal quote what is there? What it quotes from spans cannot be looked up: they are not kept."""
+        if not isinstance(answer, Proposal) or any(cited.span for cited in answer.citations):
+            return
+        trials = [t for t in self.steps.values() if isinstance(t, Trial) and t.split == "train"]
+        faults = unfounded(answer.citations, History(run="", tasks={}, trials=trials)) if answer.citations else []
+        if bool(faults) != (decision.because == "unfounded"):
+            self.say(number, key, "; ".join(faults) or "it was refused for what it quotes, and that is there")
 
     def check_comparison(self, number: int, key: str, comparison: Comparison) -> None:
         assert self.run is not None
@@ -801,7 +814,7 @@ class Replay:
 
     def about_the_end(self, round: Round, stop: Stop) -> str:
         """What the last round says: why the run ended, and where that is so, that nothing could be certified."""
-        if round.certification is not None or stop.reason in ("stopped", "failing"):
+        if round.certification is not None or not may_certify(stop, self.rounds):
             return stop.detail
         assert self.run is not None
         said = re.match(r"; too little was left .*take ([\d,]+) trials$", round.detail.removeprefix(stop.detail))

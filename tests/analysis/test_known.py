@@ -1,10 +1,10 @@
 from pathlib import Path
 
-from analysis.known import found_before, memory_file, remembered
+from analysis.known import found_before, memory_file, remembered, taught_by_hidden
 from tests.traces.samples import EVERYTHING, FINDING, PROPOSAL, RUN
 from traces.journal import Journal
 from traces.places import spool
-from traces.records import Finding
+from traces.records import Finding, Task
 
 
 def write(directory: Path, *findings: Finding) -> None:
@@ -39,3 +39,14 @@ def test_an_experiment_remembers_nothing_before_its_first_night(tmp_path: Path):
 def test_the_sample_has_every_field_of_a_finding():
     sample = next(record for record in EVERYTHING if isinstance(record, Finding))
     assert all(getattr(sample, name) not in (None, "", ()) for name in Finding.model_fields)
+
+
+def test_what_a_run_learned_from_tasks_that_are_hidden_now_is_not_gone_on_with(tmp_path: Path):
+    write(tmp_path, FINDING)
+    with Journal(spool(tmp_path) / "night.jsonl") as journal:
+        for split, id in (("train", "mouse"), ("validation", "goose")):
+            journal.append(Task(id=id, input=id, split=split))
+
+    assert taught_by_hidden(RUN.experiment, tmp_path, {"goose"}) == []
+    assert taught_by_hidden(RUN.experiment, tmp_path, {"mouse", "goose"}) == [RUN.id]
+    assert found_before(RUN.experiment, tmp_path, [RUN.id]) == []
