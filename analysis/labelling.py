@@ -3,8 +3,11 @@
 What stands in a trace is shown to the model in a call about that failure alone, and what it says of it has to be in its
 own words. Calls about several failures are shown those words and no trace, so that whoever writes into a trace reaches
 the label of that one failure. What comes out are findings with symptoms: they attach trials without a model.
+
+In a run each answer is a durable step of the proposal, kept under what was asked: a killed night asks nothing twice.
 """
 
+import hmac
 import json
 import re
 import secrets
@@ -15,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from string import Template
 from time import perf_counter
@@ -22,18 +26,21 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analysis.findings import failed, fingerprint, paths_of, plain
+from analysis.findings import digest, failed, fingerprint, paths_of, plain
 from analysis.sampling import Drawn, sample
 from analysis.settling import AGREED, Cluster, settled
 from harness.errors import ModelError
 from harness.graders.judge import FENCE, OWN, TRIES, once, seed_of
 from harness.meter import inside, meter, spending
-from harness.protocols import History, Message, Model, Reply, ToolModel
+from harness.protocols import History, Message, Model, ToolModel
 from harness.redact import redacted
 from harness.text import render
-from traces.records import Finding, Span, Trial, now
+from traces.journal import clean_text
+from traces.records import Finding, Span, Text, Trial, Turn, now
 
 ROLE = "analyst"
+STEPS = "labeller"
+"""How the keys of its durable steps begin."""
 AT_ONCE = 4
 """Calls under way at a time."""
 HEAD, TAIL = 700, 500
@@ -136,7 +143,8 @@ class Labeller:
         paths = paths_of(failures, history.trace_of)
         before = {finding.id: finding for finding in mined if finding.summary}
         drawn = sample(failures, mined, self.sample, history.seed, paths, before)
-        reader = Reader(self, history.seed, trouble)
+        secret = meter().steps.step(f"{STEPS}/secret", lambda: Text.of(secrets.token_hex(16))).text
+        reader = Reader(self, history.seed, secret, trouble)
         read = reader.labels([one for one in drawn if one.finding not in before], history, paths)
         clusters = reader.merged([*reader.clusters(reader.groups(read)), *map(described, before.values())])
         agreed = [cluster for cluster in clusters if len(cluster.members) >= AGREED]
@@ -234,6 +242,9 @@ class Reader:
 
     labeller: Labeller
     seed: int
+    secret: str
+    """What the keys of its questions are made of: drawn by chance when all that they are about was written, and kept,
+    so that the answers fit them also where another process takes up the proposal."""
     trouble: list[str]
     """Grows: an answer that could not be used, and what follows."""
 
@@ -243,7 +254,7 @@ class Reader:
         def label(one: Drawn) -> Label | str:
             task = history.tasks.get(one.trial.task)
             shown = shown_of(one.trial, task.input if task else "", paths.get(one.trial.id, ""))
-            return self._asked("label.md", Label, lambda said: unfit(said, shown), **shown)
+            return self._asked(f"label/{one.trial.id}", "label.md", Label, lambda said: unfit(said, shown), **shown)
 
         answers = at_once(label, drawn[:TRIED])
         if any(isinstance(answer, Label) for answer in answers):
@@ -265,6 +276,7 @@ class Reader:
             return distinct
         labels = "\n".join(f"{n}. {each[0].text}" for n, each in enumerate(distinct, 1))
         said = self._asked(
+            "group",
             "group.md",
             Groups,
             lambda said: uncovered([n for g in said.groups for n in g], len(distinct)),
@@ -310,7 +322,8 @@ class Reader:
                 return "a finding has no symptom, or no failures"
             return uncovered([n for each in said.findings for n in each.failures], len(shown))
 
-        said = self._asked("describe.md", Description, fault, failures=failures)
+        place = f"describe/{group[0].drawn.trial.id}"
+        said = self._asked(place, "describe.md", Description, fault, failures=failures)
         if isinstance(said, str):
             return said
         found = [[shown[n - 1] for n in each.failures] for each in said.findings]
@@ -337,43 +350,50 @@ class Reader:
             named = {n for pair in said.pairs for n in (pair.first, pair.second)}
             return "" if named <= {*range(1, len(clusters) + 1)} else "it names a finding that was not shown"
 
-        said = self._asked("merge.md", Pairs, fault, findings=findings)
+        said = self._asked("merge", "merge.md", Pairs, fault, findings=findings)
         if isinstance(said, str):
             self.trouble.append(f"findings that may be the same were not joined, since {said}")
             return list(clusters)
         same = [(p.first - 1, p.second - 1) for p in said.pairs if p.same_symptom and p.same_cause]
         return joined(clusters, same)
 
-    def _asked(self, name: str, form: type[A], fault: Callable[[A], str], **values: str) -> A | str:
-        """What the model answers; or why that cannot be used, also after it was told.
+    def _asked(self, place: str, name: str, form: type[A], fault: Callable[[A], str], **values: str) -> A | str:
+        """What the model answers; or why that cannot be used, also after it was told. *place*: unique in a proposal.
 
         Raises:
             ModelError: it cannot be asked, whatever about.
         """
-        key = secrets.token_hex(8)
+        question = f"{STEPS}/{place}/{digest(repr((self.model.name, name, values)))}"
+        key = hmac.digest(self.secret.encode(), question.encode(), "sha256").hex()[:16]
         messages = render(self.labeller.wording, name, key=key, **{n: sealed(v, key) for n, v in values.items()})
         problem = ""
         for number in range(TRIES):
+            seed = seed_of(self.seed, name, *values.values(), number)
             try:
-                reply = self._reply(messages, form, seed_of(self.seed, name, *values.values(), number))
+                said = meter().steps.step(f"{question}/{number}", partial(self._said, messages, form, seed)).text
             except ModelError as e:
                 if e.error_class in OWN:
                     return f"the call failed ({e})"
                 raise
-            answer = answered(reply.text, form, key)
+            answer = answered(said, form, key)
             problem = answer if isinstance(answer, str) else fault(answer)
             if not isinstance(answer, str) and not problem:
                 return answer
             again = Template(self.labeller.wording["again.md"]).substitute(problem=problem)
-            messages = [*messages, Message("assistant", reply.text or "…"), Message("user", again)]
+            messages = [*messages, Message("assistant", said or "…"), Message("user", again)]
         return problem
 
-    def _reply(self, messages: Sequence[Message], form: type[Answer], seed: int) -> Reply:
-        model = self.labeller.model
-        assert not isinstance(model, str)
-        if isinstance(model, ToolModel) and model.takes_tools:
-            return model.complete(messages, seed=seed, schema=form.model_json_schema())
-        return model.complete(messages, seed=seed)
+    def _said(self, messages: Sequence[Message], form: type[Answer], seed: int) -> Turn:
+        if isinstance(self.model, ToolModel) and self.model.takes_tools:
+            reply = self.model.complete(messages, seed=seed, schema=form.model_json_schema())
+        else:
+            reply = self.model.complete(messages, seed=seed)
+        return Turn(text=redacted(clean_text(reply.text)), finish_reason=reply.finish_reason)
+
+    @property
+    def model(self) -> Model:
+        assert not isinstance(self.labeller.model, str)
+        return self.labeller.model
 
 
 def at_once(work: Callable[[X], Y], items: Sequence[X]) -> list[Y]:

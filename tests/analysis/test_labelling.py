@@ -15,10 +15,12 @@ from analysis.findings import findings, members
 from analysis.labelling import COPIED, TRIED, Description, Groups, Label, Labeller, Pairs, bare
 from harness.errors import BudgetSpent, ModelError
 from harness.experiment import Budget
+from harness.ledger import journal_file, runs
 from harness.meter import Unmetered, metered
 from harness.protocols import History, Message, Reply, Trace
 from harness.testing import ScriptedModel
-from tests.world import ListProposer, an_experiment, play
+from harness.verify import verify
+from tests.world import ListProposer, an_experiment, play, some_tasks
 from traces.journal import read
 from traces.records import Grade, Proposal, Span, Task, Trial, now
 
@@ -559,26 +561,51 @@ class Labelling:
         return self.then.propose(incumbent, text, history).model_copy(update={"findings": found})
 
 
-def test_in_a_night_it_is_paid_for_by_the_proposal_and_kept_in_the_journal(checkout, tmp_path):
-    def by_kind(shown):
-        kind = shown["task"].split()[0]
-        return {
-            "path": "",
-            "symptom": f"knows no {kind}",
-            "detail": f"It knows no {kind}.",
-            "cause": "nobody taught it",
-        }
+def by_kind(shown):
+    kind = shown["task"].split()[0]
+    said = f"knows no {kind}"
+    return {"path": "", "symptom": said, "detail": f"It {said}.", "cause": "nobody taught it"}
 
-    labeller = Labeller(ScriptedModel(Scripted(by_kind)), sample=12)
-    experiment = an_experiment(proposer=Labelling(labeller), budget=Budget(rounds=1, hours=1))
-    rounds = play(experiment, checkout, tmp_path / "data")
-    [found] = [r.proposal.findings for r in rounds if r.proposal is not None]
+
+def a_night(model: ScriptedModel, checkout, data):
+    """The findings of a night of one round, and its journal."""
+    labeller = Labeller(model, sample=12)
+    tasks = some_tasks(10)
+    rounds = play(
+        an_experiment(proposer=Labelling(labeller), tasks=tasks, budget=Budget(rounds=1, hours=1)), checkout, data
+    )
+    [run] = runs(data, "example")
+    [proposal] = [r.proposal for r in rounds if r.proposal is not None]
+    return proposal.findings, journal_file(data, run)
+
+
+def test_in_a_night_it_is_paid_for_by_the_proposal_and_no_answer_is_bought_again_after_a_kill(checkout, tmp_path):
+    model = ScriptedModel(Scripted(by_kind))
+    found, journal = a_night(model, checkout, tmp_path / "data")
     assert {f.title for f in found if f.summary} >= {"knows no plural", "knows no animal"}
-
-    [journal] = (tmp_path / "data" / "spool").glob("*.jsonl")
-    spans = [line.record() for line in read(journal) if line.type == "Span"]
+    lines = [*read(journal)]
+    spans = [line.record() for line in lines if line.type == "Span"]
     [whole] = [span for span in spans if span.name == "labeller"]
     asked = [span for span in spans if span.parent == whole.id]
     assert {span.role for span in (whole, *asked)} == {"analyst"}
-    assert len(asked) == labeller.model.calls > 12
+    assert len(asked) == model.calls > 12
     assert all(span.trial is None for span in asked)
+
+    answers = [n for n, line in enumerate(lines) if line.type == "Turn"]
+    end = next(n for n, line in enumerate(lines) if line.key == "round/1/proposal")
+    for cut, bought in ((answers[6], model.calls - 6), (end, 0)):  # while it was at work, and before it was kept
+        killed = journal_file(tmp_path / f"killed at {cut}", journal.stem)
+        killed.parent.mkdir(parents=True)
+        killed.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:cut]))
+        again = ScriptedModel(Scripted(by_kind))
+        resumed, _ = a_night(again, checkout, tmp_path / f"killed at {cut}")
+        assert (resumed, again.calls) == (found, bought)
+        assert verify(killed, tmp_path / f"killed at {cut}").is_sound
+
+
+def test_no_two_questions_and_no_two_nights_have_the_same_key():
+    models = [Scripted(), Scripted()]
+    for model in models:
+        labelled(night(each=2), model)
+    keys = [re.findall(r'its "of" is "(\w+)"', text)[-1] for model in models for text in model.sent]
+    assert len({*keys}) == len(keys) == sum(len(model.sent) for model in models)
