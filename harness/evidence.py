@@ -13,8 +13,8 @@ from traces import otel
 from traces.journal import Line, parse, raw_lines
 from traces.records import Citation, Finding, Round, Span, Text, Trial
 
-SHORTEST = 3
-"""Characters of a quotation that shows anything."""
+SHORTEST = 12
+"""Characters of a quotation that shows anything, unless the whole passage is shorter."""
 
 
 class Traces:
@@ -109,8 +109,6 @@ def fault_of(citation: Citation, history: History) -> str:
     if trial is None:
         return f"there is no trial {citation.trial} among those that the proposer may look at"
     quote = squeezed(citation.quote)
-    if len(quote) < SHORTEST or not any(c.isalnum() for c in quote):
-        return f"the quotation {citation.quote!r} of trial {citation.trial} is too short to show anything"
     if citation.span is None:
         where, passages = "", [*said_by(trial)]
     else:
@@ -119,7 +117,13 @@ def fault_of(citation: Citation, history: History) -> str:
         if span is None:
             return f"trial {citation.trial} has no span {citation.span}"
         where, passages = f", span {citation.span},", [*said_in(span, trace.texts)]
-    if any(quote in squeezed(passage) for passage in passages):
+    whole = {squeezed(passage) for passage in passages}
+    if not any(c.isalnum() for c in quote) or (len(quote) < SHORTEST and quote not in whole):
+        return (
+            f"the quotation {citation.quote!r} of trial {citation.trial}{where} is too short to show anything: it "
+            f"takes {SHORTEST} characters, or a whole passage"
+        )
+    if any(quote in passage for passage in whole):
         return ""
     return f"trial {citation.trial}{where} does not say {citation.quote[:200]!r}"
 
@@ -130,10 +134,14 @@ def said_by(trial: Trial) -> Iterator[str]:
 
 
 def said_in(span: Span, texts: Mapping[str, str]) -> Iterator[str]:
-    """What can be quoted of a span: all that it sent and got back, as far as it was kept."""
-    yield from (texts[hash] for hash in hashes_of([span]) if hash in texts)
+    """What can be quoted of a span: what it sent and got back, as far as it was kept. Of a model call not what was
+    sent: that is the prompt and the task, and shows nothing of what the model did."""
+    hashes, previews = (span.output_hash,), (span.output_preview,)
+    if span.operation != "chat":
+        hashes, previews = (span.input_hash, *hashes), (span.input_preview, *previews)
+    yield from (texts[hash] for hash in hashes if hash is not None and hash in texts)
     explanation = span.attributes.get(otel.EXPLANATION)
-    yield from (text for text in (span.input_preview, span.output_preview, span.error, explanation) if text)
+    yield from (text for text in (*previews, span.error, explanation) if text)
 
 
 def hashes_of(spans: Iterable[Span]) -> list[str]:
