@@ -1,6 +1,6 @@
 """Ratchet's trace store beside Arize Phoenix and MLflow, in one run, on the same spans: speed, and what a kill loses.
 
-uv run --group stores python -m tests.benchmarks.stores [SPANS] [SECONDS] [ROUNDS] [STORE …]
+uv run --no-default-groups --group stores python -m tests.benchmarks.stores [SPANS] [SECONDS] [ROUNDS] [STORE …]
 
 SPANS are written as fast as it goes, SECONDS is how long each store is asked while spans arrive, ROUNDS how often the
 writer, and then the server, is killed with -9. All of it happens on this machine; nothing is fetched. What matters is

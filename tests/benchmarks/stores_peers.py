@@ -308,7 +308,7 @@ def peer(name: str, folder: Path) -> Store:
         try:
             version(package)
         except PackageNotFoundError as e:
-            raise Unavailable(f"{package} is not installed here: uv run --group stores …") from e
+            raise Unavailable(f"{package} is not installed here: uv run --no-default-groups --group stores …") from e
         store = kind(folder)
     store.start()
     return store
