@@ -145,12 +145,15 @@ class Labeller:
         drawn = sample(failures, mined, self.sample, history.seed, paths, before)
         secret = meter().steps.step(f"{STEPS}/secret", lambda: Text.of(secrets.token_hex(16))).text
         reader = Reader(self, history.seed, secret, trouble)
-        read = reader.labels([one for one in drawn if one.finding not in before], history, paths)
+        asked = [one for one in drawn if one.at_random or one.finding not in before]
+        read = reader.labels(asked, history, paths)
         clusters = reader.merged([*reader.clusters(reader.groups(read)), *map(described, before.values())])
-        agreed = [cluster for cluster in clusters if len(cluster.members) >= AGREED]
+        agreed = [cluster for cluster in clusters if cluster.standing or len(cluster.members) >= AGREED]
         placed = {drawn.trial.id for cluster in agreed for drawn in cluster.members}
         others = [one.drawn for one in read if one.drawn.trial.id not in placed]
-        found = settled(agreed, others, mined, history.known, history.trials, paths) if agreed else tuple(mined)
+        says_nothing = not any(len(cluster.members) >= AGREED for cluster in agreed)
+        known = history.known
+        found = tuple(mined) if says_nothing else settled(agreed, others, mined, known, history.trials, paths)
         return Labelled(found, len(read), tuple(trouble))
 
 
@@ -335,25 +338,37 @@ class Reader:
         return [cluster_of(part, each.summary, each) for part, each in zip(found, said.findings, strict=True)]
 
     def merged(self, clusters: Sequence[Cluster]) -> list[Cluster]:
-        """*clusters*, those joined that have the same symptom and the same cause."""
+        """*clusters*, those joined that have the same symptom and the same cause.
+
+        What was read again of a finding that was described before is that finding, unless the model tells them apart.
+        """
         if len(clusters) < 2 or not any(cluster.members for cluster in clusters):
             return list(clusters)
+        counted = counted_as(clusters)
         template = Template(self.labeller.wording["finding.md"])
         findings = "\n".join(
             template.substitute(
-                number=n, title=plain(c.title, LONG), summary=plain(c.summary, LONG), cause=plain(c.cause, LONG)
+                number=n + 1,
+                title=plain(c.title, LONG),
+                summary=plain(c.summary, LONG),
+                cause=plain(c.cause, LONG),
+                counted=f"finding {counted[n] + 1}" if n in counted else "none of these",
             )
-            for n, c in enumerate(clusters, 1)
+            for n, c in enumerate(clusters)
         )
 
         def fault(said: Pairs) -> str:
-            named = {n for pair in said.pairs for n in (pair.first, pair.second)}
-            return "" if named <= {*range(1, len(clusters) + 1)} else "it names a finding that was not shown"
+            named = {frozenset((pair.first - 1, pair.second - 1)) for pair in said.pairs}
+            if not set[int]().union(*named) <= {*range(len(clusters))}:
+                return "it names a finding that was not shown"
+            missing = [pair for pair in counted.items() if frozenset(pair) not in named]
+            unsaid = ", ".join(f"{min(pair) + 1} and {max(pair) + 1}" for pair in missing)
+            return f"it has to judge these pairs, whatever it finds: {unsaid}" if unsaid else ""
 
         said = self._asked("merge", "merge.md", Pairs, fault, findings=findings)
         if isinstance(said, str):
             self.trouble.append(f"findings that may be the same were not joined, since {said}")
-            return list(clusters)
+            return joined(clusters, counted.items())
         same = [(p.first - 1, p.second - 1) for p in said.pairs if p.same_symptom and p.same_cause]
         return joined(clusters, same)
 
@@ -472,6 +487,17 @@ def cluster_of(read: Sequence[Read], summary: str, said: Label | Described) -> C
         cause=plain(said.cause, LONG),
         members=tuple(one.drawn for one in read),
     )
+
+
+def counted_as(clusters: Sequence[Cluster]) -> dict[int, int]:
+    """Number of a new cluster → that of the one, described before, to which most of its failures belonged."""
+    standing = {cluster.standing: n for n, cluster in enumerate(clusters) if cluster.standing}
+    found: dict[int, int] = {}
+    for number, cluster in enumerate(clusters):
+        for id, count in Counter(drawn.finding for drawn in cluster.members).most_common(1):
+            if not cluster.standing and id in standing and 2 * count > len(cluster.members):
+                found[number] = standing[id]
+    return found
 
 
 def alike(one: Read) -> tuple[str, str]:

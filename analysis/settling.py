@@ -52,7 +52,7 @@ class Draft:
     standing: str
     """The id of the finding that it was before; empty: none."""
     precision: float
-    """Share of the failures that its symptom fits which belong to it."""
+    """Share of the failures that its symptom fits, and no other's better, which belong to it."""
 
 
 def settled(
@@ -67,7 +67,7 @@ def settled(
 
     *others*: what was read and is in no cluster. A failure that was not read goes where those went that look like it. A
     cluster that no symptom can tell apart from what is not in it is given up: what a machine cannot find again, it
-    cannot count.
+    cannot count. What was described before keeps its id and its words, whatever is parted from it.
     """
     looked_at = [trial for trial in trials if not trial.is_lost]
     failures = [trial for trial in looked_at if failed(trial)]
@@ -79,8 +79,9 @@ def settled(
         looks[look_of(trial, owners, paths)].append(trial)
 
     places = places_of(looks, clusters, others, owners, paths)
-    drafts = [draft_of(cluster, n, places, looks, earlier) for n, cluster in enumerate(clusters)]
-    found = named([draft for draft in drafts if draft.precision >= PRECISE], owners, failures, paths, earlier)
+    drafts = drafts_of(clusters, places, looks, earlier)
+    taken = {cluster.standing for cluster in clusters if cluster.standing}
+    found = named(drafts, owners, failures, paths, earlier, taken)
     found += left_of(mined, owners, failures, found, paths)
     groups = members(found, failures, paths)
     totals = [counted_in(finding, groups[finding.id], len(looked_at)) for finding in found if groups[finding.id]]
@@ -133,16 +134,63 @@ def parts_of(look: Look) -> list[tuple[object, ...]]:
     return [*alike, (DESCRIBED, owner), (owner,)] if owner else [*alike]
 
 
+def drafts_of(
+    clusters: Sequence[Cluster],
+    places: Mapping[Look, tuple[int, float]],
+    looks: Looks,
+    earlier: Mapping[str, Finding],
+) -> list[Draft]:
+    """Those of *clusters* that a symptom can tell apart; one that was described before as it was, where none can."""
+    described = {n: earlier[cluster.standing] for n, cluster in enumerate(clusters) if cluster.standing}
+    standing = {n: finding for n, finding in described.items() if finding.symptom is not None}
+    rivals = {n: without(finding, n, places) for n, finding in standing.items()}
+    drafts: dict[int, Draft] = {}
+    for number, cluster in enumerate(clusters):
+        if not cluster.standing:
+            draft = draft_of(cluster, number, places, looks, earlier, [*rivals.values()])
+            if draft.precision >= PRECISE:
+                drafts[number] = draft
+    made = [draft.finding for draft in drafts.values()]
+    moved = {look: place for look, place in places.items() if place[0] in {*drafts, *standing}}
+    for number, finding in standing.items():
+        own = {look[0] for look, (n, _) in moved.items() if n == number}
+        if not own:
+            continue  # none of its failures is left to it
+        draft = draft_of(clusters[number], number, moved, looks, earlier, made)
+        if own == {finding.id} or draft.precision < PRECISE:
+            draft = Draft(without(finding, number, moved), finding.id, 1.0)
+        drafts[number] = draft
+    return [drafts[number] for number in sorted(drafts)]
+
+
+def without(finding: Finding, number: int, places: Mapping[Look, tuple[int, float]]) -> Finding:
+    """*finding*, which is the cluster *number*, without the messages that only failures of other clusters say."""
+    assert finding.symptom is not None
+    elsewhere = said_elsewhere(number, finding.kind, places)
+    own = sorted({look[1].message for look, (n, _) in places.items() if n == number})
+    left = tuple(message for message in finding.symptom.messages if message not in elsewhere)
+    messages = left or exemplars(own, MESSAGES) or finding.symptom.messages
+    return finding.model_copy(update={"symptom": finding.symptom.model_copy(update={"messages": messages})})
+
+
+def said_elsewhere(number: int, kind: str, places: Mapping[Look, tuple[int, float]]) -> set[str]:
+    """Messages of *kind* that failures of other clusters say, and none of the cluster *number*."""
+    said = [(n, look[1].message) for look, (n, _) in places.items() if look[1].kind == kind]
+    return {message for n, message in said if n != number} - {message for n, message in said if n == number}
+
+
 def draft_of(
     cluster: Cluster,
     number: int,
     places: Mapping[Look, tuple[int, float]],
     looks: Looks,
     earlier: Mapping[str, Finding],
+    rivals: Sequence[Finding],
 ) -> Draft:
     """*cluster* with the most general symptom that does: messages alone, or those with its tags, its path, or both.
 
-    Messages of findings that are now wholly in it stay, also those that nobody has seen lately.
+    Messages of findings that are now wholly in it stay, also those that nobody has seen lately. What fits one of
+    *rivals* better is not its own to attach.
     """
     own = {look: share for look, (n, share) in places.items() if n == number and look[1].kind == cluster.kind}
     said = Counter[str]()
@@ -150,7 +198,8 @@ def draft_of(
         said[look[1].message] += len(looks[look])
     elsewhere = {look[0] for look in looks if look not in own} - {cluster.standing}
     symptoms = [earlier[id].symptom for id in sorted({look[0] for look in own} - elsewhere) if id in earlier]
-    before = [message for symptom in symptoms if symptom for message in symptom.messages]
+    gone = said_elsewhere(number, cluster.kind, places)
+    before = [message for symptom in symptoms if symptom for message in symptom.messages if message not in gone]
     ordered = [*sorted(said, key=lambda message: (-said[message], message)), *before]
     messages = exemplars(list(dict.fromkeys(ordered)), MESSAGES)
     paths, tags = {look[1].path for look in own}, {look[1].tags for look in own}
@@ -161,7 +210,8 @@ def draft_of(
             finding = Finding(id=f"draft {number}", title=cluster.title, kind=cluster.kind, count=0, share=0.0)
             said_of_it = {"symptom": symptom, "summary": cluster.summary, "cause": cluster.cause}
             finding = finding.model_copy(update=said_of_it)
-            fitting = attached([print_ for _, print_ in looks], [finding])
+            held = attached([print_ for _, print_ in looks], [finding, *rivals])
+            fitting = {print_ for print_, id in held.items() if id == finding.id}
             right = sum(share * len(looks[look]) for look, share in own.items() if look[1] in fitting)
             all_ = sum(len(group) for look, group in looks.items() if look[1] in fitting)
             drafts.append(Draft(finding, cluster.standing, right / all_ if right else 0.0))
@@ -174,16 +224,20 @@ def named(
     failures: Sequence[Trial],
     paths: Mapping[str, str],
     earlier: Mapping[str, Finding],
+    standing: Collection[str],
 ) -> list[Finding]:
-    """*drafts* with their ids: that of the finding to which most of its failures belonged, else one of its own."""
+    """*drafts* with their ids: that of the finding to which most of its failures belonged, unless more of it are left
+    or it is one of *standing*; else one of its own."""
     groups = members([draft.finding for draft in drafts], failures, paths)
-    taken = {draft.standing for draft in drafts if draft.standing}
+    placed = {trial.id for group in groups.values() for trial in group}
+    left = Counter(id for trial, id in owners.items() if trial not in placed)
+    taken = {*standing}
     found: list[Finding] = []
     for draft in sorted(drafts, key=lambda draft: (-len(groups[draft.finding.id]), draft.finding.id)):
         group = groups[draft.finding.id]
         came_from = Counter(owners[trial.id] for trial in group if trial.id in owners)
         lender, most = came_from.most_common(1)[0] if came_from else ("", 0)
-        lent = lender if 2 * most > len(group) and lender not in taken else ""
+        lent = lender if 2 * most > len(group) and most >= left[lender] and lender not in taken else ""
         id = draft.standing or lent or own_id(draft.finding, taken | earlier.keys())
         taken.add(id)
         seen = {when: getattr(earlier[id], when) for when in ("first_seen", "last_seen")} if id in earlier else {}
@@ -208,7 +262,8 @@ def left_of(
     left: list[Finding] = []
     for finding in mined:
         rest = [trial for trial in of_mined[finding.id] if trial.id not in covered]
-        if 2 * len(rest) < len(of_mined[finding.id]) and finding.symptom is not None:
+        few = finding.id in taken or 2 * len(rest) < len(of_mined[finding.id])
+        if few and finding.symptom is not None:
             said = Counter(fingerprint(trial).message for trial in rest)
             messages = exemplars(sorted(said, key=lambda message: (-said[message], message)), MESSAGES)
             finding = finding.model_copy(update={"symptom": finding.symptom.model_copy(update={"messages": messages})})

@@ -101,8 +101,13 @@ def finding(symptom: str, numbers: Sequence[int], cause: str = "nobody told it")
     return {"path": "", "symptom": symptom, "summary": f"It {symptom}.", "cause": cause, "failures": [*numbers]}
 
 
-def nothing(findings: Mapping[int, str]) -> list[tuple[int, int, bool, bool]]:
-    return []
+def as_counted(findings: Mapping[int, str]) -> list[tuple[int, int, bool, bool]]:
+    """The pairs that it has to judge: one finding, where both say what is of one mode."""
+    said_of = {n: next((m for said, m in MODE_OF.items() if said in text), text) for n, text in findings.items()}
+    modes = {n: of_mode(text) or said_of[n] for n, text in findings.items()}
+    counted = {n: re.findall(r"counted as: finding (\d+)", text) for n, text in findings.items()}
+    same = {(n, int(m)): modes[n] == modes[int(m)] for n, numbers in counted.items() for m in numbers}
+    return [(n, m, alike, alike) for (n, m), alike in same.items()]
 
 
 @dataclass
@@ -112,7 +117,7 @@ class Scripted:
     label: Callable[[Mapping[str, str]], Mapping[str, str]] = label
     group: Callable[[Mapping[int, str]], list[list[int]]] = by_mode
     describe: Callable[[Mapping[int, str]], list[dict[str, Any]]] = one_finding
-    merge: Callable[[Mapping[int, str]], list[tuple[int, int, bool, bool]]] = nothing
+    merge: Callable[[Mapping[int, str]], list[tuple[int, int, bool, bool]]] = as_counted
     sent: list[str] = field(default_factory=list)
     """What it was sent, one text a call."""
 
@@ -177,8 +182,11 @@ def test_new_failures_attach_without_a_model_and_the_next_night_has_the_same_ids
     assert {f.id: f.title for f in again} == {f.id: f.title for f in first}
     model = Scripted()
     kept = Labeller(ScriptedModel(model)).label(history(later, known=first), again)
-    assert {f.id: f.title for f in kept.findings} == {f.id: f.title for f in first}
-    assert model.sent == []  # what was described before is not read again
+    assert [(f.id, f.title, f.summary, f.symptom) for f in kept.findings] == [
+        (f.id, f.title, f.summary, f.symptom) for f in again
+    ]
+    assert 0 < kept.read <= 15  # the random part alone
+    assert kept.trouble == ()
 
 
 def test_a_finding_that_most_of_its_failures_belonged_to_lends_its_id():
@@ -302,6 +310,80 @@ def test_the_calls_are_as_few_as_it_says():
     model = ScriptedModel(Scripted())
     Labeller(model, sample=20, most=2).findings(history(trials), findings(trials))
     assert model.calls <= 20 + 2 + 2
+
+
+def second_night(other: Callable[[int], Trial], **more: Any):
+    """A finding described in a first night; it and what the model makes of a second, in which *other* belongs to it."""
+    closing, array = MODES["format"][:2]
+    first = labelled(night(modes={"format": (closing, array)}), Scripted()).findings
+    trials = [trial(n, (closing, array)[n % 2]) for n in range(20)] + [other(100 + n) for n in range(16)]
+    mined = findings(trials, known=first)
+    assert [(f.id, f.count) for f in mined] == [(first[0].id, 36)]
+    result = Labeller(ScriptedModel(Scripted(**more))).label(history(trials, known=first), mined)
+    return first[0], result, {f.id: members(result.findings, trials)[f.id] for f in result.findings}
+
+
+def abroad(shown: Mapping[str, str]) -> dict[str, str]:
+    """As ``label``; but what is in French is of another mode, whatever the grader says."""
+    wrong = MODES["language"][0] if "French" in "".join(shown.values()) else shown["wrong"]
+    return label({**shown, "wrong": wrong})
+
+
+SWALLOWED = {
+    "nearly the same words": lambda n: trial(n, "leaves out a closing brace in French"),
+    "the same words of other tasks": lambda n: trial(n, MODES["format"][0], output="French", tags=("abroad",)),
+}
+
+
+@pytest.mark.parametrize("other", SWALLOWED.values(), ids=SWALLOWED)
+def test_another_failure_that_a_described_finding_swallowed_is_parted_from_it(other):
+    described, result, groups = second_night(other, label=abroad)
+    assert result.trouble == ()
+    assert (result.findings[0].id, len(groups[described.id])) == (described.id, 20)
+    assert [(f.id, f.title, f.summary, f.cause) for f in result.findings if f.id == described.id] == [
+        (described.id, described.title, described.summary, described.cause)
+    ]
+    [new] = [f for f in result.findings if f.id != described.id]
+    assert (MODE_OF[new.title], new.count) == ("language", 16)
+    assert {t.id for t in groups[new.id]} == {f"run/{100 + n:04}" for n in range(16)}
+
+
+def test_a_message_of_a_described_finding_that_turns_out_another_failure_goes_to_the_new_one():
+    closing, array = MODES["format"][:2]
+    first = labelled(night(modes={"format": (closing, array)}), Scripted()).findings
+    trials = [trial(n, closing) for n in range(20)] + [trial(100 + n, array, output="French") for n in range(20)]
+    mined = findings(trials, known=first)
+    found = Labeller(ScriptedModel(Scripted(abroad))).findings(history(trials, known=first), mined)
+    assert {f.id == first[0].id: f.symptom.messages for f in found} == {True: (closing,), False: (array,)}
+    assert {f.id: f.title for f in findings(trials, known=found)} == {f.id: f.title for f in found}  # and stays there
+
+
+def test_what_nobody_told_apart_from_a_described_finding_stays_in_it():
+    described, result, groups = second_night(SWALLOWED["nearly the same words"], label=abroad, merge=lambda found: [])
+    assert "it has to judge these pairs" in result.trouble[0]
+    assert {id: len(group) for id, group in groups.items()} == {described.id: 36}
+    assert result.findings[0].title == described.title
+
+
+def test_what_no_symptom_can_part_from_a_described_finding_stays_in_it():
+    described, result, groups = second_night(lambda n: trial(n, MODES["format"][0], output="French"), label=abroad)
+    assert {id: len(group) for id, group in groups.items()} == {described.id: 36}
+    assert result.findings[0].symptom == described.symptom
+
+
+def test_a_part_of_a_mined_finding_leaves_the_rest_its_id():
+    closing, trials = MODES["format"][0], night(each=40, modes={"units": MODES["units"]})
+    trials += [trial(200 + n, closing, tags=("plain",)) for n in range(30)]
+    trials += [trial(300 + n, closing, output="French", tags=("abroad",)) for n in range(6)]
+    [mined] = [f for f in findings(trials) if closing in f.title]
+    assert mined.count == 36
+
+    def undecided(shown):
+        vague = {"path": "", "symptom": f"oddity of {shown['task']}", "detail": "odd", "cause": "odd"}
+        return vague if closing in shown["wrong"] and shown["output"] != "French" else abroad(shown)
+
+    found = labelled(trials, Scripted(undecided)).findings
+    assert [(f.id == mined.id, f.count) for f in found if closing in (*f.symptom.messages,)] == [(True, 30), (False, 6)]
 
 
 # ── what it is shown ───────────────────────────────────────────────────────────────────────────────────────────────
