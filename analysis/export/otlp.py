@@ -10,11 +10,12 @@ import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from analysis.export.secrets import without_secrets
-from analysis.export.store import Row, copied, rows
+from analysis.export.store import Row, copied, rows, with_texts
 from analysis.export.training import BASE, sent
 from traces import otel
 from traces.records import Span, Split, Usage
@@ -58,10 +59,8 @@ ROOTS = (
 )
 SPANS = (
     "SELECT spans.*, epoch_us(spans.started) AS began, "
-    "spans.trial IS NULL OR coalesce(list_contains($splits, trials.split), false) AS is_open, "
-    "i.text AS input, o.text AS output FROM spans "
+    "spans.trial IS NULL OR coalesce(list_contains($splits, trials.split), false) AS is_open FROM spans "
     "LEFT JOIN trials ON trials.run = spans.run AND trials.base = spans.base "
-    "LEFT JOIN texts AS i ON i.hash = spans.input_hash LEFT JOIN texts AS o ON o.hash = spans.output_hash "
     "WHERE spans.run = $run ORDER BY spans.seq"
 )
 
@@ -76,8 +75,11 @@ def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("t
     with copied(directory, TABLES, {"runs": [*runs]}) as connection:
         for run in rows(connection, "SELECT * FROM runs ORDER BY id"):
             about = {"run": run["id"], "splits": [*splits]}
-            parts = ((ROOTS, root), (SPANS, encoded))
-            spans = (encode(row) for query, encode in parts for row in rows(connection, query, about))
+            roots = (root(row) for row in rows(connection, ROOTS, about))
+            found = with_texts(
+                connection, rows(connection, SPANS, about), lambda row: (row["input_hash"], row["output_hash"])
+            )
+            spans = chain(roots, (encoded(row, texts) for row, texts in found))
             yield from batches(run, spans)
 
 
@@ -153,7 +155,7 @@ def root(row: Row) -> Json:
     }
 
 
-def encoded(row: Row) -> Json:
+def encoded(row: Row, texts: Mapping[str, str]) -> Json:
     """The span in *row*; a grade is an event of it, too."""
     span = span_of(row)
     is_open = row["is_open"]
@@ -169,7 +171,7 @@ def encoded(row: Row) -> Json:
         "ratchet.attempt": span.attempt,
         "ratchet.effect": span.effect,
         "ratchet.dollars": span.usage.dollars if span.usage.calls else None,
-        **(texts(span, row) if is_open else {}),
+        **(said(span, texts) if is_open else {}),
     }
     parent = f"span/{span.parent}" if span.parent else f"trial/{row['base']}" if span.trial else None
     kind = CLIENT if span.operation == "chat" else INTERNAL
@@ -192,13 +194,14 @@ def span_of(row: Row) -> Span:
     return Span(**fields, started=started, usage=usage, attributes=row["attributes"] or {})
 
 
-def texts(span: Span, row: Row) -> Json:
+def said(span: Span, texts: Mapping[str, str]) -> Json:
     """What was sent and answered, as far as it was kept."""
+    asked, answered = texts.get(span.input_hash or ""), texts.get(span.output_hash or "")
     if span.operation == "execute_tool":
-        return {TOOL_ARGUMENTS: clean(row["input"]), TOOL_RESULT: clean(row["output"])}
-    messages = sent(row["input"])
-    asked = None if messages is None else json.dumps([in_parts(m) for m in messages], ensure_ascii=False)
-    return {otel.INPUT_MESSAGES: asked or clean(row["input"]), otel.OUTPUT_MESSAGES: spoken(row["output"])}
+        return {TOOL_ARGUMENTS: clean(asked), TOOL_RESULT: clean(answered)}
+    messages = sent(asked)
+    shown = None if messages is None else json.dumps([in_parts(m) for m in messages], ensure_ascii=False)
+    return {otel.INPUT_MESSAGES: shown or clean(asked), otel.OUTPUT_MESSAGES: spoken(answered)}
 
 
 def spoken(text: str | None) -> str | None:

@@ -6,8 +6,9 @@ to a database of its own, which takes a second or two for a million spans, and t
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ import duckdb
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from traces import places
-from traces.database import MEMORY, opened_to_read, own_turn, quoted
+from traces.database import opened_to_read, own_turn, quoted
 from traces.errors import TracesBusy
 from traces.merge import marks_in
 from traces.query import show_new_only, show_together, tail
@@ -24,6 +25,8 @@ from traces.query import show_new_only, show_together, tail
 Row = Mapping[str, Any]
 WAIT = 30.0
 """Seconds that an export waits for merges and other readers."""
+MEMORY = "1GB"
+"""What DuckDB may take; beyond that it goes by way of the disk."""
 AT_ONCE = 256
 """Rows in memory: with the texts of a long session each takes some hundred kilobytes."""
 
@@ -88,8 +91,22 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, wait: float) -> No
 def rows(
     connection: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, object] | None = None
 ) -> Iterator[Row]:
-    """What *query* finds, a few rows in memory at a time; each as JSON has it."""
+    """What *query* finds, a few rows in memory at a time; each as JSON has it. Ask for hashes, not for long texts: what
+    is sorted or joined has to fit into memory."""
     found = connection.execute(f"SELECT to_json(found) FROM ({query}) AS found", values)
     while some := found.fetchmany(AT_ONCE):
         for (row,) in some:
             yield json.loads(row)
+
+
+def with_texts(
+    connection: duckdb.DuckDBPyConnection, found: Iterable[Row], hashes: Callable[[Row], Iterable[str | None]]
+) -> Iterator[tuple[Row, Mapping[str, str]]]:
+    """Each row of *found* with the texts, by hash, that *hashes* names in it; those that were kept."""
+    texts = connection.cursor()  # another query on the same connection would end the one that finds the rows
+    left = iter(found)
+    while some := list(islice(left, AT_ONCE)):
+        wanted = {hash for row in some for hash in hashes(row) if hash is not None}
+        query = "SELECT hash, text FROM copied.texts WHERE hash IN (SELECT unnest(?))"
+        kept: dict[str, str] = dict(texts.execute(query, [[*wanted]]).fetchall())
+        yield from ((row, kept) for row in some)

@@ -15,6 +15,9 @@ from analysis.export.store import copied
 from harness.redact import MARKS, SHORTEST, hides, of_values
 from traces.database import quoted, schema
 
+ROW_GROUP = 2048
+"""Rows that are written at once: with long texts, as few as Parquet allows here."""
+
 
 def parquet(directory: Path, to: Path, environment: Mapping[str, str] = os.environ) -> Mapping[str, int]:
     """Write ``TABLE.parquet`` for each table into the new folder *to*, which is there whole or not at all; return how
@@ -33,7 +36,9 @@ def parquet(directory: Path, to: Path, environment: Mapping[str, str] = os.envir
             for table in tables:
                 redact(connection, table, environment)
                 path = quoted(draft / f"{table}.parquet")
-                written[table] = connection.execute(f"COPY {table} TO '{path}' (FORMAT parquet)").fetchall()[0][0]
+                written[table] = connection.execute(
+                    f"COPY {table} TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP})"
+                ).fetchall()[0][0]
             if to.exists():
                 raise FileExistsError(errno.EEXIST, "exists already", str(to))
             draft.rename(to)
@@ -43,14 +48,15 @@ def parquet(directory: Path, to: Path, environment: Mapping[str, str] = os.envir
 
 
 def redact(connection: duckdb.DuckDBPyConnection, table: str, environment: Mapping[str, str]) -> None:
-    """Take the secrets out of the texts of *table*. DuckDB looks for what may hold one; hardly ever anything."""
+    """Take the secrets out of the texts of *table*. DuckDB looks for what may hold one, hardly ever anything."""
     for column, kind in schema().columns[table].items():
         if kind not in ("VARCHAR", "JSON"):
             continue
-        suspected = f'SELECT rowid, "{column}" FROM {table} WHERE regexp_matches("{column}"::VARCHAR, ?)'
-        for row, text in connection.execute(suspected, [suspicious(environment)]).fetchall():
-            if (clean := without_secrets(text, environment)) != text:
-                connection.execute(f'UPDATE {table} SET "{column}" = ? WHERE rowid = ?', [clean, row])
+        query = f'SELECT rowid FROM {table} WHERE regexp_matches("{column}"::VARCHAR, ?)'
+        for (row,) in connection.execute(query, [suspicious(environment)]).fetchall():
+            [(text,)] = connection.execute(f'SELECT "{column}" FROM {table} WHERE rowid = {row}').fetchall()
+            if (cleaned := without_secrets(text, environment)) != text:
+                connection.execute(f'UPDATE {table} SET "{column}" = ? WHERE rowid = {row}', [cleaned])
 
 
 def suspicious(environment: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import duckdb
 
 from analysis.export.secrets import without_secrets
-from analysis.export.store import Row, copied, rows
+from analysis.export.store import Row, copied, rows, with_texts
 from traces.records import Split
 
 Example = dict[str, Any]
@@ -77,11 +77,9 @@ def sft(connection: duckdb.DuckDBPyConnection, min_score: float = 1.0) -> Iterat
         {"score": min_score},
     )
     yield from reasons(connection)
-    for row in rows(
-        connection,
-        "SELECT told.* FROM told JOIN wanted ON wanted.id = told.id WHERE wanted.left_out IS NULL ORDER BY run, seq",
-    ):
-        said = conversation(row)
+    query = "SELECT told.* FROM told JOIN wanted ON wanted.id = told.id WHERE wanted.left_out IS NULL ORDER BY run, seq"
+    for row, texts in with_texts(connection, rows(connection, query), hashes_of):
+        said = conversation(row, texts)
         yield {"messages": [*said.prompt, *said.completion], **about(row)} if said else UNREADABLE
 
 
@@ -89,8 +87,9 @@ def rewards(connection: duckdb.DuckDBPyConnection) -> Iterator[Example | LeftOut
     """Every graded conversation, of all versions: the prompt, the completion, the score, and why it got that."""
     connection.execute("CREATE OR REPLACE TABLE wanted AS SELECT id, left_out FROM conversations")
     yield from reasons(connection)
-    for row in rows(connection, "SELECT * FROM told ORDER BY run, seq"):
-        said = conversation(row)
+    query = "SELECT * FROM told ORDER BY run, seq"
+    for row, texts in with_texts(connection, rows(connection, query), hashes_of):
+        said = conversation(row, texts)
         if said is None:
             yield UNREADABLE
             continue
@@ -132,12 +131,17 @@ def preferences(connection: duckdb.DuckDBPyConnection, min_gap: float = 0.5) -> 
         "FROM conversations"
     )
     yield from reasons(connection)
-    for row in rows(
-        connection,
+    query = (
         "SELECT c AS chosen, r AS rejected, same_prompt FROM pairs JOIN told AS c ON c.id = pairs.chosen "
-        "JOIN told AS r ON r.id = pairs.rejected ORDER BY c.run, c.seq",
-    ):
-        better, worse = conversation(row["chosen"]), conversation(row["rejected"])
+        "JOIN told AS r ON r.id = pairs.rejected ORDER BY c.run, c.seq"
+    )
+
+    def both(row: Row) -> Iterator[str | None]:
+        yield from hashes_of(row["chosen"])
+        yield from hashes_of(row["rejected"])
+
+    for row, texts in with_texts(connection, rows(connection, query), both):
+        better, worse = conversation(row["chosen"], texts), conversation(row["rejected"], texts)
         if better is None or worse is None:
             yield LeftOut(UNREADABLE.because, 2)
         else:
@@ -186,17 +190,25 @@ class Conversation:
     """All that followed; it ends with the last answer."""
 
 
-def conversation(row: Row) -> Conversation | None:
+def hashes_of(row: Row) -> Iterator[str | None]:
+    yield from (row["prompt"], row["asked"], row["answered"])
+    yield from (call["arguments"] for call in row["called"] or ())
+
+
+def conversation(row: Row, texts: Mapping[str, str]) -> Conversation | None:
     """The conversation of one row of ``told``; ``None`` where its model was sent no messages.
 
     Where the prompt is no beginning of what was sent last (an older part was summarised, or each call asks something of
     its own), only the last answer counts, and all that it was sent is its prompt.
     """
-    asked, first = sent(row["asked_text"]), sent(row["prompt_text"])
+    asked, first = sent(texts.get(row["asked"])), sent(texts.get(row["prompt"]))
     if asked is None:
         return None
     head = len(first) if first is not None and asked[: len(first)] == first else len(asked)
-    return Conversation(asked[:head], [*asked[head:], answer(row["answered_text"], row["called"] or ())])
+    calls = [
+        {**call, "arguments": texts[call["arguments"]]} for call in row["called"] or () if call["arguments"] in texts
+    ]
+    return Conversation(asked[:head], [*asked[head:], answer(texts[row["answered"]], calls)])
 
 
 def sent(text: str | None) -> list[Message] | None:

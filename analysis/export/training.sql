@@ -46,28 +46,19 @@ SELECT
 FROM graded
 LEFT JOIN spoken ON spoken.trial = graded.id;
 
--- The tools that the last answer of a conversation called.
+-- The tools that the last answer of a conversation called; their arguments by the hash of their text.
 CREATE TABLE last_calls AS
 SELECT
     conversations.id AS trial,
-    list(struct_pack(id := spans.attributes->>'gen_ai.tool.call.id', name := spans.name, arguments := texts.text)) AS called
+    list(struct_pack(id := spans.attributes->>'gen_ai.tool.call.id', name := spans.name, arguments := input_hash)) AS called
 FROM conversations
 JOIN spans ON spans.run = conversations.run AND spans.base = conversations.base AND spans.seq > conversations.answered_at
-JOIN texts ON texts.hash = spans.input_hash
-WHERE spans.operation = 'execute_tool'
+WHERE spans.operation = 'execute_tool' AND input_hash IS NOT NULL
 GROUP BY conversations.id;
 
--- The conversations whose texts were kept, with them.
+-- The conversations whose texts were kept.
 CREATE VIEW told AS
-SELECT
-    conversations.*,
-    first.text AS prompt_text,
-    asked.text AS asked_text,
-    answered.text AS answered_text,
-    last_calls.called
+SELECT conversations.*, last_calls.called
 FROM conversations
-JOIN texts AS asked ON asked.hash = conversations.asked
-JOIN texts AS answered ON answered.hash = conversations.answered
-LEFT JOIN texts AS first ON first.hash = conversations.prompt
 LEFT JOIN last_calls ON last_calls.trial = conversations.id
 WHERE left_out IS NULL;
