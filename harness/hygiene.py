@@ -139,24 +139,25 @@ def leaks(tasks: Iterable[Task], text: Mapping[str, str]) -> list[Leak]:
     train task asks as well, which a proposer may show: they are twins.
     """
     tasks = list(tasks)
-    taught = {_line(task.input) for task in tasks if task.split == "train"}
-    files = {path: _line(content) for path, content in sorted(text.items())}
+    taught = {line_of(task.input) for task in tasks if task.split == "train"}
+    files = {path: line_of(content) for path, content in sorted(text.items())}
     hidden: list[tuple[Task, Split, str]] = [
-        (task, task.split, _line(task.input)) for task in tasks if task.split in ("validation", "test")
+        (task, task.split, line_of(task.input)) for task in tasks if task.split in ("validation", "test")
     ]
     return [
         Leak(task=task.id, split=split, path=path)
         for task, split, asked in hidden
-        if asked not in taught and _is_distinctive(asked)
+        if asked not in taught and is_distinctive(asked)
         for path, content in files.items()
         if asked in content
     ]
 
 
-def _line(text: str) -> str:
+def line_of(text: str) -> str:
     """Its words with a blank around each."""
     return f" {' '.join(words(text))} "
 
 
-def _is_distinctive(line: str) -> bool:
+def is_distinctive(line: str) -> bool:
+    """Is a *line* of ``line_of`` long enough that it stands nowhere by chance?"""
     return len(line.split()) >= LEAST[0] and len(line.strip().encode(errors="replace")) >= LEAST[1]

@@ -1,17 +1,20 @@
 """A proposer that asks a model: it reads what fails, what was tried and the text, and writes one change.
 
 What it answers is believed as far as a machine can look it up: files that it may edit and has seen, quotations that
-are there, a finding that was mined, a version that was not tried. With what is wrong it is asked once more, and then
-the round is a recorded failure.
+are there, a finding that was mined and that they show, no task in the files, a version that was not tried. With what is
+wrong it is asked once more, and then the round is a recorded failure.
 """
 
+import hashlib
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,19 +23,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import harness
 import harness.text as harness_text
-from analysis.findings import findings, paths_of
+from analysis.findings import findings, members, paths_of
 from analysis.proposers.briefing import Briefing, Room, briefing
 from analysis.proposers.examples import proposal_id
+from harness.agent.inbox import is_unseen, visible
 from harness.errors import OutOfIdeas, TrialError, UserError
 from harness.evidence import unfounded
 from harness.graders.judge import FENCE, closed, once, seed_of
-from harness.meter import spending
-from harness.progress import characters_changed
+from harness.hygiene import is_distinctive, line_of
+from harness.meter import meter, spending
 from harness.protocols import History, Message, Model, Reply, ToolModel
 from harness.text import InvalidText, Slots, render, skills
 from harness.versions import InvalidEdit, applied
-from traces.journal import clean
-from traces.records import Citation, Edit, Finding, Prediction, Proposal
+from traces.journal import clean, clean_text
+from traces.records import Citation, Edit, Finding, Prediction, Proposal, Task, Trial, Turn
 
 if TYPE_CHECKING:  # most analysts have none, and it needs scipy
     from analysis.labelling import Labeller
@@ -46,14 +50,14 @@ PROMPTS: Mapping[str, Slots] = MappingProxyType(
             frozenset({"key", "subject", "tried", "findings", "evidence"}),
             may=frozenset({"kinds", "memory", "places", "most_files", "most_changed", "skills"}),
         ),
-        AGAIN: Slots(frozenset({"problems"}), may=frozenset({"key"})),
+        AGAIN: Slots(frozenset({"problems"}), may=frozenset({"key", "gave_up"})),
     }
 )
 """What a version of the analyst's own text has to hold, for ``harness.text.validate``."""
 
 ROLE = "analyst"
 TRIES = 2
-"""Answers to one question, the corrected one included."""
+"""Answers to one question, the corrected one included. That nothing is left to try is believed when all say so."""
 ANSWER = 16_000
 """Tokens that a model named by a string may answer with: whole files."""
 RUBRICS = "rubrics/"
@@ -63,6 +67,12 @@ MOST_CITED = 12
 """Quotations of one proposal, and predictions."""
 TOLD = 400
 """Characters of one problem that a model is told."""
+MOST_COPIED = 3
+"""Tasks of which a model is told that it copied them."""
+IGNORED = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that no font shows (Default_Ignorable_Code_Point, Unicode Standard Annex 44), but for those that
+choose how an emoji looks."""
+WORDS = re.compile(r"\S+\s*|\s+")
 USED = re.compile(r"\{[{%][^{}]*[}%]\}")
 WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -92,7 +102,7 @@ class AnalysisAgent:
     would keep the rubric that flatters."""
     most_files: int = 3
     most_changed: int = 4000
-    """Characters of words put in or taken out, all files together."""
+    """Characters of words put in, taken out or moved, all files together."""
     room: Room = field(default_factory=Room)
 
     def __post_init__(self) -> None:
@@ -105,35 +115,62 @@ class AnalysisAgent:
         """One change to *text*.
 
         Raises:
-            OutOfIdeas: nothing fails, or the model sees nothing left to try.
+            OutOfIdeas: nothing fails, or the model sees nothing left to try, also when it was asked again.
+            UserError: it could change nothing of this subject, or learn nothing of this experiment.
             ModelError: the model cannot be asked.
             TrialError: what it answers cannot be used, also when it was told what is wrong.
         """
+        own = self.own(text)
         found = self.found(history)
         if not found:
-            raise OutOfIdeas("no train trial fails any more")
-        told = briefing(text, history, found, key_of(history.run), self.room)
-        self.refuse_in_vain(text, told)
-        messages = self.asked(told)
-        problems: Sequence[str] = ()
+            raise without_failures(history)
+        told = briefing(text, history, found, kept_key(history.run), self.room)
+        self.refuse_unseen(own, told)
+        messages, problems, reasons = self.asked(told), (), list[str]()
         for number in range(TRIES):
-            reply = self.reply(messages, seed_of(history.seed, number))
+            reply = self.reply(number, messages, seed_of(history.seed, number))
             answer, problems = read_answer(reply, told.key)
             if answer is not None:
                 problems = self.faults(answer, text, history, found, told)
                 if not problems:
                     return proposal_of(answer, incumbent, found)
-            messages = [*messages, Message("assistant", reply.text or "…"), *self.corrected(problems, told.key)]
+            if gave_up := answer.rationale if answer is not None and gives_up(answer) else "":
+                reasons.append(gave_up)
+            again = self.corrected(problems, bool(gave_up), told.key)
+            messages = [*messages, Message("assistant", reply.text or "…"), *again]
+        if len(reasons) == TRIES:
+            raise OutOfIdeas(f"the model sees nothing left to try: {visible(reasons[-1][:TOLD])}")
         raise TrialError("proposer", "malformed", f"no proposal that can be used: {'; '.join(problems)}")
 
     def found(self, history: History) -> tuple[Finding, ...]:
-        """What fails, the costliest first."""
+        """What fails, the costliest first. What a labeller made of it is a durable step, as its calls are paid for."""
         mined = findings(history.trials, history.known, paths_of(history.trials, history.trace_of))
-        return self.labeller.findings(history, mined) if self.labeller is not None else tuple(mined)
+        labeller = self.labeller
+        if labeller is None or not mined:
+            return tuple(mined)
+        key = f"propose/findings/{digest([finding.model_dump_json() for finding in mined])}"
+        kept = meter().steps.step(key, lambda: findings_kept(labeller.findings(history, mined)))
+        return tuple(Finding.model_validate(finding) for finding in json.loads(kept.text))
 
-    def refuse_in_vain(self, text: Mapping[str, str], told: Briefing) -> None:
-        own = {path: len(text[path]) for path in text if path.startswith(tuple(self.places))}
-        if own and not told.readable.intersection(own):
+    def own(self, text: Mapping[str, str]) -> Mapping[str, int]:
+        """The files that it may edit, and their characters.
+
+        Raises:
+            UserError: there is none.
+        """
+        rubrics = any(place.startswith(RUBRICS) for place in self.places)
+        places = tuple(self.places)
+        own = {p: len(text[p]) for p in text if p.startswith(places) and (rubrics or not p.startswith(RUBRICS))}
+        if not own:
+            raise UserError(
+                f"the analyst may edit no file of this subject: none of its {len(text)} files begins with "
+                f'{" or ".join(map(repr, places))}. Say what it may edit: AnalysisAgent(…, places=("",)) for all but '
+                'rubrics, as for code; places=("rubrics/",) where rubrics are what is measured'
+            )
+        return own
+
+    def refuse_unseen(self, own: Mapping[str, int], told: Briefing) -> None:
+        if not told.readable.intersection(own):
             path, size = min(own.items(), key=lambda item: item[1])
             raise UserError(
                 f"none of the files that the analyst may edit can be shown to it whole, so it could change none: the "
@@ -160,10 +197,17 @@ class AnalysisAgent:
             skills="\n\n".join(skill.body for skill in skills(self.wording).values()),
         )
 
-    def corrected(self, problems: Iterable[str], key: str) -> list[Message]:
-        return render(self.wording, AGAIN, problems="\n".join(f"- {problem}" for problem in problems), key=key)
+    def corrected(self, problems: Iterable[str], gave_up: bool, key: str) -> list[Message]:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        return render(self.wording, AGAIN, problems=listed, gave_up="yes" if gave_up else "", key=key)
 
-    def reply(self, messages: Sequence[Message], seed: int) -> Reply:
+    def reply(self, number: int, messages: Sequence[Message], seed: int) -> Turn:
+        """A durable step: whoever takes up a killed proposal pays for no answer to the same question again."""
+        assert not isinstance(self.model, str)
+        asked = digest([self.model.name, seed, *((message.role, message.content) for message in messages)])
+        return meter().steps.step(f"propose/{number}/{asked}", lambda: turn_of(self.replied(messages, seed)))
+
+    def replied(self, messages: Sequence[Message], seed: int) -> Reply:
         assert not isinstance(self.model, str)
         with spending(ROLE):
             if isinstance(self.model, ToolModel) and self.model.takes_tools:
@@ -175,15 +219,11 @@ class AnalysisAgent:
     def faults(
         self, answer: "Answer", text: Mapping[str, str], history: History, found: Sequence[Finding], told: Briefing
     ) -> list[str]:
-        """A sentence for each thing that a machine can see to be wrong.
-
-        Raises:
-            OutOfIdeas: the answer says so, in due form.
-        """
-        if not answer.edits and answer.rationale.strip():
-            raise OutOfIdeas(f"the model sees nothing left to try: {answer.rationale[:TOLD]}")
+        """A sentence for each thing that a machine can see to be wrong."""
+        if gives_up(answer):
+            return ["it proposes nothing; that nothing is left to try is believed when it is said twice"]
         edits = edits_of(answer)
-        wrong = [*self.edit_faults(edits, text, told)]
+        wrong = [*self.edit_faults(edits, text, told), *copied_faults(edits, text, history.tasks.values())]
         more = chain(evidence_faults(answer, history, found), prediction_faults(answer, history))
         return [fault[:TOLD] for fault in (*(wrong or version_faults(edits, text, history)), *more)]
 
@@ -195,7 +235,7 @@ class AnalysisAgent:
             yield f"it edits {len(edits)} files, and may edit {self.most_files}"
         for edit in edits:
             yield from self.place_faults(edit, text, told)
-        changed = sum(characters_changed(text.get(edit.path, ""), edit.text or "") for edit in edits)
+        changed = sum(characters_edited(text.get(edit.path, ""), edit.text or "") for edit in edits)
         if changed > self.most_changed:
             yield f"it changes {changed:,} characters, and may change {self.most_changed:,}: make the edit smaller"
 
@@ -217,11 +257,94 @@ class AnalysisAgent:
             yield f"{edit.path!r} was not shown whole, so nobody can tell what a new text of it would destroy"
         if told.key in (edit.text or "") or told.key in edit.path:
             yield f"the key stands in {edit.path!r}, and means nothing there"
+        if strange := unseen(edit.text or "", text.get(edit.path) or "".join(text.values())):
+            yield f"{edit.path!r} would hold characters that nobody sees: {strange}"
+
+
+def unseen(text: str, before: str = "") -> str:
+    """The characters of *text* that are not seen, or that change how others are seen, and are not in *before*."""
+    found = {c for c in text if c not in "\n\t" and (is_unseen(c) or IGNORED.match(c))} - {*before}
+    return ", ".join(f"U+{ord(c):04X}" for c in sorted(found)[:8])
+
+
+def characters_edited(before: str, after: str) -> int:
+    """Characters of the words that were put in, or taken out, whichever are more; a word that moved is both."""
+    out = into = 0
+    for old, new in changed_parts(before.splitlines(keepends=True), after.splitlines(keepends=True)):
+        for gone, come in changed_parts(WORDS.findall("".join(old)), WORDS.findall("".join(new))):
+            out, into = out + sum(map(len, gone)), into + sum(map(len, come))
+    return max(out, into)
+
+
+def changed_parts(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """The runs of *before* that gave way to runs of *after*."""
+    least = min(len(before), len(after))
+    start = alike(zip(before, after, strict=False))
+    end = min(alike(zip(reversed(before), reversed(after), strict=False)), least - start)
+    before, after = before[start : len(before) - end], after[start : len(after) - end]
+    matcher = SequenceMatcher(None, before, after)
+    for what, out, out_end, into, into_end in matcher.get_opcodes():
+        if what != "equal":
+            yield before[out:out_end], after[into:into_end]
+
+
+def alike(pairs: Iterable[tuple[str, str]]) -> int:
+    """How many of the first *pairs* are of the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def copied_faults(edits: Sequence[Edit], text: Mapping[str, str], tasks: Iterable[Task]) -> Iterator[str]:
+    """Which of the train *tasks* an edit writes down, in input or target: it helps with these alone."""
+    tried = {edit.path: line_of(edit.text) for edit in edits if edit.text}
+    found = (
+        (path, what, task, line)
+        for task, what, line in told_by(list(tasks))
+        for path, source in tried.items()
+        if line in source
+    )
+    held = [line_of(source) for source in text.values()] if tried else []
+    new = ((path, what, task) for path, what, task, line in found if not any(line in old for old in held))
+    for path, what, task in islice(new, MOST_COPIED):
+        yield (
+            f"{path!r} would hold the {what} of the task {task}, which helps with that task alone: write a rule for "
+            "its kind, and make up what you show as an example"
+        )
+
+
+def told_by(tasks: Sequence[Task]) -> Iterator[tuple[str, str, str]]:
+    """Task, ``input`` or ``expected answer``, and its words, where these stand nowhere by chance. What several clusters
+    expect is a label, and may be named."""
+    wanted = {(task.cluster or task.id, line_of(target)) for task in tasks for target in task.targets}
+    often = Counter(line for _, line in wanted)
+    for task in tasks:
+        targets = [line for target in task.targets if often[line := line_of(target)] == 1]
+        for what, line in (("input", line_of(task.input)), *(("expected answer", line) for line in targets)):
+            if is_distinctive(line):
+                yield task.id, what, line
+
+
+def without_failures(history: History) -> Exception:
+    """Why there is nothing to ask about."""
+    is_metric = any(trial.grade is not None and trial.grade.value is not None for trial in history.trials)
+    if not is_metric or history.rounds:  # what was kept until now is still to be certified
+        return OutOfIdeas("no train trial fails any more")
+    return UserError(
+        "the analyst mines failures, and there are none yet: this experiment measures a number (Grade.value), and "
+        "every train trial of it has the full score. Use a proposer that needs no failures: Ideas(FOLDER) tries what a "
+        "person wrote down, and any object with a method propose can read the numbers in history.trials"
+    )
 
 
 def evidence_faults(answer: "Answer", history: History, found: Sequence[Finding]) -> Iterator[str]:
-    if answer.finding not in {finding.id for finding in found}:
+    cited = {passage.trial for passage in answer.citations}
+    trials = [trial for trial in history.trials if trial.id in cited]
+    finding = next((finding for finding in found if finding.id == answer.finding), None)
+    if finding is None:
         yield f"there is no finding {answer.finding!r}: give the id of one of those that are listed"
+    elif trials and not is_shown(finding, trials, history):
+        yield f"no trial that it cites shows the finding {finding.id}: quote one that does"
+    if strange := unseen(answer.rationale):
+        yield f'"rationale" holds characters that nobody sees: {strange}'
     if not answer.rationale.strip() or len(answer.rationale) > 2 * MOST_QUOTED:
         yield f'"rationale" has to say why, in {2 * MOST_QUOTED:,} characters at most'
     if not 0 < len(answer.citations) <= MOST_CITED:
@@ -231,15 +354,24 @@ def evidence_faults(answer: "Answer", history: History, found: Sequence[Finding]
     yield from unfounded(citations_of(answer), history)
 
 
+def is_shown(finding: Finding, trials: Sequence[Trial], history: History) -> bool:
+    """Does one of *trials* show the *finding*?"""
+    shown = members([finding], trials, paths_of(trials, history.trace_of))[finding.id]
+    return bool(shown) or any(trial.id in finding.examples for trial in trials)
+
+
 def prediction_faults(answer: "Answer", history: History) -> Iterator[str]:
     kinds = [set(task.tags) for task in history.tasks.values()]
     if not all(-1 <= gain <= 1 for gain in (answer.predicted, *(p.gain for p in answer.predictions))):
         yield "a gain is a difference of mean scores, and lies between -1 and 1"
     if len(answer.predictions) > MOST_CITED:
         yield f"it predicts for {len(answer.predictions)} kinds: name the {MOST_CITED} that matter"
-    for tags in dict.fromkeys(tuple(predicted.tags) for predicted in answer.predictions):
+    times = Counter(tuple(sorted(set(predicted.tags))) for predicted in answer.predictions)
+    for tags in times:
         if not any(kind.issuperset(tags) for kind in kinds):
             yield f"no task has the tags {list(tags)}: give the tags of a kind as they are listed"
+        elif times[tags] > 1:
+            yield f"it predicts {times[tags]} times for the tags {list(tags)}: give one gain for each kind"
 
 
 def version_faults(edits: Sequence[Edit], text: Mapping[str, str], history: History) -> Iterator[str]:
@@ -333,7 +465,12 @@ def schema() -> Mapping[str, Any]:
     )
 
 
-def read_answer(reply: Reply, key: str) -> tuple[Answer | None, Sequence[str]]:
+def gives_up(answer: Answer) -> bool:
+    """Does it say, in due form, that nothing is left to try?"""
+    return not answer.edits and bool(answer.rationale.strip())
+
+
+def read_answer(reply: Turn, key: str) -> tuple[Answer | None, Sequence[str]]:
     """The answer that *reply* is, all of it; or what is wrong with its form."""
     if reply.finish_reason == "length":
         return None, ("it was cut off where the model may write no more: change fewer or shorter files",)
@@ -370,6 +507,26 @@ def edits_of(answer: Answer) -> tuple[Edit, ...]:
 
 def citations_of(answer: Answer) -> tuple[Citation, ...]:
     return tuple(Citation(trial=c.trial, span=c.span, quote=c.quote) for c in answer.citations)
+
+
+# ── what a killed process leaves to the next ───────────────────────────────────────────────────────────────────
+
+
+def turn_of(reply: Reply) -> Turn:
+    return Turn(text=clean_text(reply.text), finish_reason=reply.finish_reason, usage=reply.usage)
+
+
+def findings_kept(found: Iterable[Finding]) -> Turn:
+    return Turn(text=json.dumps([finding.model_dump(mode="json") for finding in found]))
+
+
+def digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(repr(parts).encode(errors="replace")).hexdigest()[:16]
+
+
+def kept_key(run: str) -> str:
+    """The key of the proposal in progress: as another process drew it, where that was killed, else of this process."""
+    return meter().steps.step("propose/key", lambda: Turn(text=key_of(run))).text
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,7 @@ class ProposingRunner:
         """The proposal, as JSON; empty where it saw nothing left to try."""
         shop = at(task)
         try:
-            proposal = AnalysisAgent(self.model, wording=text).propose(NOBODY, shop.text, history(shop))
+            proposal = AnalysisAgent(self.model, wording=text).propose(NOBODY, shop.text, history(shop, seed))
         except OutOfIdeas:
             return ""
         return proposal.model_dump_json(exclude={"findings"})

@@ -139,8 +139,9 @@ def special(kind: Kind) -> str:
 # ── what an analyst sees of it ─────────────────────────────────────────────────────────────────────────────────
 
 
-def history(workshop: Workshop) -> History:
-    """The train tasks, how the harness does on them, and what was tried; nothing of the hidden tasks."""
+def history(workshop: Workshop, seed: int = 0) -> History:
+    """The train tasks, how the harness does on them, and what was tried; nothing of the hidden tasks. *seed*: the
+    proposer's only source of chance."""
     kinds = [kind for kind, n in workshop.many.items() for _ in range(n)]
     trials = [trial(workshop, kind, number) for number, kind in enumerate(kinds)]
     tasks = {
@@ -148,7 +149,11 @@ def history(workshop: Workshop) -> History:
         for kind, t in zip(kinds, trials, strict=True)
     }
     return History(
-        run=f"workshop-{workshop.case}-{workshop.seed}", tasks=tasks, trials=trials, rounds=rounds(workshop, trials)
+        run=f"workshop-{workshop.case}-{workshop.seed}",
+        tasks=tasks,
+        trials=trials,
+        rounds=rounds(workshop, trials),
+        seed=seed,
     )
 
 

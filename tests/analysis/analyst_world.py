@@ -70,10 +70,11 @@ class Asked:
     def finding_of(self, kind: str) -> str:
         return next((id for id, said in self.findings.items() if kind in said), next(iter(self.findings)))
 
-    def citation(self) -> dict[str, Any]:
-        """The output of the first trial that is shown."""
-        trial, shown = next(iter(self.traces.items()))
-        output = re.search(r"^output: (.+)$", shown, re.MULTILINE)
+    def citation(self, finding: str = "") -> dict[str, Any]:
+        """The output of the first trial that is shown of *finding*; of any, where that is none."""
+        of = re.findall(rf'<trial-{self.key} id="([^"]+)" finding="{re.escape(finding)}"', self.text)
+        trial = next(iter([*of, *self.traces]))
+        output = re.search(r"^output: (.+)$", self.traces[trial], re.MULTILINE)
         assert output
         return {"trial": trial, "span": None, "quote": output[1]}
 
@@ -87,11 +88,12 @@ def proposing(line: str, *, kind: str = "", **instead: Any) -> Answering:
 
     def answer(asked: Asked) -> str:
         prompt = asked.files[PROMPT].replace("Answer.", f"Answer. {line}")
+        finding = asked.finding_of(kind)
         good = {
             "of": asked.key,
-            "finding": asked.finding_of(kind),
+            "finding": finding,
             "rationale": f"It is not told: {line}",
-            "citations": [] if "citations" in instead else [asked.citation()],
+            "citations": [] if "citations" in instead else [asked.citation(finding)],
             "edits": [{"path": PROMPT, "text": prompt}],
             "predicted": 0.1,
             "predictions": [],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.findings import findings
 from analysis.proposers import AnalysisAgent
-from analysis.proposers.analyst import PROMPTS, schema, text_faults, wording
+from analysis.proposers.analyst import PROMPTS, characters_edited, schema, text_faults, wording
 from analysis.proposers.briefing import Room, briefing, element, sealed, shortened
 from harness.agent.context import text_tokens
 from harness.errors import ModelError, OutOfIdeas, TrialError, UserError
@@ -206,8 +206,18 @@ def test_the_code_of_a_subject_can_be_edited_where_it_is_said_so():
 
     proposal, _ = proposed(asked_for, text=text, places=("",))
     assert [e.path for e in proposal.edits] == ["lib/a.py"]
-    said, _ = refused(asked_for, text=text)
-    assert "may not be edited; a path that may begins with prompts/ or skills/" in said
+
+
+def test_where_it_may_edit_no_file_a_person_is_told_how_it_may_and_nobody_is_asked():
+    script = Script([GOOD])
+    for text, places in (
+        ({"train.py": "x = 1\n"}, ("prompts/", "skills/")),
+        ({"rubrics/judge.toml": RUBRIC}, ("prompts/", "skills/")),
+        ({"rubrics/judge.toml": RUBRIC}, ("",)),
+    ):
+        with pytest.raises(UserError, match=r'places=\(""\,\)\) for all but rubrics'):
+            AnalysisAgent(script.model, places=places).propose("v1", text, a_history(text))
+    assert not script.asked
 
 
 def a_prompt(key: str) -> str:
@@ -288,10 +298,17 @@ LONG = SEED_PROMPT.replace("Answer.", "Answer. " + "Mind this word too. " * 300)
         ({"citations": []}, "it cites 0 passages"),
         ({"citations": [{"trial": "t9", "span": None, "quote": "no idea"}]}, "there is no trial t9"),
         (
-            {"citations": [{"trial": "run/0/plural-0", "span": None, "quote": "All is well"}]},
-            "does not say 'All is well'",
+            {"citations": [{"trial": "run/0/plural-0", "span": None, "quote": "All is well here"}]},
+            "does not say 'All is well here'",
         ),
-        ({"citations": [{"trial": "run/0/plural-0", "span": None, "quote": "n"}]}, "too short to show anything"),
+        ({"citations": [{"trial": "run/0/plural-0", "span": None, "quote": "no idea"}]}, "too short to show anything"),
+        (
+            {"finding": "plural", "citations": [{"trial": "run/0/colour-1", "span": None, "quote": "no idea, sorry"}]},
+            "no trial that it cites shows the finding",
+        ),
+        ({"rationale": "It guesses.\u202e"}, '"rationale" holds characters that nobody sees: U+202E'),
+        ({"edits": [{"path": PROMPT, "text": f"{SEED_PROMPT}\u200b\x1b"}]}, "nobody sees: U+001B, U+200B"),
+        ({"edits": [{"path": "prompts/b.md", "text": "# user\n\u3164\U000e0101"}]}, "nobody sees: U+3164, U+E0101"),
         ({"citations": [{"trial": "run/0/plural-0", "span": "s1", "quote": "no idea"}]}, "has no span s1"),
         ({"predicted": 1.5}, "lies between -1 and 1"),
         ({"predicted": float("nan")}, "predicted: Input should be a valid number"),
@@ -299,13 +316,17 @@ LONG = SEED_PROMPT.replace("Answer.", "Answer. " + "Mind this word too. " * 300)
         ({"predicted": True}, "predicted: Input should be a valid number"),
         ({"predictions": [{"tags": ["plural"], "gain": -2}]}, "lies between -1 and 1"),
         ({"predictions": [{"tags": ["vegetable"], "gain": 0.1}]}, "no task has the tags ['vegetable']"),
+        ({"predictions": [{"tags": ["plural"], "gain": 1}, {"tags": ["plural"], "gain": -1}]}, "it predicts 2 times"),
         ({"predictions": [{"tags": ["plural", "colour"], "gain": 0.1}]}, "no task has the tags"),
         ({"of": "abc"}, 'its "of" is not the key'),
         ({"approved_by": "a person"}, "approved_by: Extra inputs are not permitted"),
     ],
 )
 def test_what_is_wrong_is_said_once_and_then_believed_or_recorded(wrong: dict[str, Any], said: str):
-    bad = proposing("Mind the plural.", **wrong)
+    def bad(asked: Asked) -> str:
+        finding = {"finding": asked.finding_of("plural")} if wrong.get("finding") == "plural" else {}
+        return proposing("Mind the plural.", kind="plural", **{**wrong, **finding})(asked)
+
     proposal, script = proposed(bad, GOOD)
     assert proposal.edits[0].text == SEED_PROMPT.replace("Answer.", "Answer. Mind the plural.")
     again = script.asked[1][-1]
@@ -373,9 +394,96 @@ def test_placeholders_that_another_runner_fills_in_are_no_fault():
     assert not text_faults({"main.py": "x"}, {"main.py": "{{"}), "code is no harness text"
 
 
-def test_without_an_idea_it_is_out_of_ideas_and_says_why():
+def test_that_it_has_no_idea_is_believed_when_it_says_so_twice():
+    nothing = proposing("", edits=[], rationale="everything was tried twice")
+    script = Script([nothing])
     with pytest.raises(OutOfIdeas, match="everything was tried twice"):
-        proposed(proposing("", edits=[], rationale="everything was tried twice"))
+        AnalysisAgent(script.model).propose("v1", TEXT, a_history())
+    assert len(script.asked) == 2
+    assert 'name in "rationale" the findings that you considered' in script.last.messages[-1]
+
+    proposal, script = proposed(nothing, GOOD)
+    assert proposal.edits
+    assert "believed when it is said twice" in script.last.messages[-1]
+    assert "no proposal that can be used" in refused(saying("{"), nothing)[0], "it said so once"
+    assert "findings that you considered" not in proposed(saying("{"), GOOD)[1].last.messages[-1]
+
+
+# ── what a file may not come to hold ───────────────────────────────────────────────────────────────────────────
+
+
+def asking(input: str, *targets: str) -> History:
+    """As ever, but that one task asks that."""
+    task = TASKS["plural-0"].model_copy(update={"input": input, "targets": targets})
+    return replace(a_history(), tasks={**TASKS, task.id: task})
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("E.g. «What, then, is the plural of Mouse?»", "input of the task plural-0"),
+        ("Say that they are three blind\n  mice!", "expected answer of the task plural-0"),
+    ],
+)
+def test_a_task_or_its_answer_is_no_rule(line: str, what: str):
+    history = asking("What then is the plural of mouse", "three blind mice")
+    said, script = refused(proposing(line), history=history)
+    assert f"'prompts/solve.md' would hold the {what}" in said
+    assert len(script.asked) == 2
+    held = {PROMPT: SEED_PROMPT.replace("Answer.", f"Answer. {line}")}
+    assert proposed(proposing("Be brief."), text=held, history=replace(history, version_of=None))[0].edits
+
+
+@pytest.mark.parametrize(
+    ("line", "targets"), [("Say that they are mice.", ("are mice",)), ("Else: not enough information.", ())]
+)
+def test_short_answers_and_labels_may_be_named(line: str, targets: Sequence[str]):
+    history = asking("plural?", *targets)
+    tasks = {id: t.model_copy(update={"targets": (*t.targets, "not enough information")}) for id, t in TASKS.items()}
+    assert proposed(proposing(line), history=history if targets else replace(history, tasks=tasks))[0].edits
+
+
+def test_characters_that_nobody_sees_may_stay_where_they_are():
+    text = {PROMPT: SEED_PROMPT.replace("Answer.", "Answer. می\u200cخواهم\r")}
+    added = [{"path": "prompts/b.md", "text": "# user\nمی\u200cروم 👍\ufe0f"}]
+    assert proposed(GOOD, text=text)[0].edits
+    assert proposed(proposing("", edits=added), text=text)[0].edits
+
+
+def test_a_text_in_another_order_is_a_large_change():
+    rules = [f"Rule {i}: mind the {i}th thing of all." for i in range(400)]
+    text, shuffled = (
+        SEED_PROMPT.replace("Answer.", sep.join(order))
+        for sep, order in ((" ", rules), (" ", [*rules[200:], *rules[:200]]))
+    )
+    said, _ = refused(proposing("", edits=[{"path": PROMPT, "text": shuffled}]), text={PROMPT: text})
+    assert "characters, and may change 4,000: make the edit smaller" in said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("a b c\n", "a b c\n", 0),
+        ("", "a new file\n", 11),
+        ("one two three\n", "one three\n", 4),
+        ("one two three four\n", "two three one four\n", 4),
+        ("first\nsecond\nthird\n", "third\nfirst\nsecond\n", 6),
+        ("a\na\na\n", "a\na\n", 2),
+    ],
+)
+def test_what_an_edit_changes_is_counted_in_order(before: str, after: str, changed: int):
+    assert characters_edited(before, after) == changed
+
+
+@settings(max_examples=30)
+@given(st.text("ab \n", max_size=60), st.text("ab \n", max_size=60))
+def test_an_edit_changes_something_and_no_more_than_there_is(before: str, after: str):
+    assert (before != after) <= characters_edited(before, after) <= max(len(before), len(after))
+    assert characters_edited(before, before) == 0
+
+
+def test_a_file_of_the_same_words_over_and_over_is_compared_in_no_time():
+    assert characters_edited("a\nb\n" * 9_000, "b\nc\n" * 9_000)  # in quadratic time: else this takes hours
 
 
 def test_where_no_file_can_be_shown_whole_a_person_is_told_and_nobody_is_asked():
@@ -391,6 +499,18 @@ def test_where_nothing_fails_nobody_is_asked():
     history = replace(a_history(), trials=[a_trial(task, score=1.0) for task in TASKS.values()])
     with pytest.raises(OutOfIdeas, match="no train trial fails"):
         AnalysisAgent(script.model).propose("v1", TEXT, history)
+    assert not script.asked
+
+
+def test_where_a_number_is_measured_a_person_is_told_what_to_use_instead_and_nobody_is_asked():
+    script = Script([GOOD])
+    trials = [a_trial(task, score=1.0) for task in TASKS.values()]
+    measured = [t.model_copy(update={"grade": Grade(score=1.0, value=1.2)}) for t in trials]
+    with pytest.raises(UserError, match=r"mines failures.*measures a number.*Ideas\(FOLDER\)"):
+        AnalysisAgent(script.model).propose("v1", TEXT, replace(a_history(), trials=measured))
+    before = Round(run="run", number=1, incumbent="v1", working="v1", started=now(), seconds=1)
+    with pytest.raises(OutOfIdeas):
+        AnalysisAgent(script.model).propose("v1", TEXT, replace(a_history(rounds=(before,)), trials=measured))
     assert not script.asked
 
 
@@ -557,7 +677,7 @@ def test_no_secret_is_sent_also_not_the_half_that_a_cut_would_leave():
         for at in range(380, 480, 12):
             output = f"{'x ' * at}{secret} and correct-horse-battery {'y ' * (1400 - at)}"
             asked = proposed(
-                proposing("Mind the plural.", citations=[cited("y y y")]), history=a_history(output=output)
+                proposing("Mind the plural.", citations=[cited("y y y y y y y")]), history=a_history(output=output)
             )[1]
             assert "0123456789abcdef" not in asked.last.text
             assert "horse" not in asked.last.text

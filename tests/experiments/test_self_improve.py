@@ -9,7 +9,8 @@ from analysis.findings import findings
 from analysis.proposers.analyst import FOLDER, PROPOSE, wording
 from experiments.self_improve import generate
 from experiments.self_improve.experiment import HERE, experiment
-from experiments.self_improve.runner import applied, at
+from experiments.self_improve.runner import ProposingRunner, applied, at
+from experiments.self_improve.scripted import answer
 from experiments.self_improve.workshop import PROMPT, attainable, history, rule, solved, special, workshop
 from harness.experiment import Budget
 from harness.text import InvalidText
@@ -56,6 +57,24 @@ def test_an_analyst_sees_train_trials_of_a_workshop_and_what_was_tried_there(cas
     assert len(seen.trials) == sum(shop.many.values())
     assert len(seen.rounds) == (2 if case == "stubborn" else 0)
     assert all(r.proposal is not None and r.proposal.answers == (found[0].id,) for r in seen.rounds)
+
+
+def test_an_analyst_is_asked_by_the_seed_of_its_trial():
+    @dataclasses.dataclass
+    class Remembering:
+        name: str = "scripted:remembering"
+        takes_tools: bool = False
+        seeds: list[int] = dataclasses.field(default_factory=list)
+
+        def complete(self, messages, *, seed):
+            self.seeds.append(seed)
+            return answer(messages)
+
+    model = Remembering()
+    for seed in (1, 2, 1):
+        ProposingRunner(model).run(some("lone", 1)[0], wording(), seed)
+    first, second, third = model.seeds
+    assert first == third != second
 
 
 def test_a_rule_that_does_not_say_whom_it_is_for_spoils_the_twin():
