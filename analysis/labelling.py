@@ -352,7 +352,7 @@ class Reader:
                 title=plain(c.title, LONG),
                 summary=plain(c.summary, LONG),
                 cause=plain(c.cause, LONG),
-                counted=f"finding {counted[n] + 1}" if n in counted else "none of these",
+                counted=", ".join(f"finding {place + 1}" for place in counted.get(n, ())) or "none of these",
             )
             for n, c in enumerate(clusters)
         )
@@ -361,14 +361,15 @@ class Reader:
             named = {frozenset((pair.first - 1, pair.second - 1)) for pair in said.pairs}
             if not set[int]().union(*named) <= {*range(len(clusters))}:
                 return "it names a finding that was not shown"
-            missing = [pair for pair in counted.items() if frozenset(pair) not in named]
+            pairs = [(n, place) for n, places in counted.items() for place in places]
+            missing = [pair for pair in pairs if frozenset(pair) not in named]
             unsaid = ", ".join(f"{min(pair) + 1} and {max(pair) + 1}" for pair in missing)
             return f"it has to judge these pairs, whatever it finds: {unsaid}" if unsaid else ""
 
         said = self._asked("merge", "merge.md", Pairs, fault, findings=findings)
         if isinstance(said, str):
             self.trouble.append(f"findings that may be the same were not joined, since {said}")
-            return joined(clusters, counted.items())
+            return joined(clusters, [(n, places[0]) for n, places in counted.items()])
         same = [(p.first - 1, p.second - 1) for p in said.pairs if p.same_symptom and p.same_cause]
         return joined(clusters, same)
 
@@ -489,15 +490,16 @@ def cluster_of(read: Sequence[Read], summary: str, said: Label | Described) -> C
     )
 
 
-def counted_as(clusters: Sequence[Cluster]) -> dict[int, int]:
-    """Number of a new cluster → that of the one, described before, to which most of its failures belonged."""
+def counted_as(clusters: Sequence[Cluster]) -> dict[int, list[int]]:
+    """Number of a new cluster → those of the ones, described before, to which failures of it belonged: that of most
+    first."""
     standing = {cluster.standing: n for n, cluster in enumerate(clusters) if cluster.standing}
-    found: dict[int, int] = {}
-    for number, cluster in enumerate(clusters):
-        for id, count in Counter(drawn.finding for drawn in cluster.members).most_common(1):
-            if not cluster.standing and id in standing and 2 * count > len(cluster.members):
-                found[number] = standing[id]
-    return found
+    belonged = {
+        number: [id for id, _ in Counter(drawn.finding for drawn in cluster.members).most_common() if id in standing]
+        for number, cluster in enumerate(clusters)
+        if not cluster.standing
+    }
+    return {number: [standing[id] for id in ids] for number, ids in belonged.items() if ids}
 
 
 def alike(one: Read) -> tuple[str, str]:

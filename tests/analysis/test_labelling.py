@@ -59,7 +59,7 @@ def trial(number: int, reason: str, *, output: str = "an answer", **more: Any) -
     )
 
 
-def night(each: int = 8, modes: Mapping[str, Sequence[str]] = MODES) -> list[Trial]:
+def night(each: int = 4, modes: Mapping[str, Sequence[str]] = MODES) -> list[Trial]:
     reasons = [reason for all_ in modes.values() for reason in all_ for _ in range(each)]
     return [trial(n, reason) for n, reason in enumerate(reasons)]
 
@@ -105,7 +105,7 @@ def as_counted(findings: Mapping[int, str]) -> list[tuple[int, int, bool, bool]]
     """The pairs that it has to judge: one finding, where both say what is of one mode."""
     said_of = {n: next((m for said, m in MODE_OF.items() if said in text), text) for n, text in findings.items()}
     modes = {n: of_mode(text) or said_of[n] for n, text in findings.items()}
-    counted = {n: re.findall(r"counted as: finding (\d+)", text) for n, text in findings.items()}
+    counted = {n: re.findall(r"finding (\d+)", text.split("counted as: ")[1]) for n, text in findings.items()}
     same = {(n, int(m)): modes[n] == modes[int(m)] for n, numbers in counted.items() for m in numbers}
     return [(n, m, alike, alike) for (n, m), alike in same.items()]
 
@@ -168,8 +168,8 @@ def test_failures_whose_words_have_nothing_in_common_become_one_finding_each():
     assert f1(mined, trials) < 0.6
     assert f1(result.findings, trials) >= 0.95
     described = [f for f in result.findings if f.summary]
-    assert Counter(f.count for f in described) == {24: 4}
-    assert all(f.share == 24 / 99 and f.lost == 24.0 for f in described)
+    assert Counter(f.count for f in described) == {12: 4}
+    assert all(f.share == 12 / 51 and f.lost == 12.0 for f in described)
     assert all(f.cause.startswith("nothing forbids") and len(f.examples) == 5 for f in described)
     assert {MODE_OF[f.title] for f in described} == set(MODES)
     assert result.trouble == ()
@@ -221,12 +221,11 @@ def test_what_is_not_one_finding_is_parted():
     assert f1(labelled(trials, Scripted(vague, describe=parted)).findings, trials) >= 0.95
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_a_model_that_errs_in_every_fourth_label_makes_nothing_worse(seed):
-    trials = night(each=12)
+def test_a_model_that_errs_in_every_fourth_label_makes_nothing_worse():
+    trials = night(each=8)
 
     def erring(shown):
-        chance = random.Random(f"{seed}/{shown['task']}")
+        chance = random.Random(shown["task"])
         wrong = chance.choice(sum(MODES.values(), ())) if chance.random() < 0.25 else shown["wrong"]
         return label({**shown, "wrong": wrong})
 
@@ -284,14 +283,14 @@ def test_errors_and_wrong_answers_are_never_one_finding():
 
 
 def test_the_random_part_finds_what_no_finding_covers():
-    trials = night(each=20)
+    trials = night(each=8)
     covered = [t for t in trials if mode_of(t) != "language"]
     mined = findings(covered)
     mined = [f.model_copy(update={"summary": "was described"}) for f in mined]  # so that nothing else is drawn
     result = Labeller(ScriptedModel(Scripted())).label(history(trials), mined)
     [new] = [f for f in result.findings if f.id not in {m.id for m in mined}]
     assert MODE_OF[new.title] == "language"
-    assert new.count == 60
+    assert new.count == 24
 
 
 def test_what_the_model_did_not_look_at_stays_as_mined():
@@ -306,7 +305,7 @@ def test_what_the_model_did_not_look_at_stays_as_mined():
 
 
 def test_the_calls_are_as_few_as_it_says():
-    trials = night(each=20)
+    trials = night(each=6)
     model = ScriptedModel(Scripted())
     Labeller(model, sample=20, most=2).findings(history(trials), findings(trials))
     assert model.calls <= 20 + 2 + 2
@@ -372,18 +371,21 @@ def test_what_no_symptom_can_part_from_a_described_finding_stays_in_it():
 
 
 def test_a_part_of_a_mined_finding_leaves_the_rest_its_id():
-    closing, trials = MODES["format"][0], night(each=40, modes={"units": MODES["units"]})
-    trials += [trial(200 + n, closing, tags=("plain",)) for n in range(30)]
-    trials += [trial(300 + n, closing, output="French", tags=("abroad",)) for n in range(6)]
+    closing, trials = MODES["format"][0], night(each=30, modes={"units": MODES["units"]})
+    trials += [trial(200 + n, closing, tags=("plain",)) for n in range(18)]
+    trials += [trial(300 + n, closing, output="French", tags=("abroad",)) for n in range(12)]
     [mined] = [f for f in findings(trials) if closing in f.title]
-    assert mined.count == 36
+    assert mined.count == 30
 
     def undecided(shown):
         vague = {"path": "", "symptom": f"oddity of {shown['task']}", "detail": "odd", "cause": "odd"}
         return vague if closing in shown["wrong"] and shown["output"] != "French" else abroad(shown)
 
     found = labelled(trials, Scripted(undecided)).findings
-    assert [(f.id == mined.id, f.count) for f in found if closing in (*f.symptom.messages,)] == [(True, 30), (False, 6)]
+    assert [(f.id == mined.id, f.count) for f in found if closing in (*f.symptom.messages,)] == [
+        (True, 18),
+        (False, 12),
+    ]
 
 
 # ── what it is shown ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -469,17 +471,17 @@ class Copying(Scripted):
 
 @cache
 def undisturbed() -> set[str]:
-    return {f.title for f in labelled(night(each=6), Scripted(), sample=80).findings if f.summary}
+    return {f.title for f in labelled(night(), Scripted()).findings if f.summary}
 
 
 @pytest.mark.parametrize("model", [Obedient, Copying])
 @pytest.mark.parametrize("said", HOSTILE)
 def test_what_a_trace_says_to_the_model_changes_the_label_of_no_other_failure(model, said):
-    calm = night(each=6)
+    calm = night()
     hostile = [t.model_copy(update={"output": said}) if n % 9 == 0 else t for n, t in enumerate(calm)]
-    assert sum(t.output == said for t in hostile) == 8
+    assert sum(t.output == said for t in hostile) == 6
     reader = model()
-    disturbed = labelled(hostile, reader, sample=80)
+    disturbed = labelled(hostile, reader)
     assert f1(disturbed.findings, hostile) >= 0.95
     assert {f.title for f in disturbed.findings if f.summary} == undisturbed()
     for text in reader.about("labels") + reader.about("failures") + reader.about("findings"):
@@ -532,7 +534,7 @@ class Kept(Unmetered):
 
 @pytest.mark.parametrize("answer", ["no JSON at all", "{}", '{"of": "0123", "path": ""}', "[" * 100_000, ""])
 def test_with_a_model_that_answers_nonsense_all_stays_as_mined_and_the_trace_says_so(answer):
-    trials = night(each=20)
+    trials = night()
     mined = findings(trials)
     model, meter = ScriptedModel(answer), Kept()
     with metered(meter):
@@ -564,9 +566,9 @@ def test_a_call_that_fails_for_one_failure_costs_that_label_alone():
         return label(shown)
 
     trials = [t.model_copy(update={"output": "indecent"}) if n == 3 else t for n, t in enumerate(night())]
-    result = labelled(trials, Scripted(refuse), sample=200)
+    result = labelled(trials, Scripted(refuse))
     assert result.read == len(trials) - 1
-    assert "1 of 96 failures got no label" in result.trouble[0]
+    assert "1 of 48 failures got no label" in result.trouble[0]
     assert f1(result.findings, trials) >= 0.95
 
 
@@ -595,7 +597,7 @@ def test_an_answer_that_cannot_be_used_is_asked_for_once_more():
     assert f1(result.findings, trials) >= 0.95
 
 
-@pytest.mark.parametrize("groups", [[[1]], [[1, 2, 3, 4, 5, 6, 7, 8, 9]], [[1, 1]], [[0]], [["1"]]])
+@pytest.mark.parametrize("groups", [[[1]], [[1, 2, 3, 4, 5, 6, 7, 8, 9]], [["1"]]])
 def test_groups_that_name_what_was_not_shown_are_not_taken_and_the_labels_stand_as_they_are(groups):
     trials = night()
     result = labelled(trials, Scripted(group=lambda labels: groups))
