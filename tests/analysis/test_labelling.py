@@ -222,7 +222,7 @@ def test_what_is_not_one_finding_is_parted():
 
 
 def test_a_model_that_errs_in_every_fourth_label_makes_nothing_worse():
-    trials = night(each=8)
+    trials = night(each=6)
 
     def erring(shown):
         chance = random.Random(shown["task"])
@@ -532,7 +532,7 @@ class Kept(Unmetered):
         self.spans.append(span)
 
 
-@pytest.mark.parametrize("answer", ["no JSON at all", "{}", '{"of": "0123", "path": ""}', "[" * 100_000, ""])
+@pytest.mark.parametrize("answer", ["no JSON at all", '{"of": "0123", "path": ""}', "[" * 100_000, ""])
 def test_with_a_model_that_answers_nonsense_all_stays_as_mined_and_the_trace_says_so(answer):
     trials = night()
     mined = findings(trials)
@@ -591,7 +591,7 @@ def test_an_answer_that_cannot_be_used_is_asked_for_once_more():
         assert "cannot be used: it is not one JSON object" in messages[3].content
         return scripted(messages)
 
-    trials = night()
+    trials = night(each=2)
     result = labelled(trials, hasty)
     assert result.trouble == ()
     assert f1(result.findings, trials) >= 0.95
@@ -599,7 +599,7 @@ def test_an_answer_that_cannot_be_used_is_asked_for_once_more():
 
 @pytest.mark.parametrize("groups", [[[1]], [[1, 2, 3, 4, 5, 6, 7, 8, 9]], [["1"]]])
 def test_groups_that_name_what_was_not_shown_are_not_taken_and_the_labels_stand_as_they_are(groups):
-    trials = night()
+    trials = night(each=2)
     result = labelled(trials, Scripted(group=lambda labels: groups))
     assert "the labels were not grouped" in result.trouble[0]
     assert {f.title for f in result.findings if f.summary} <= set(MODE_OF)
@@ -690,6 +690,6 @@ def test_in_a_night_it_is_paid_for_by_the_proposal_and_no_answer_is_bought_again
 def test_no_two_questions_and_no_two_nights_have_the_same_key():
     models = [Scripted(), Scripted()]
     for model in models:
-        labelled(night(each=2), model)
+        labelled(night(each=1), model)
     keys = [re.findall(r'its "of" is "(\w+)"', text)[-1] for model in models for text in model.sent]
     assert len({*keys}) == len(keys) == sum(len(model.sent) for model in models)

@@ -80,7 +80,7 @@ def test_neither_successes_nor_lost_trials_are_drawn():
     assert sample(trials[:2], [], 10, 0, {}) == []
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 12), st.integers(0, 3))
 def test_a_sample_never_holds_more_than_was_asked_for_and_nothing_twice(sizes, size, seed):
     trials = night(*sizes)
@@ -95,7 +95,7 @@ def test_the_weights_estimate_without_bias_how_many_failures_there_are_of_a_kind
     found = findings(trials)
     odd = {f"t{n}" for n in range(0, 75, 4)}  # a kind that runs across the findings
     estimates = [
-        estimated(one for one in sample(trials, found, 16, seed, {}) if one.trial.task in odd) for seed in range(40)
+        estimated(one for one in sample(trials, found, 16, seed, {}) if one.trial.task in odd) for seed in range(24)
     ]
     mean = sum(estimates) / len(estimates)
     error = (sum((e - mean) ** 2 for e in estimates) / len(estimates) ** 2) ** 0.5
