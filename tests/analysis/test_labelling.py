@@ -59,7 +59,7 @@ def trial(number: int, reason: str, *, output: str = "an answer", **more: Any) -
     )
 
 
-def night(each: int = 4, modes: Mapping[str, Sequence[str]] = MODES) -> list[Trial]:
+def night(each: int = 3, modes: Mapping[str, Sequence[str]] = MODES) -> list[Trial]:
     reasons = [reason for all_ in modes.values() for reason in all_ for _ in range(each)]
     return [trial(n, reason) for n, reason in enumerate(reasons)]
 
@@ -168,8 +168,8 @@ def test_failures_whose_words_have_nothing_in_common_become_one_finding_each():
     assert f1(mined, trials) < 0.6
     assert f1(result.findings, trials) >= 0.95
     described = [f for f in result.findings if f.summary]
-    assert Counter(f.count for f in described) == {12: 4}
-    assert all(f.share == 12 / 51 and f.lost == 12.0 for f in described)
+    assert Counter(f.count for f in described) == {9: 4}
+    assert all(f.share == 9 / 39 and f.lost == 9.0 for f in described)
     assert all(f.cause.startswith("nothing forbids") and len(f.examples) == 5 for f in described)
     assert {MODE_OF[f.title] for f in described} == set(MODES)
     assert result.trouble == ()
@@ -479,7 +479,7 @@ def undisturbed() -> set[str]:
 def test_what_a_trace_says_to_the_model_changes_the_label_of_no_other_failure(model, said):
     calm = night()
     hostile = [t.model_copy(update={"output": said}) if n % 9 == 0 else t for n, t in enumerate(calm)]
-    assert sum(t.output == said for t in hostile) == 6
+    assert sum(t.output == said for t in hostile) == 4
     reader = model()
     disturbed = labelled(hostile, reader)
     assert f1(disturbed.findings, hostile) >= 0.95
@@ -568,7 +568,7 @@ def test_a_call_that_fails_for_one_failure_costs_that_label_alone():
     trials = [t.model_copy(update={"output": "indecent"}) if n == 3 else t for n, t in enumerate(night())]
     result = labelled(trials, Scripted(refuse))
     assert result.read == len(trials) - 1
-    assert "1 of 48 failures got no label" in result.trouble[0]
+    assert "1 of 36 failures got no label" in result.trouble[0]
     assert f1(result.findings, trials) >= 0.95
 
 
