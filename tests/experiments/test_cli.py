@@ -1,10 +1,8 @@
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from experiments.cli import app
 from harness.experiment import load_experiment
 from harness.ledger import open_run, runs
 from harness.versions import Repo
-from tests.conftest import GIT, git
+from tests.conftest import git
+from tests.experiments.command import command, environment, ratchet, typed
 from traces.places import data_directory
 
 ROOT = Path(__file__).parents[2]
@@ -55,24 +54,6 @@ def write_experiment(checkout: Path, source: str = EXPERIMENT, name: str = "exam
     path.write_text(source)
     git(checkout, "add", "-A")
     git(checkout, "commit", "-q", "-m", "Write the experiment")
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.cli", *arguments]
-
-
-def environment() -> dict[str, str]:
-    keyless = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**keyless, **GIT, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-
-def ratchet(checkout: Path, *arguments: str, expect: int = 0) -> str:
-    """What the command prints on stdout, or on stderr where it is expected to fail."""
-    done = subprocess.run(
-        command(*arguments), cwd=checkout, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == expect, done.stderr + done.stdout
-    return done.stderr if expect else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -467,11 +448,9 @@ def test_a_check_that_finds_a_hole_names_it_leaves_with_1_and_the_night_is_refus
 
 def ratchet_fails(checkout: Path, *arguments: str) -> str:
     """What a command that leaves with 1 prints on stdout."""
-    done = subprocess.run(
-        command(*arguments), cwd=checkout, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 1, done.stderr + done.stdout
-    return done.stdout
+    done = typed(checkout, *arguments)
+    assert done.code == 1, done.err + done.out
+    return done.out
 
 
 def test_a_night_verifies_and_an_edited_line_of_its_journal_is_named(after_a_night, tmp_path):
