@@ -16,9 +16,9 @@ class FindingState:
     title: str
     state: Literal["open", "answered", "back", "refuted", "gone"]
     """``answered``: a kept change answers it, and since then it is gone or at under half its share. ``back``: it was,
-    and is not any more. ``refuted``: two changes or more that answer it were measured and none was kept, so its
-    supposed cause is not the cause. ``gone``: it went without an answer. Shares are of samples: one that lies about
-    half may change from one mining to the next."""
+    and is not any more. ``refuted``: two changes or more that answer it were measured and none was kept, so what
+    they took for its cause is not borne out. ``gone``: it went without an answer. Shares are of samples: one that lies
+    about half may change from one mining to the next."""
     count: int
     """Failed trials that show it in the latest mining."""
     share: float
