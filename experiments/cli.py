@@ -44,6 +44,7 @@ from harness.errors import BudgetSpent, ModelError, OutOfIdeas, TrialError, User
 from harness.evidence import Traces, known_findings
 from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
+from harness.graders.agreement import AgreementGrader
 from harness.ledger import (
     Ledger,
     is_finished,
@@ -60,7 +61,7 @@ from harness.text import InvalidText
 from harness.trials import DurableTrials
 from harness.versions import Repo
 from traces.chain import head
-from traces.errors import BadLine, JournalLocked, TracesBusy, TracesError
+from traces.errors import BadLine, JournalLocked, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
@@ -212,15 +213,15 @@ def check(
     earlier = [r.decision.comparison for r in rounds_so_far(place) if r.decision and r.decision.comparison]
     with closing_run(place, ledger) as executor, limited():
         found = examine(place.experiment, ledger, place.subject, executor, clusters=clusters, earlier=earlier)
+    said = [*about_the_judge(place)]
     if as_json:
-        say_json({**found.model_dump(), "problems": found.problems})
-    elif out.is_terminal:
-        out.print(Markdown(checking.render(found)))
+        say_json({**found.model_dump(), "problems": found.problems, "judge": said})
     else:
-        sys.stdout.write(checking.render(found))
-    if not as_json:
-        for line in about_the_judge(place):
-            say(line)
+        text = checking.render(found) + "".join(f"- {line}\n" for line in said)
+        if out.is_terminal:
+            out.print(Markdown(text))
+        else:
+            sys.stdout.write(text)
     place.experiment.gate.check(place.experiment.tasks)  # what a run would refuse is refused here, too
     if found.problems:
         raise typer.Exit(1)
@@ -497,7 +498,7 @@ def live_now(night: Night) -> str:
 def status_fields(directory: Path, night: Night) -> dict[str, Any]:
     """One object of ``ratchet status --json``; README lists the fields."""
     ends: dict[str, int] | None = None
-    with suppress(TracesBusy):
+    with suppress(TracesError):
         counted = traces.sql(
             "select reason, count(*) as n from stops join runs on runs.id = run where experiment = ? group by all",
             (night.run.experiment,),
@@ -810,6 +811,11 @@ def promote(
     measured = reporting.gain(c.measured) + where if c.measured else "no test measurement"
     say(f"{c.candidate[:12]} {'has replaced' if again else 'replaces'} {c.live[:12]}: {measured}\n")
     say(place.subject.diff(c.live, c.candidate))
+    if isinstance(place.experiment.grader, AgreementGrader):
+        say(
+            "It is a rubric, so a new scale begins: whoever is graded by it is compared with no score from before. How "
+            f"far it agrees with people: ratchet calibrate {name}\n"
+        )
     if not yes and not again:
         if not sys.stdin.isatty():
             raise UserError(
