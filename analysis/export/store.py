@@ -103,10 +103,10 @@ def with_texts(
     connection: duckdb.DuckDBPyConnection, found: Iterable[Row], hashes: Callable[[Row], Iterable[str | None]]
 ) -> Iterator[tuple[Row, Mapping[str, str]]]:
     """Each row of *found* with the texts, by hash, that *hashes* names in it; those that were kept."""
-    texts = connection.cursor()  # another query on the same connection would end the one that finds the rows
     left = iter(found)
-    while some := list(islice(left, AT_ONCE)):
-        wanted = {hash for row in some for hash in hashes(row) if hash is not None}
-        query = "SELECT hash, text FROM copied.texts WHERE hash IN (SELECT unnest(?))"
-        kept: dict[str, str] = dict(texts.execute(query, [[*wanted]]).fetchall())
-        yield from ((row, kept) for row in some)
+    query = "SELECT hash, text FROM copied.texts WHERE hash IN (SELECT unnest(?))"
+    with closing(connection.cursor()) as texts:  # another query on the same connection would end that for the rows
+        while some := list(islice(left, AT_ONCE)):
+            wanted = {hash for row in some for hash in hashes(row) if hash is not None}
+            kept: dict[str, str] = dict(texts.execute(query, [[*wanted]]).fetchall())
+            yield from ((row, kept) for row in some)

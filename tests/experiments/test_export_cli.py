@@ -109,16 +109,6 @@ def test_an_option_that_says_nothing_about_the_format_is_refused(checkout, argum
     assert refusal(*arguments)
 
 
-def test_what_is_no_format_or_no_split_is_a_wrong_command(checkout):
-    for arguments in (
-        ["--format", "csv"],
-        [],
-        ["--format", "sft", "--split", "all"],
-        ["--format", "sft", "--min-score", "2"],
-    ):
-        assert CliRunner().invoke(app, ["example", *arguments]).exit_code == 2
-
-
 def test_tables_and_spans_go_where_git_does_not_look(checkout, tmp_path):
     checkout.journal.append(a_round(0, "a" * 40, score=0.5))
     checkout.trial("one", 1)
