@@ -13,13 +13,15 @@ NAMES = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S
 SHORTEST = 8
 """Characters; anything shorter could be a word."""
 PATTERNS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf)[-_](?=[\w-]*\d)[\w-]{16,}"
-    r"|\bAIza[\w-]{30,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bxox[abprs]-[\w-]{10,}"
-    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
+    r"(?=[spgrxhAek])(?:\b|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4}))(?:"
+    r"(?:sk|pk|rk|gsk|xai|hf)[-_](?=[\w-]*\d)[\w-]{16,}"
+    r"|AIza[\w-]{30,}|(?:AKIA|ASIA)[0-9A-Z]{16}\b|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abprs]-[\w-]{10,}"
+    r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END [A-Z ]*PRIVATE KEY-----"
     r"|(?i:bearer)\s+(?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*"
 )
-"""Keys of known makes. Tight, since it also meets source code."""
+"""Keys of known makes. Tight, since it also meets source code. In JSON a word also begins after an escape that ends in
+a letter or a digit."""
 MARKS = (
     *(f"{make}{dash}" for make in ("sk", "pk", "rk", "xai", "hf") for dash in "-_"),
     *("AIza", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "eyJ", "-----BEGIN"),

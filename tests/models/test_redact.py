@@ -94,3 +94,11 @@ def test_another_secret_in_an_error_is_not_recorded_either(sdk: Sdk, meter: Reme
     finally:
         del os.environ["RATCHET_OTHER_PASSWORD"]
     assert KEY not in str(meter.spans)
+
+
+@pytest.mark.parametrize("before", ["\n", "\t", "\r", "\b", "\f", "\u001b", "\u2028", '"', "\\", "é"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_key_that_follows_an_escape_of_json_is_taken_out(before, ascii_only):
+    for key in ("sk-proj-0123456789abcdefghij", "AKIA0123456789ABCDEF", "ghp_" + "a1" * 18):
+        text = json.dumps(f"Use{before}{key}", ensure_ascii=ascii_only)
+        assert (key in redacted(text)) == (before == "é" and not ascii_only)
