@@ -97,13 +97,15 @@ def hole(found: Hole) -> str:
     )
 
 
-def render(check: Check) -> str:
-    """The whole as Markdown, which reads well as plain text too."""
+def render(check: Check, judge: Sequence[str] = ()) -> str:
+    """The whole as Markdown, which reads well as plain text too. *judge*: what is known of the one that it grades by,
+    a sentence or two each."""
     parts = [
         f"# {check.experiment}: check of `{check.live[:12]}`",
         problem_list(check),
         "## What a night can prove\n\n" + resolution(check),
         "## Noise\n\n" + bullets(noise(check)),
+        "## The judge\n\n" + bullets(judge) if judge else "",
         "## Cost\n\n" + cost(check),
         "## Warnings\n\n" + bullets(check.warnings) if check.warnings else "",
     ]

@@ -64,7 +64,7 @@ ENOUGH = 100
 DEEPEST = 8
 """Levels of fields that models are looked for in."""
 HALF = 0.5
-"""Score from which on an answer is accepted."""
+"""Score below which an answer is refused."""
 ROUNDING = 1e-9
 """Differences of mean scores below it are none."""
 POWER = 0.8
@@ -420,8 +420,8 @@ class Examination:
         noise, about_churn = with_churn(self.noise(chosen, twice), self.earlier)
         again = self.regraded(sample, twice)
         answers = attack.right_and_wrong(sample, seed=0)
-        known = [*self.said("right", sample, answers[0]).values()]
-        right, wrong = scores(known), scores(self.said("wrong", sample, answers[1]).values())
+        true, false = (self.said(name, sample, each) for name, each in zip(("right", "wrong"), answers, strict=True))
+        known, right = [*true.values()], scores(true.values())
         own = [trial for trials in twice.values() for trial in trials]
         failed = [trial for trial in (*known, *own) if is_ungraded(trial)]
         one = cost_of_one(own)
@@ -441,8 +441,8 @@ class Examination:
             right_answers=len(right),
             right_refused=sum(score < HALF for score in right),
             right_ungraded=sum(map(is_ungraded, known)),
-            wrong_answers=len(wrong),
-            wrong_accepted=sum(score >= HALF for score in wrong),
+            wrong_answers=len(scores(false.values())),
+            wrong_accepted=accepted(false, true, experiment.gate.floor),
             runs=len(own),
             runs_ungraded=sum(map(is_ungraded, own)),
             ungraded=f"task {failed[0].task!r}: {failed[0].error}" if failed else "",
@@ -576,6 +576,22 @@ def no_text(version: str) -> dict[str, str]:
 def scores(trials: Iterable[Trial]) -> list[float]:
     """Of those that have one."""
     return [trial.grade.score for trial in trials if trial.grade is not None]
+
+
+def accepted(wrong: Mapping[str, Trial], right: Mapping[str, Trial], floor: float) -> int:
+    """How many of the *wrong* answers the grader takes for right; both: task → trial.
+
+    One that scores a half or more, and no nearer to *floor*, what an answer without work may score, than to what the
+    right one to that task does. So where part of an answer earns part of the score, that part is no acceptance. Where
+    the grader broke on the right one, that counts as 1.
+    """
+    found = 0
+    for task, trial in wrong.items():
+        known = right[task].grade if task in right else None
+        best = known.score if known is not None else 1.0
+        if trial.grade is not None:
+            found += trial.grade.score >= max(HALF, (min(floor, best) + best) / 2)
+    return found
 
 
 def is_ungraded(trial: Trial) -> bool:

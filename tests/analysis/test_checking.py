@@ -185,3 +185,9 @@ def test_an_interval_holds_the_share_that_was_seen(counts):
     low, high = (float(x) for x in part(k, n, "tasks").split("interval ")[1].removesuffix(" %)").split(" to "))
     assert 0 <= low <= 100 * k / n + 0.5
     assert 100 * k / n - 0.5 <= high <= 100
+
+
+def test_what_is_known_of_the_judge_has_a_part_of_its_own_and_is_no_warning():
+    text = render(a_check(warnings=("The judge is deaf.",)), judge=["It differs on 3.", "And on 4."])
+    assert "\n\n## The judge\n\n- It differs on 3.\n- And on 4.\n\n## Cost" in text
+    assert "## The judge" not in render(a_check())

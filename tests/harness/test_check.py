@@ -21,6 +21,7 @@ from harness.check import (
     about_the_cost,
     about_the_grader,
     about_the_size,
+    accepted,
     affordable,
     busy,
     check,
@@ -474,6 +475,35 @@ def test_a_grader_that_disagrees_with_itself_and_with_the_key_is_measured(checko
         assert n == 30
         assert abs(share / n - 0.5) < 3.5 * math.sqrt(0.25 / n)
     assert warned(found.warnings, "disagreed with itself", "known right answers", "known wrong answers")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "floor", "is_accepted"),
+    [
+        (1.0, 1.0, 0.75, True),
+        (0.73, 1.0, 0.75, False),  # marks of another output, two of three of which are right here, too
+        (0.73, 1.0, 0.0, True),
+        (0.5, 1.0, 0.0, True),
+        (0.5, 1.0, 0.2, False),
+        (0.5, 0.6, 0.2, True),  # what is right scores hardly more
+        (0.4, 0.4, 0.2, False),
+        (0.6, 0.6, 0.75, True),
+        (1.0, 0.0, 0.2, True),
+        (0.55, None, 0.2, False),
+        (1.0, None, 0.2, True),
+        (None, 1.0, 0.2, False),
+    ],
+)
+def test_a_wrong_answer_is_accepted_that_scores_nearer_to_a_right_one_than_to_what_a_guess_is_worth(
+    wrong, right, floor, is_accepted
+):
+    def graded(score: float | None) -> Trial:
+        grade = None if score is None else Grade(score=score)
+        return Trial(
+            id="t", run="r", version="v", task="t", split="train", output="x", grade=grade, started=EPOCH, seconds=0
+        )
+
+    assert accepted({"t": graded(wrong)}, {"t": graded(right)}, floor) == is_accepted
 
 
 def test_twins_across_splits_and_hidden_tasks_in_the_subject_surface(checkout, tmp_path):
