@@ -1,6 +1,9 @@
 """Ratchet's trace store beside Arize Phoenix and MLflow, in one run, on the same spans: speed, and what a kill loses.
 
-uv run --no-default-groups --group stores python -m tests.benchmarks.stores [SPANS] [SECONDS] [ROUNDS] [STORE …]
+    uv run --no-project --with-editable . --with arize-phoenix==19.8.0 --with mlflow==3.17.2 \\
+        python -m tests.benchmarks.stores [SPANS] [SECONDS] [ROUNDS] [STORE …]
+
+Their pins are older than ours, so they are no group of ours: in one lock they would hold ours back.
 
 SPANS are written as fast as it goes, SECONDS is how long each store is asked while spans arrive, ROUNDS how often the
 writer, and then the server, is killed with -9. All of it happens on this machine; nothing is fetched. What matters is
