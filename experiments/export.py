@@ -3,19 +3,24 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, cast
-from uuid import uuid4
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 import typer
 
+from analysis.report import count
 from harness.errors import UserError
 from harness.ledger import journal_file, runs
+from traces import places
+from traces.errors import BadLine
 from traces.journal import read
 from traces.records import Split, Trial
+
+if TYPE_CHECKING:
+    from analysis.export.otlp import Request
 
 Format = Literal["sft", "preference", "reward", "parquet", "otlp", "tsv"]
 STDOUT = Path("-")
@@ -68,10 +73,12 @@ def export(
     _, directory = here()
     wanted = runs_wanted(directory, name, run)
     warn_of_hidden(split or "train")
+    if format != "tsv":  # which is read from the journal itself
+        warn_of_damage(directory, None if format == "parquet" else wanted)
     place = directory / "exports" / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005 the clock on the wall
     match format:
         case "tsv":
-            write(results(directory, wanted[-1]), out or STDOUT, format, f"run {wanted[-1]}")
+            write(results(directory, wanted[-1]), out or STDOUT, format, wanted[-1:])
         case "parquet":
             write_tables(directory, out or place.with_name(f"{place.name}-parquet"))
         case "otlp" if endpoint is not None:
@@ -82,7 +89,7 @@ def export(
             write_spans(directory, wanted, split or "train", out or place.with_name(f"{place.name}.otlp.jsonl"))
         case _:
             examples = training_data(directory, wanted, split or "train", format, min_score, min_gap)
-            write(examples, out or STDOUT, format, f"{len(wanted)} run{'s' * (len(wanted) > 1)}")
+            write(examples, out or STDOUT, format, wanted)
 
 
 def refuse_misfits(format: Format, given: set[str]) -> None:
@@ -123,10 +130,51 @@ def warn_of_hidden(split: Split) -> None:
         )
 
 
+def warn_of_damage(directory: Path, writers: Sequence[str] | None) -> None:
+    """Say what is missing in an export, because it cannot be read."""
+    from analysis.export.store import damage
+    from experiments.cli import err
+
+    found = damage(directory, writers)
+    if not found:
+        return
+    lines = sum(d.lines for d in found)
+    shown = [
+        f"  {named(places.spool(directory) / f'{d.writer}.jsonl')}: {count(d.lines, 'line')}, the first at byte "
+        f"{d.byte_offset}: {' '.join(d.reason.split())[:200]}"
+        for d in found[:SHOWN]
+    ]
+    more = [f"  and {count(len(found) - SHOWN, 'more journal')}"] if len(found) > SHOWN else []
+    text = [
+        f"WARNING: {count(lines, 'line')} of {count(len(found), 'journal')} cannot be read (table dead_letter), and "
+        f"what {'they hold' if lines > 1 else 'it holds'} is missing in this export:",
+        *shown,
+        *more,
+        f"  Who has it elsewhere puts it back there, deletes {named(places.database(directory))}, which is made again "
+        "from the journals, and types the same again. Else the rest of the export is good as it is",
+    ]
+    err.print("\n".join(text), style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
 # ── lines ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Item = str | tuple[str, int]
-"""A line; or what some trials are that make none, and how many."""
+SHOWN = 5
+"""Runs or journals that are named."""
+
+
+class Line(NamedTuple):
+    text: str
+    run: str
+
+
+class LeftOut(NamedTuple):
+    """Trials that make no line."""
+
+    because: str
+    trials: int
+
+
+Item = Line | LeftOut
 
 
 def training_data(
@@ -149,9 +197,9 @@ def training_data(
                 found = training.rewards(said)
         for item in found:
             if isinstance(item, training.LeftOut):
-                yield item.because, item.trials
+                yield LeftOut(item.because, item.trials)
             else:
-                yield json.dumps(item, ensure_ascii=False) + "\n"
+                yield Line(json.dumps(item, ensure_ascii=False) + "\n", item["run"])
 
 
 def results(directory: Path, run: str) -> Generator[Item]:
@@ -163,67 +211,95 @@ def results(directory: Path, run: str) -> Generator[Item]:
     night = read_journal(journal)
     if night is None or not night.rounds:
         raise UserError(f"run {run} has measured nothing yet, so there is nothing to export. Wait for its baseline")
-    trials = (cast(Trial, line.record()) for line in read(journal) if line.type == "Trial")
-    yield from lines(night, memory(trials))
+    with readable(journal):
+        outputs = memory(cast(Trial, line.record()) for line in read(journal) if line.type == "Trial")
+    for text in lines(night, outputs):
+        yield Line(text, run)
 
 
-def write(items: Generator[Item], out: Path, format: Format, of: str) -> None:
+@contextmanager
+def readable(journal: Path) -> Generator[None]:
+    """Within, a line that cannot be read is one of *journal*."""
+    try:
+        yield
+    except BadLine as e:
+        first = str(e).splitlines()[0]
+        raise UserError(
+            f"{named(journal)}: {first} It was written by another version of Ratchet, or edited, so its run cannot be "
+            "exported here. Export it with the version that wrote it, or put an edited line back"
+        ) from e
+
+
+def write(items: Generator[Item], out: Path, format: Format, wanted: Sequence[str]) -> None:
     """Write the lines among *items* to *out*, and say on stderr how many, and what is not among them.
 
     Raises:
         UserError: there is no line, or something is at *out* already.
     """
     left_out: Counter[str] = Counter()
-    lines = 0
-    with closing(items), opened(out) as file:
+    lines: Counter[str] = Counter()
+    with closing(items), opened(out) as put:
         for item in items:
-            if isinstance(item, tuple):
-                left_out[item[0]] += item[1]
+            if isinstance(item, LeftOut):
+                left_out[item.because] += item.trials
             else:
-                file.write(item.encode())
-                lines += 1
+                put(item.text.encode())
+                lines[item.run] += 1
         if not lines:
-            raise UserError(nothing(left_out, of))
-    tell(f"wrote {lines:,} lines of {format} ({of}) to {named(out)}")
+            raise UserError(nothing(left_out, f"run {wanted[0]}" if len(wanted) == 1 else count(len(wanted), "run")))
+    tell(f"wrote {count(lines.total(), 'line')} of {format} ({count(len(lines), 'run')}) to {named(out)}")
     for because, trials in left_out.most_common():
-        tell(f"  without {trials:,} trials {because}")
+        tell(f"  without {count(trials, 'trial')} {because}")
+    tell_of_empty(lines, wanted)
 
 
 def nothing(left_out: Counter[str], of: str) -> str:
     if not left_out:
         return f"nothing to export: no trial of {of} has ended on that split. Wait for the night, or name another --run"
-    why = "; ".join(f"{trials:,} trials {because}" for because, trials in left_out.most_common())
-    hint = ""
-    if any("scored below" in because for because in left_out):
-        hint = ". Take more with a lower --min-score"
-    elif any("more or less" in because for because in left_out):
-        hint = ". Take more with a smaller --min-gap"
-    return f"nothing to export from {of}: there are only {why}{hint}"
+    why = "; ".join(f"{count(trials, 'trial')} {because}" for because, trials in left_out.most_common())
+    found = (hint for words, hint in HINTS.items() if any(words in because for because in left_out))
+    return f"nothing to export from {of}: only {why}{next(found, '')}"
+
+
+HINTS = {
+    "scored below": ". Take more with a lower --min-score",
+    "more or less": ". Take more with a smaller --min-gap",
+    "texts were not kept": ". What its model was asked and answered was never written down. Models named openai:…, "
+    "anthropic:… or local:… keep it: run a night with one of them, and export that",
+    "calls were not recorded": ". Its runner asks no model of Ratchet's, so nobody saw what was said. Let it ask "
+    "model('openai:…'), 'anthropic:…' or 'local:…' of harness.models, which keep it, and export a night of that",
+}
+"""What helps, by a part of the words for what was left out; the first that fits."""
+
+
+def tell_of_empty(gave: Counter[str], wanted: Sequence[str]) -> None:
+    empty = [run for run in wanted if not gave[run]]
+    if empty:
+        more = f" and {len(empty) - SHOWN:,} more" if len(empty) > SHOWN else ""
+        tell(f"  with nothing from {count(len(empty), 'run')}: {', '.join(empty[-SHOWN:])}{more}")
 
 
 @contextmanager
-def opened(out: Path) -> Generator[BinaryIO]:
-    """The new file *out*, which is there whole or not at all; or stdout."""
+def opened(out: Path) -> Generator[Callable[[bytes], object]]:
+    """What writes to the new file *out*, which is there whole or not at all; or to stdout."""
+    from analysis.export.drafts import new, writing
+
     if out == STDOUT:
-        yield typer.get_binary_stream("stdout")
+        yield typer.get_binary_stream("stdout").write
         return
-    refuse_overwriting(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{uuid4().hex[:8]}")
-    try:
-        with draft.open("xb") as file:
-            yield file
-        refuse_overwriting(out)
-        draft.rename(out)
-    finally:
-        draft.unlink(missing_ok=True)
+    with new(out) as draft:
+        with writing(out):
+            file = draft.open("xb")
 
+        def put(data: bytes) -> None:
+            with writing(out):
+                file.write(data)
 
-def refuse_overwriting(out: Path) -> None:
-    if out.exists() or out.is_symlink():
-        raise UserError(
-            f"{named(out)} exists already, and an export never overwrites anything. Name another --out, or remove it"
-        )
+        try:
+            yield put
+        finally:
+            with writing(out):
+                file.close()
 
 
 # ── tables and spans ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,38 +310,48 @@ def write_tables(directory: Path, out: Path) -> None:
 
     if out == STDOUT:
         raise UserError("parquet is a folder of files, and cannot go to stdout. Name a new folder: --out FOLDER")
-    refuse_overwriting(out)
     written = parquet(directory, out)
-    tell(f"wrote {sum(written.values()):,} rows of {len(written)} tables to {named(out)}, a Parquet file each")
+    tell(f"wrote {count(sum(written.values()), 'row')} of {len(written)} tables to {named(out)}, a Parquet file each")
     tell("  the whole store: all experiments that ran here, and what hidden tasks ask. Keep it from whoever proposes")
 
 
 def write_spans(directory: Path, wanted: Sequence[str], split: Split, out: Path) -> None:
     from analysis.export.otlp import requests
 
-    spans = 0
-    with closing(requests(directory, wanted, ("train", split))) as found, opened(out) as file:
-        for count, request in found:
-            file.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
-            spans += count
+    spans: Counter[str] = Counter()
+    with closing(requests(directory, wanted, ("train", split))) as found, opened(out) as put:
+        for request in counted(found, spans):
+            put(json.dumps(request.body, ensure_ascii=False).encode() + b"\n")
         refuse_no_spans(spans, wanted)
-    tell(f"wrote {spans:,} spans of {len(wanted)} runs to {named(out)}")
+    tell(f"wrote {count(spans.total(), 'span')} of {count(len(spans), 'run')} to {named(out)}")
+    tell_of_empty(spans, wanted)
 
 
 def send(directory: Path, wanted: Sequence[str], split: Split, endpoint: str) -> None:
     from analysis.export.collector import deliver
     from analysis.export.otlp import requests
 
+    spans: Counter[str] = Counter()
     with closing(requests(directory, wanted, ("train", split))) as found:
-        done = deliver(found, endpoint)
-    refuse_no_spans(done.spans + done.rejected, wanted)
-    tell(f"sent {done.spans:,} spans of {len(wanted)} runs to {endpoint}")
+        done = deliver(counted(found, spans), endpoint, tell)
+    refuse_no_spans(spans, wanted)
+    tell(f"sent {count(done.spans, 'span')} of {count(len(spans), 'run')} to {endpoint}")
+    tell_of_empty(spans, wanted)
     if done.rejected:
         why = done.because or "it does not say why"
-        raise UserError(f"the collector rejected {done.rejected:,} spans, so they are not there: {why}")
+        raise UserError(f"the collector rejected {count(done.rejected, 'span')}, so not all are there: {why}")
+    if done.because:
+        tell(f"  the collector took them all, and says: {done.because}")
 
 
-def refuse_no_spans(spans: int, wanted: Sequence[str]) -> None:
+def counted(found: "Iterable[Request]", spans: Counter[str]) -> "Iterator[Request]":
+    """*found*, while *spans* counts how many of each run there were."""
+    for request in found:
+        spans[request.run] += request.spans
+        yield request
+
+
+def refuse_no_spans(spans: Counter[str], wanted: Sequence[str]) -> None:
     if not spans:
         raise UserError(f"nothing to export: {', '.join(wanted[-3:])} has no spans yet. Wait until a trial has ended")
 

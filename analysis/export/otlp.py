@@ -8,6 +8,7 @@ what ran, how long, and what it cost, unless their split is named.
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
@@ -42,7 +43,7 @@ SAFE = frozenset(
 """Attributes that tell nothing of what a hidden task asks, nor how it was answered."""
 
 TABLES: Mapping[str, str] = {
-    "runs": "SELECT id, experiment, ratchet FROM runs WHERE list_contains($runs, id)",
+    "runs": "SELECT id, experiment, ratchet FROM (SELECT unnest($runs) AS id) LEFT JOIN runs USING (id)",
     "trials": f"SELECT *, {BASE.format('id')} AS base FROM trials WHERE list_contains($runs, run) "
     "QUALIFY row_number() OVER (PARTITION BY run, base ORDER BY seq DESC) = 1",
     "spans": f"SELECT *, {BASE.format('trial')} AS base FROM spans WHERE list_contains($runs, run)",
@@ -65,8 +66,18 @@ SPANS = (
 )
 
 
-def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("train",)) -> Generator[tuple[int, Json]]:
-    """The spans of *runs* in requests of a bounded size, each with how many it holds: a trace a trial.
+@dataclass(frozen=True)
+class Request:
+    """Some spans of one run, to be sent at once."""
+
+    run: str
+    spans: int
+    body: Json
+    """An ExportTraceServiceRequest."""
+
+
+def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("train",)) -> Generator[Request]:
+    """The spans of *runs* in requests of a bounded size: a trace a trial.
 
     A trial is the root of its spans; the calls of a proposer make a trace with all others of its run. What was said,
     and how it was graded, is told of trials on *splits* alone; of a trial under way neither, since its split is not
@@ -83,21 +94,20 @@ def requests(directory: Path, runs: Sequence[str], splits: Sequence[Split] = ("t
             yield from batches(run, spans)
 
 
-def batches(run: Row, spans: Iterable[Json]) -> Iterator[tuple[int, Json]]:
+def batches(run: Row, spans: Iterable[Json]) -> Iterator[Request]:
     batch: list[Json] = []
     size = 0
     for span in spans:
         batch.append(span)
         size += len(json.dumps(span))
         if len(batch) >= MOST_SPANS or size >= MOST_BYTES:
-            yield len(batch), request(run, batch)
+            yield request(run, batch)
             batch, size = [], 0
     if batch:
-        yield len(batch), request(run, batch)
+        yield request(run, batch)
 
 
-def request(run: Row, spans: Sequence[Json]) -> Json:
-    """An ExportTraceServiceRequest."""
+def request(run: Row, spans: Sequence[Json]) -> Request:
     resource = {
         "service.name": "ratchet",
         "service.version": run["ratchet"],
@@ -105,11 +115,8 @@ def request(run: Row, spans: Sequence[Json]) -> Json:
         "ratchet.run": run["id"],
     }
     scope = {"name": "ratchet", "version": version("ratchet")}
-    return {
-        "resourceSpans": [
-            {"resource": {"attributes": listed(resource)}, "scopeSpans": [{"scope": scope, "spans": list(spans)}]}
-        ]
-    }
+    told = {"resource": {"attributes": listed(resource)}, "scopeSpans": [{"scope": scope, "spans": list(spans)}]}
+    return Request(run["id"], len(spans), {"resourceSpans": [told]})
 
 
 # ── a span ─────────────────────────────────────────────────────────────────────────────────────────────────────────

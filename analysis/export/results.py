@@ -1,12 +1,12 @@
 """A night as autoresearch's ``results.tsv``, a line a round. https://github.com/karpathy/autoresearch, program.md"""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from analysis.export.secrets import without_secrets
 from analysis.night import Night
 from harness.graders.metric import number, reported
-from traces.records import Round, Trial
+from traces.records import Comparison, Round, Trial
 
 SHORT = 7
 """Characters of an id, as in autoresearch's short commits."""
@@ -21,14 +21,16 @@ def results(night: Night, outputs: Mapping[str, float]) -> Iterator[str]:
     """The header, the baseline, and each round; ended by newlines. *outputs*: version → gigabytes it took, at most.
 
     What could not be measured is a crash, with zeros, as autoresearch has it; and so is memory that nothing printed.
-    The column of the score has the name of the metric, or ``score`` where scores are between 0 and 1, 1 the best.
+    The column of the score has the name of the metric, or ``score`` where scores are between 0 and 1, 1 the best. All
+    its values are on one scale, that of ``Round.score``; see ``values``.
     """
+    found = values(night.rounds)
     yield line("commit", metric_of(night) or "score", "memory_gb", "status", "description")
     for round in night.rounds:
         if round.decision is None and round.number > 0:
             continue  # the last one, which only says why the run ended
         version = (round.candidate or "") if round.decision else round.working
-        value = value_of(round)
+        value = found[round.number]
         yield line(
             version[:SHORT] or NO_VERSION,
             f"{value or 0:.6f}",
@@ -42,11 +44,36 @@ def metric_of(night: Night) -> str:
     return str(night.run.gate.get("metric") or "")
 
 
-def value_of(round: Round) -> float | None:
-    """What its version scored; of a round that tried something, in the comparison that decided."""
-    if round.decision is None:
-        return round.score
-    return round.decision.comparison.candidate_score if round.decision.comparison else None
+def values(rounds: Sequence[Round]) -> dict[int, float | None]:
+    """Round → what the version that it is about scores over the whole train split; ``None``: it was not measured.
+
+    The baseline and what was kept were measured on all of it, and have their ``Round.score``. A candidate that was
+    discarded was measured on the tasks that its test happened to see: it has the score of the incumbent, and what it
+    gained or lost against that on those tasks. So has one that was kept and never measured in full.
+    """
+    found: dict[int, float | None] = {}
+    before: float | None = None
+    """Of the incumbent, when it was measured last."""
+    for round in rounds:
+        comparison = round.decision.comparison if round.decision else None
+        is_its_own = round.decision is None or (round.decision.verdict == "keep" and round.working == round.candidate)
+        if is_its_own and (round.score is not None or comparison is None):
+            found[round.number] = round.score
+        else:
+            incumbent = round.score if round.working == round.incumbent and round.score is not None else before
+            found[round.number] = estimate(comparison, incumbent)
+        before = round.score if round.score is not None else found[round.number] if is_its_own else before
+    return found
+
+
+def estimate(comparison: Comparison | None, incumbent: float | None) -> float | None:
+    """The score of a candidate whose *incumbent* has that score, by their difference on the tasks that both had."""
+    if comparison is None or comparison.candidate_score is None:
+        return None
+    if comparison.incumbent_score is None or incumbent is None:
+        return comparison.candidate_score
+    score = incumbent + comparison.candidate_score - comparison.incumbent_score
+    return score if comparison.metric else min(1.0, max(0.0, score))
 
 
 def status_of(round: Round, value: float | None) -> str:

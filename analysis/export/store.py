@@ -5,9 +5,11 @@ to a database of its own, which takes a second or two for a million spans, and t
 """
 
 import json
+import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +18,12 @@ from typing import Any
 import duckdb
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
+from harness.errors import UserError
 from traces import places
 from traces.database import opened_to_read, own_turn, quoted
 from traces.errors import TracesBusy
 from traces.merge import marks_in
-from traces.query import show_new_only, show_together, tail
+from traces.query import reading, show_new_only, show_together, tail
 
 Row = Mapping[str, Any]
 WAIT = 30.0
@@ -43,8 +46,9 @@ def copied(
     Raises:
         TracesBusy: another process held the database for longer than *wait* seconds.
         TracesUnreadable: it is damaged or of another version.
+        UserError: the copy cannot be written, as when the disk is full.
     """
-    with TemporaryDirectory(prefix="ratchet-export-") as folder:
+    with TemporaryDirectory(prefix="ratchet-export-") as folder, copying(folder):
         settings = {"memory_limit": MEMORY, "temp_directory": f"{folder}/spilled"}
         with closing(duckdb.connect(config={**settings})) as connection:
             connection.execute(f"ATTACH '{quoted(Path(folder) / 'copied.duckdb')}' AS copied")
@@ -54,6 +58,53 @@ def copied(
                     connection.execute(f"CREATE TABLE copied.{table} AS {query}", named or None)
             connection.execute("USE copied")
             yield connection
+
+
+@contextmanager
+def copying(folder: str) -> Generator[None]:
+    """Within, trouble with reading or writing is about the copy in *folder*."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.TransactionException, duckdb.OutOfMemoryException) as e:
+        raise UserError(
+            f"the traces cannot be copied to {folder}, from where they are exported: {words(e)}. Nothing was exported, "
+            "and nothing half-written is left. Make room there, or name a folder on another disk with TMPDIR, and type "
+            "the same again"
+        ) from e
+
+
+def words(error: duckdb.Error) -> str:
+    """What DuckDB says: what the operating system told it, where that is in it."""
+    text = str(error)
+    found = re.search(r"(?:No space left on device|File too large|Disk quota exceeded)", text)
+    return found[0].lower() if found else " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What of a journal could not be read, and is in no table."""
+
+    writer: str
+    """Whose journal it is: the name of the file."""
+    lines: int
+    byte_offset: int
+    """Where the first of them starts."""
+    reason: str
+    """What is wrong with that."""
+
+
+def damage(directory: Path, writers: Sequence[str] | None = None, *, wait: float = WAIT) -> list[Damage]:
+    """The journals that cannot be read in full; only those of *writers*, if they are given.
+
+    Raises:
+        TracesBusy: another process held the database for longer than *wait* seconds.
+    """
+    query = (
+        "SELECT writer, count(*), min(byte_offset), arg_min(reason, byte_offset) FROM dead_letter "
+        "WHERE $writers IS NULL OR list_contains($writers, writer) GROUP BY writer ORDER BY writer"
+    )
+    with reading(directory, wait) as connection:
+        return [Damage(*row) for row in connection.execute(query, {"writers": writers}).fetchall()]
 
 
 @contextmanager

@@ -1,17 +1,15 @@
 """Every table of the traces as a Parquet file."""
 
-import errno
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import duckdb
 
+from analysis.export.drafts import new, unwritable, writing
 from analysis.export.secrets import without_secrets
-from analysis.export.store import copied
+from analysis.export.store import copied, words
 from harness.redact import MARKS, SHORTEST, hides, of_values
 from traces.database import quoted, schema
 
@@ -24,27 +22,27 @@ def parquet(directory: Path, to: Path, environment: Mapping[str, str] = os.envir
     many rows each has. Lines not merged yet are among them, and all tables are of the same moment.
 
     Raises:
-        FileExistsError: there is something at *to* already.
+        UserError: there is something at *to* already, or it cannot be written, as when the disk is full.
         TracesBusy: another process held the database for too long.
     """
     tables = {table: f"SELECT * FROM {table}" for table in schema().columns}
-    draft = to.with_name(f".{to.name}.{uuid4().hex[:8]}")
     written: dict[str, int] = {}
-    with copied(directory, tables) as connection:
-        draft.mkdir(parents=True)
-        try:
-            for table in tables:
-                redact(connection, table, environment)
-                path = quoted(draft / f"{table}.parquet")
-                written[table] = connection.execute(
-                    f"COPY {table} TO '{path}' (FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP})"
-                ).fetchall()[0][0]
-            if to.exists():
-                raise FileExistsError(errno.EEXIST, "exists already", str(to))
-            draft.rename(to)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with new(to) as draft, copied(directory, tables) as connection:
+        with writing(to):
+            draft.mkdir()
+        for table in tables:
+            redact(connection, table, environment)
+            written[table] = write(connection, table, draft / f"{table}.parquet", to)
     return written
+
+
+def write(connection: duckdb.DuckDBPyConnection, table: str, file: Path, to: Path) -> int:
+    """Write *table* to *file*, a part of *to*; return how many rows it has."""
+    options = f"FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP}, USE_TMP_FILE false"
+    try:
+        return connection.execute(f"COPY {table} TO '{quoted(file)}' ({options})").fetchall()[0][0]
+    except duckdb.IOException as e:
+        raise unwritable(to, f"{table}: {words(e)}") from e
 
 
 def redact(connection: duckdb.DuckDBPyConnection, table: str, environment: Mapping[str, str]) -> None:

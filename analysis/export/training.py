@@ -73,7 +73,7 @@ def sft(connection: duckdb.DuckDBPyConnection, min_score: float = 1.0) -> Iterat
         "WHEN NOT is_kept THEN 'of versions that were not kept' "
         f"WHEN score < $score THEN 'that scored below {min_score:g}' "
         "WHEN row_number() OVER (PARTITION BY is_kept, score >= $score, task, prompt, asked, answered "
-        "ORDER BY run, seq) > 1 THEN 'that say the same as another' END AS left_out FROM conversations",
+        "ORDER BY run, seq) > 1 THEN 'with the same words as another' END AS left_out FROM conversations",
         {"score": min_score},
     )
     yield from reasons(connection)

@@ -38,7 +38,7 @@ SELECT
     coalesce(last.attributes->>'gen_ai.response.model', last.name) AS model,
     EXISTS (SELECT 1 FROM kept WHERE kept.run = graded.run AND kept.version = graded.version) AS is_kept,
     CASE
-        WHEN score IS NULL THEN 'that have no grade'
+        WHEN score IS NULL THEN 'without a grade'
         WHEN last IS NULL THEN 'whose model calls were not recorded'
         WHEN NOT EXISTS (SELECT 1 FROM texts WHERE hash = last.input_hash)
             OR NOT EXISTS (SELECT 1 FROM texts WHERE hash = last.output_hash) THEN 'whose texts were not kept'

@@ -1,4 +1,5 @@
 import json
+import resource
 from datetime import timedelta
 from pathlib import Path
 
@@ -6,15 +7,16 @@ import duckdb
 import pytest
 
 from analysis.export import otlp, training
+from analysis.export.answers import partial_success
 from analysis.export.collector import deliver
-from analysis.export.results import results
+from analysis.export.results import results, values
 from analysis.export.secrets import without_secrets
-from analysis.export.store import copied
-from analysis.export.tables import parquet
+from analysis.export.store import copied, damage
+from analysis.export.tables import parquet, write
 from analysis.night import read_night
 from harness.errors import UserError
 from harness.ledger import journal_file
-from tests.models.loopback import hangs_up, provider, refuses
+from tests.models.loopback import drips, hangs_up, provider, refuses, stalls
 from tests.traces.samples import NOON, RUN
 from traces import otel
 from traces.journal import Journal
@@ -176,10 +178,10 @@ def test_what_is_worth_imitating_is_what_kept_versions_said_in_train_trials_that
         "model": "openai:m",
     }
     assert left_out == {
-        "that say the same as another": 1,
+        "with the same words as another": 1,
         "that scored below 1": 1,
         "of versions that were not kept": 1,
-        "that have no grade": 1,
+        "without a grade": 1,
         "whose model calls were not recorded": 1,
         "whose texts were not kept": 1,
     }
@@ -370,7 +372,7 @@ def test_every_table_is_a_parquet_file_with_all_rows_the_unmerged_ones_too(night
         assert connection.execute(query).fetchall() == [(["plural"], 1.0, 1), ([], 0.0, 1)]
         query = f"SELECT attributes->>'{otel.EXPLANATION}' FROM '{to}/spans.parquet' WHERE operation = 'grade'"
         assert connection.execute(query).fetchall() == [("as it is",), ("as it is",)]
-    with pytest.raises(FileExistsError):
+    with pytest.raises(UserError, match="exists already"):
         parquet(tmp_path, to)
     assert [p.name for p in to.parent.iterdir()] == ["all"]  # no draft is left behind
 
@@ -390,11 +392,49 @@ def test_an_export_takes_a_path_with_a_quotation_mark_and_leaves_no_copy_behind(
     assert parquet(directory, tmp_path / "b's")["trials"] == 1
 
 
+def test_a_full_disk_is_said_with_the_path_and_leaves_nothing_behind(night, tmp_path):
+    night.trial("one", 1, "x" * 200_000)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))  # of any file, of this process
+    try:
+        with pytest.raises(UserError, match=r"cannot be copied to .*: file too large.*TMPDIR"):
+            parquet(tmp_path, tmp_path / "new" / "all")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "t.parquet").symlink_to("/dev/full")
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS n")
+        with pytest.raises(UserError, match=r"all cannot be written: t: no space left on device.*--out"):
+            write(connection, "t", tmp_path / "t.parquet", tmp_path / "all")
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_lines_that_cannot_be_read_are_counted_by_journal(night, tmp_path, is_merged):
+    night.trial("one", 1)
+    night.trial("two", 1, task="t2")
+    journal = journal_file(tmp_path, NIGHT)
+    assert damage(tmp_path) == []
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[0] = b"x" * (len(lines[0]) - 1) + b"\n"  # which says what run it is
+    lines[-1] = b"{" + lines[-1][2:-1] + b"\n"
+    copy = tmp_path / "damaged"
+    journal_file(copy, NIGHT).parent.mkdir(parents=True)
+    journal_file(copy, NIGHT).write_bytes(b"".join(lines))
+    if is_merged:
+        merge(copy)
+    [found] = damage(copy, [NIGHT])
+    assert (found.writer, found.lines, found.byte_offset) == (NIGHT, 2, 0)
+    assert "damaged" in found.reason
+    assert damage(copy, ["other"]) == []
+    assert len(spans_of(copy)) == len(spans_of(tmp_path)) - 1  # of all other lines nothing is missing
+
+
 # ── spans ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def spans_of(tmp_path, **more):
-    found = [request for _, request in otlp.requests(tmp_path, [NIGHT], **more)]
+    found = [request.body for request in otlp.requests(tmp_path, [NIGHT], **more)]
     return [span for request in found for part in request["resourceSpans"] for span in part["scopeSpans"][0]["spans"]]
 
 
@@ -461,24 +501,28 @@ def test_requests_stay_small_and_every_span_is_in_one(night, tmp_path):
     for number in range(4):
         night.trial(f"n{number}", 1, "x" * 900_000, task=f"t{number}")
     found = list(otlp.requests(tmp_path, [NIGHT]))
-    assert sum(count for count, _ in found) == 12
-    assert all(len(json.dumps(request)) < 2 * otlp.MOST_BYTES for _, request in found)
+    assert sum(request.spans for request in found) == 12
+    assert all(len(json.dumps(request.body)) < 2 * otlp.MOST_BYTES for request in found)
     assert len(found) == 2
 
 
 def requests_of(*sizes: int):
-    return [(size, {"resourceSpans": [size]}) for size in sizes]
+    return [otlp.Request(NIGHT, size, {"resourceSpans": [size]}) for size in sizes]
 
 
 def test_a_collector_that_is_busy_is_asked_again_after_as_long_as_it_says():
     waited: list[float] = []
     away = refuses(503, {}, {"retry-after": "7"})
     with provider(away, hangs_up, refuses(200, {})) as collector:
+        told: list[str] = []
         done = deliver(
-            requests_of(3, 2), collector.url, environment={"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=a%20b"},
-            sleep=waited.append,
+            requests_of(3, 2), collector.url, told.append,
+            environment={"OTEL_EXPORTER_OTLP_HEADERS": "X-Key=a%20b"}, sleep=waited.append,
         )  # fmt: skip
     assert (done.spans, done.rejected) == (5, 0)
+    assert "waiting for the collector, try 2 of 5 in 7 s: " in told[0]
+    assert "answers 503" in told[0]
+    assert "waiting for the collector, try 3 of 5 in 2 s: " in told[1]
     assert waited == [7.0, 2.0]
     assert [r.body["resourceSpans"] for r in collector.received] == [[3], [3], [3], [2]]
     assert collector.received[0].path == "/v1/traces"
@@ -489,45 +533,112 @@ def test_a_collector_that_refuses_is_not_asked_again_and_one_that_is_away_not_fo
     waited: list[float] = []
     with provider(refuses(200, {}), refuses(401, {"error": f"who? {SECRET}"})) as collector:
         with pytest.raises(UserError, match=r"401.*\[key\].*OTEL_EXPORTER_OTLP_HEADERS.*taken 3 spans before") as e:
-            deliver(requests_of(3, 2), f"{collector.url}/v1/traces", sleep=waited.append)
+            deliver(requests_of(3, 2), f"{collector.url}/v1/traces", print, sleep=waited.append)
         assert SECRET not in str(e.value)
         gone = collector.url
     assert waited == []
-    with pytest.raises(UserError, match="cannot be reached"):
-        deliver(requests_of(1), gone, sleep=waited.append)
+    with pytest.raises(UserError, match=r"cannot be reached.*tried 5 times\. It has taken 0 spans"):
+        deliver(requests_of(1), gone, print, sleep=waited.append)
     assert waited == [1.0, 2.0, 4.0, 8.0]
 
 
+def test_a_collector_that_takes_a_request_and_is_silent_or_drips_is_given_up():
+    told: list[str] = []
+    body = {"partialSuccess": {}, "more": "x" * 40}
+    with provider(stalls, drips(body, 0.02)) as collector, pytest.raises(UserError, match="gave no answer within"):
+        deliver(requests_of(1), collector.url, told.append, timeout=0.1, sleep=lambda _: None)
+    assert [line.partition(" in ")[0] for line in told] == [
+        f"waiting for the collector, try {n} of 5" for n in (2, 3, 4, 5)
+    ]
+
+
+def test_the_pauses_that_a_collector_asks_for_are_bounded_together():
+    with provider(refuses(503, {}, {"retry-after": "nan"}), refuses(503, {}, {"retry-after": "1e9"})) as collector:
+        waited: list[float] = []
+        with pytest.raises(UserError, match="503"):
+            deliver(requests_of(1), collector.url, print, sleep=waited.append)
+    assert waited == [1.0, 30.0, 30.0, 30.0]
+
+
 def test_what_a_collector_rejects_is_counted_with_its_reason():
-    partial = {"partialSuccess": {"rejectedSpans": "2", "errorMessage": "too old"}}
-    with provider(refuses(200, partial), refuses(200, b"fine")) as collector:
-        done = deliver(requests_of(3, 4), collector.url)
-    assert (done.spans, done.rejected, done.because) == (5, 2, "too old")
+    partial = {"partialSuccess": {"rejectedSpans": "2", "errorMessage": "too old\x1b[2J"}}
+    with provider(refuses(200, partial), refuses(200, b"")) as collector:
+        done = deliver(requests_of(3, 4), collector.url, print)
+    assert (done.spans, done.rejected, done.because) == (5, 2, "too old [2J")
+
+
+def test_who_answers_a_collectors_address_with_something_else_has_not_taken_the_spans():
+    page = refuses(200, b"<html>ok</html>", {"content-type": "text/html"})
+    with provider(page) as other, pytest.raises(UserError, match=r"no collector.*text/html.*taken 0 spans") as e:
+        deliver(requests_of(3), other.url, print)
+    assert "<html>ok</html>" in str(e.value)
+
+
+REJECTED_3 = b"\x0a\x09\x08\x03\x12\x05older"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "found"),
+    [
+        ("application/json", b"{}", (0, "")),
+        ("application/json; charset=utf-8", b"", (0, "")),
+        ("Application/JSON", b'{"partialSuccess": {"rejectedSpans": 3, "errorMessage": "older"}}', (3, "older")),
+        ("application/json", b'{"partialSuccess": null, "new": 1}', (0, "")),
+        ("application/x-protobuf", b"", (0, "")),
+        ("application/x-protobuf", REJECTED_3, (3, "older")),
+        ("application/x-protobuf", b"\x10\x01\x1d1234\x21" + b"12345678" + REJECTED_3, (3, "older")),
+    ],
+)
+def test_an_answer_is_read_in_json_and_in_protobuf(content_type, body, found):
+    assert partial_success(content_type, body) == found
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", b"{}"),
+        ("", b""),
+        ("application/json", b"fine"),
+        ("application/json", b"[" * 100_000),
+        ("application/json", b"[]"),
+        ("application/json", b'{"partialSuccess": 1}'),
+        ("application/json", b'{"partialSuccess": {"rejectedSpans": "many"}}'),
+        ("application/json", b'{"partialSuccess": {"rejectedSpans": -1}}'),
+        ("application/x-protobuf", b"<html>ok</html>"),
+        ("application/x-protobuf", REJECTED_3[:-1]),
+        ("application/x-protobuf", b"\xff" * 20),
+        ("application/x-protobuf", b"\x08\x01"),
+    ],
+)
+def test_what_is_no_answer_of_a_collector_is_none(content_type, body):
+    with pytest.raises(ValueError, match=r"."):
+        partial_success(content_type, body)
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://host/v1/traces", "http://u:p@host/v1/traces", ""])
 def test_an_address_that_is_none_or_carries_a_password_is_refused(endpoint):
     with pytest.raises(UserError, match="OTEL_EXPORTER_OTLP_HEADERS" if "@" in endpoint else "no address"):
-        deliver([], endpoint)
+        deliver([], endpoint, print)
 
 
 # ── results.tsv ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def compared(score: float, **more) -> Comparison:
+def compared(score: float, incumbent: float, **more) -> Comparison:
     return Comparison(
-        incumbent=OLD, candidate=NEW, split="train", tasks=9, incumbent_score=0.5, candidate_score=score, gain=0.1,
-        low=0.0, high=0.2, confidence=0.9, **more,
+        incumbent=OLD, candidate=NEW, split="train", tasks=9, incumbent_score=incumbent, candidate_score=score,
+        gain=abs(score - incumbent), low=0.0, high=0.2, confidence=0.9, **more,
     )  # fmt: skip
 
 
-def tried(number: int, verdict: str, because: str, comparison: Comparison | None, rationale: str) -> Round:
+def tried(number: int, verdict: str, because: str, comparison: Comparison | None, rationale: str, **more) -> Round:
     return a_round(
         number,
         NEW if verdict == "keep" else OLD,
         candidate=NEW if comparison else None,
         proposal=Proposal(id=f"p{number}", proposer="p", edits=(), rationale=rationale),
         decision=Decision(verdict=verdict, because=because, comparison=comparison),
+        **more,
     )
 
 
@@ -536,8 +647,14 @@ def test_a_night_is_a_results_tsv_of_a_line_a_round(tmp_path):
     with Journal(path) as journal:
         journal.append(RUN.model_copy(update={"id": NIGHT, "gate": {"name": "MetricGate", "metric": "val_bpb"}}))
         journal.append(a_round(0, OLD, score=0.9979))
-        journal.append(tried(1, "keep", "improved", compared(0.9932, metric="val_bpb"), 'increase\tLR\n to "0.04"'))
-        journal.append(tried(2, "inconclusive", "undecided", compared(1.005), f"GeLU\u2028\x1b[2J {SECRET}"))
+        journal.append(
+            tried(1, "keep", "improved", compared(0.9932, 0.9979, metric="val_bpb"), 'increase\tLR\n to "0.04"')
+        )
+        journal.append(
+            tried(
+                2, "inconclusive", "undecided", compared(1.005, 0.9932, metric="val_bpb"), f"GeLU\u2028\x1b[2J {SECRET}"
+            )
+        )
         journal.append(tried(3, "discard", "invalid", None, "double the width"))
         journal.append(a_round(4, NEW, stop="rounds"))
     night = read_night(path)
@@ -565,3 +682,33 @@ def test_scores_without_a_metric_are_called_so_and_tasks_are_not_read_for_it(tmp
         "commit\tscore\tmemory_gb\tstatus\tdescription\n",
         "aaaaaaa\t0.500000\t0.0\tkeep\tbaseline\n",
     ]
+
+
+def test_all_scores_are_on_the_scale_of_the_whole_train_split_whatever_tasks_a_test_saw():
+    rounds = [
+        a_round(0, OLD, score=0.665),
+        tried(1, "keep", "improved", compared(0.7, 0.6), "kept", score=0.855),
+        tried(2, "discard", "no-improvement", compared(0.80, 0.86), "lost", score=0.85).model_copy(
+            update={"incumbent": NEW, "working": NEW}
+        ),
+        tried(3, "inconclusive", "undecided", compared(1.0, 0.75), "almost", score=0.9).model_copy(
+            update={"incumbent": NEW, "working": NEW}
+        ),
+        tried(4, "discard", "invalid", None, "broken", score=0.9),
+        tried(5, "keep", "improved", compared(0.7, 0.72), "taken out again", score=0.8).model_copy(
+            update={"incumbent": NEW, "working": OLD}
+        ),
+    ]
+    found = values(rounds)
+    assert found[0] == 0.665
+    assert found[1] == 0.855  # as `ratchet status` and the report have it
+    assert found[2] == pytest.approx(0.85 - 0.06)
+    assert found[3] == 1.0  # no score is more
+    assert found[4] is None
+    assert found[5] == pytest.approx(0.9 - 0.02)  # of the candidate, not of what was made of it
+
+
+def test_a_score_that_no_round_has_is_that_of_the_comparison():
+    assert values([tried(1, "keep", "improved", compared(0.7, 0.6), "kept")]) == {1: 0.7}
+    cut_short = [a_round(0, OLD, score=0.5), tried(1, "keep", "improved", compared(0.7, 0.6), "kept")]
+    assert values(cut_short)[1] == pytest.approx(0.6)
