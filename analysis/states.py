@@ -15,10 +15,10 @@ class FindingState:
     id: str
     title: str
     state: Literal["open", "answered", "back", "refuted", "gone"]
-    """``answered``: a kept change answers it, and since then it is gone or at under half its share. ``back``: it was,
-    and is not any more. ``refuted``: two changes or more that answer it were measured and none was kept, so what
-    they took for its cause is not borne out. ``gone``: it went without an answer. Shares are of samples: one that lies
-    about half may change from one mining to the next."""
+    """``answered``: a kept change answers it, and in versions with that change it is gone or at under half its share
+    since. ``back``: it was, and is not any more. ``refuted``: two changes or more that answer it were measured and none
+    was kept, so what they took for its cause is not borne out. ``gone``: it went without an answer. Shares are of
+    samples: one that lies about half may change from one mining to the next."""
     count: int
     """Failed trials that show it in the latest mining."""
     share: float
@@ -33,14 +33,18 @@ class FindingState:
     """And the round of it."""
     tries: int
     """Changes that answer it and were compared to the end, kept or not."""
+    answer_is_live: bool | None = None
+    """Does the version that was mined last have that change? ``False``: it was kept in another run, from whose version
+    the last one did not go on, since nobody promoted it or it was rolled back; then it answers nothing here.
+    ``None``: nothing answers it."""
 
 
 def states(experiment: str, directory: Path | None = None) -> list[FindingState]:
     """The findings of *experiment*, those that need something first: open, back, refuted; then by share."""
     rows = traces.sql(
-        "select id, title, state, count, share, first_seen, last_seen, versions, answered_by, answered_round, tries "
-        "from finding_states where experiment = ? order by list_position(['open', 'back', 'refuted'], state) "
-        "nulls last, share desc, last_seen desc, id",
+        "select id, title, state, count, share, first_seen, last_seen, versions, answered_by, answered_round, tries, "
+        "answer_is_live from finding_states where experiment = ? "
+        "order by list_position(['open', 'back', 'refuted'], state) nulls last, share desc, last_seen desc, id",
         (experiment,),
         directory=directory,
     )
@@ -61,4 +65,5 @@ def state_of(row: dict[str, Any]) -> FindingState:
         answered_by=None if missing else row["answered_by"],
         answered_round=None if missing else int(row["answered_round"]),
         tries=int(row["tries"]),
+        answer_is_live=None if missing else bool(row["answer_is_live"]),
     )

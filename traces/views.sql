@@ -99,15 +99,64 @@ LEFT JOIN inbox ON inbox.trial = trials.id;
 --   back      it had been answered, and the latest mining shows it at half its share or more again
 --   refuted   two changes or more that answer it were compared to the end, and none was kept: its cause is another one
 --   gone      nothing answered it, and the latest mining does not show it any more
--- "Its share" is that of the last mining before the answer. A change that was taken out again answers nothing.
+-- "Its share" is that of the last mining before the answer. A change that was taken out again answers nothing. Nor does
+-- one that the latest mining was not made of: it was kept in a run whose version nobody promoted, or was rolled back.
 CREATE VIEW finding_states AS
-WITH mined AS (             -- what each mining showed
+WITH RECURSIVE nights AS (  -- without what was run aside
+    SELECT id, experiment, live, written FROM runs WHERE NOT starts_with(id, concat(experiment, '-', trigger, '-'))
+),
+used AS (                   -- the versions that each run worked with, and from which round on
+    SELECT nights.experiment, rounds.working AS version, nights.id AS run, nights.written, min(rounds.number) AS round
+    FROM rounds
+    JOIN nights ON nights.id = rounds.run
+    GROUP BY ALL
+),
+had AS MATERIALIZED (       -- of the runs that began with a version the first is enough: the others go on from it
+    SELECT * FROM used
+    QUALIFY round > 0 OR row_number() OVER (PARTITION BY experiment, version, round ORDER BY written) = 1
+),
+lives AS (                  -- what was live, and before that
+    SELECT *, lag(version) OVER (PARTITION BY experiment ORDER BY written) AS earlier
+    FROM (
+        SELECT experiment, live AS version, written, id AS run FROM nights
+        UNION ALL
+        SELECT experiment, version, written, NULL FROM promotions
+    )
+),
+began AS (                  -- with what each run began; a version that no run had is one that a person changed by hand
+    SELECT
+        lives.experiment,
+        lives.run,
+        lives.written,
+        CASE WHEN min(had.written) < lives.written THEN lives.version ELSE lives.earlier END AS version
+    FROM lives
+    LEFT JOIN had ON had.experiment = lives.experiment AND had.version = lives.version
+    WHERE lives.run IS NOT NULL
+    GROUP BY lives.experiment, lives.run, lives.written, lives.version, lives.earlier
+),
+parents AS MATERIALIZED (   -- the run that each run goes on from, and the round
+    SELECT
+        began.run,
+        arg_max(had.run, (had.round > 0, had.written)) AS parent,
+        arg_max(had.round, (had.round > 0, had.written)) AS round
+    FROM began
+    JOIN had ON had.experiment = began.experiment AND had.version = began.version AND had.written < began.written
+    GROUP BY began.run
+),
+holds AS (                  -- the runs whose changes each run has, and up to which round; NULL: its own, all of them
+    SELECT id AS run, id AS origin, NULL::BIGINT AS round FROM nights
+    UNION ALL
+    SELECT holds.run, parents.parent, parents.round FROM holds JOIN parents ON parents.run = holds.origin
+),
+mined AS (                  -- what each mining showed
     SELECT runs.experiment, findings.*, (findings.writer, coalesce(findings.proposal, '')) AS mining
     FROM findings
     JOIN runs ON runs.id = findings.run
 ),
 latest AS (                 -- the latest mining of each experiment
-    SELECT experiment, arg_max(mining, (written, seq)) AS mining FROM mined GROUP BY experiment
+    SELECT experiment, arg_max(mining, (written, seq)) AS mining, arg_max(run, (written, seq)) AS run
+    FROM mined
+    GROUP BY experiment
 ),
 known AS (                  -- each finding, as it was seen last
     SELECT
@@ -130,12 +179,17 @@ tried AS (                  -- each change that answers a finding and was compar
         decisions.run,
         decisions.round,
         decisions.written,
-        decisions.verdict = 'keep' AND gone.round IS NULL AS stands
+        decisions.verdict = 'keep' AND gone.round IS NULL AS stands,
+        holds.run IS NOT NULL AS is_live
     FROM decisions
     JOIN rounds ON rounds.run = decisions.run AND rounds.number = decisions.round
     JOIN proposals ON proposals.run = rounds.run AND proposals.id = rounds.proposal
     JOIN runs ON runs.id = decisions.run
     LEFT JOIN gone ON gone.run = decisions.run AND gone.round = decisions.round
+    LEFT JOIN latest ON latest.experiment = runs.experiment
+    LEFT JOIN holds
+        ON holds.run = latest.run AND holds.origin = decisions.run
+        AND decisions.round <= coalesce(holds.round, decisions.round)
     WHERE decisions.comparison IS NOT NULL AND decisions.because NOT IN ('errors', 'drift')
 ),
 answers AS (
@@ -143,9 +197,10 @@ answers AS (
         experiment,
         id,
         count(*) AS tries,
-        max(written) FILTER (stands) AS written,
-        arg_max(run, written) FILTER (stands) AS run,
-        arg_max(round, written) FILTER (stands) AS round
+        arg_max(written, (is_live, written)) FILTER (stands) AS written,
+        arg_max(run, (is_live, written)) FILTER (stands) AS run,
+        arg_max(round, (is_live, written)) FILTER (stands) AS round,
+        bool_or(is_live) FILTER (stands) AS is_live
     FROM tried
     GROUP BY experiment, id
 ),
@@ -156,33 +211,37 @@ before AS (                 -- the share that each answer met
     WHERE mined.written <= answers.written
     GROUP BY mined.experiment, mined.id
 ),
-since AS (                  -- in how many minings after its answer it was seen, and at half its share or more
-    SELECT mined.experiment, mined.id, count(*) FILTER (2 * mined.share >= before.share) AS often
-    FROM mined
-    JOIN answers USING (experiment, id)
-    JOIN before USING (experiment, id)
-    WHERE mined.written > answers.written
-    GROUP BY mined.experiment, mined.id
-),
-minings AS (SELECT experiment, mining, min(written) AS written FROM mined GROUP BY experiment, mining),
-looked AS (                 -- how many minings there were after each answer
-    SELECT answers.experiment, answers.id, count(*) AS often
+minings AS (SELECT experiment, run, mining, min(written) AS written FROM mined GROUP BY ALL),
+after AS (                  -- the minings after each answer, of versions that hold it
+    SELECT answers.experiment, answers.id, minings.mining
     FROM answers
-    JOIN minings ON minings.experiment = answers.experiment AND minings.written > answers.written
-    GROUP BY answers.experiment, answers.id
+    JOIN holds ON holds.origin = answers.run AND answers.round <= coalesce(holds.round, answers.round)
+    JOIN minings
+        ON minings.experiment = answers.experiment AND minings.run = holds.run AND minings.written > answers.written
+),
+looked AS (                 -- how many those were, and in how many it was seen at half its share or more
+    SELECT
+        after.experiment,
+        after.id,
+        count(DISTINCT after.mining) AS often,
+        count(DISTINCT after.mining) FILTER (2 * mined.share >= before.share) AS seen
+    FROM after
+    LEFT JOIN before USING (experiment, id)
+    LEFT JOIN mined ON mined.experiment = after.experiment AND mined.id = after.id AND mined.mining = after.mining
+    GROUP BY after.experiment, after.id
 )
 SELECT
     known.experiment,
     known.id,
     known.title,            -- as the latest mining that shows it has it
     CASE
-        WHEN answers.run IS NOT NULL THEN
+        WHEN answers.is_live THEN
             CASE
                 WHEN looked.often IS NULL OR now.share IS NULL OR 2 * now.share < before.share THEN 'answered'
-                WHEN looked.often > since.often THEN 'back'
+                WHEN looked.often > looked.seen THEN 'back'
                 ELSE 'open'
             END
-        WHEN answers.tries >= 2 THEN 'refuted'
+        WHEN answers.run IS NULL AND answers.tries >= 2 THEN 'refuted'
         WHEN now.share IS NULL THEN 'gone'
         ELSE 'open'
     END AS state,
@@ -193,11 +252,11 @@ SELECT
     known.versions,         -- that show it
     answers.run AS answered_by, -- the run that kept the latest change that answers it; NULL: none stands
     answers.round AS answered_round, -- and the round of it
+    answers.is_live AS answer_is_live, -- was the latest mining made of a version with that change? NULL: there is none
     coalesce(answers.tries, 0) AS tries -- changes that answer it and were compared to the end, kept or not
 FROM known
 LEFT JOIN answers USING (experiment, id)
 LEFT JOIN before USING (experiment, id)
-LEFT JOIN since USING (experiment, id)
 LEFT JOIN looked USING (experiment, id)
 LEFT JOIN latest USING (experiment)
 LEFT JOIN mined AS now

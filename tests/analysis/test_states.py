@@ -11,7 +11,7 @@ from analysis.states import FindingState, states
 from traces.journal import Journal
 from traces.merge import merge
 from traces.places import spool
-from traces.records import Comparison, Decision, Finding, Proposal, Removal, Round, Run, now
+from traces.records import Comparison, Decision, Finding, Promotion, Proposal, Removal, Round, Run, now
 
 KEEP, DISCARD, BROKEN, REFUSED = "improved", "no-improvement", "errors", "already-tried"
 
@@ -24,11 +24,16 @@ def a_finding(id: str, share: float) -> Finding:
 
 @dataclass
 class Runs:
-    """Journals of some runs: a proposal with what it had mined, and what became of it, at a time."""
+    """Journals of some runs: a proposal with what it had mined, and what became of it, at a time.
+
+    A run begins with the version that the one before it ended with, as if that had been promoted, or with one that is
+    named; a kept change makes a version of its own.
+    """
 
     directory: Path
     experiment: str = "example"
     numbers: dict[str, int] = field(default_factory=dict)
+    working: str = "v" * 8
 
     def round(
         self,
@@ -37,8 +42,11 @@ class Runs:
         because: str = DISCARD,
         run: str = "night",
         dropped: tuple[int, ...] = (),
+        live: str | None = None,
     ) -> None:
         number = self.numbers[run] = self.numbers.get(run, 0) + 1
+        incumbent = live or self.working
+        self.working = f"{run}-{number:08}" if because == KEEP or dropped else incumbent
         proposal = Proposal(
             id=f"p{number}",
             proposer="Anything",
@@ -68,15 +76,18 @@ class Runs:
         removals = (Removal(rounds=dropped, verdict="drop", comparison=None),) if dropped else ()
         with Journal(spool(self.directory) / f"{run}.jsonl") as journal:
             if number == 1:
-                journal.append(a_run(run, self.experiment))
+                journal.append(a_run(run, self.experiment, incumbent))
+                journal.append(
+                    Round(run=run, number=0, incumbent=incumbent, working=incumbent, started=now(), seconds=1)
+                )
             journal.append(proposal)
             journal.append(
                 Round(
                     run=run,
                     number=number,
-                    incumbent="v" * 8,
+                    incumbent=incumbent,
                     candidate=f"{number:08}",
-                    working="v" * 8,
+                    working=self.working,
                     proposal=proposal,
                     decision=decision,
                     removals=removals,
@@ -85,13 +96,21 @@ class Runs:
                 )
             )
 
+    def promoted(self, version: str, number: int) -> None:
+        promotion = Promotion(
+            id=f"promotion-{number}", experiment=self.experiment, kind="promote", number=number, version=version,
+            replaces="v" * 8, commit="c" * 8, branch="main",
+        )  # fmt: skip
+        with Journal(spool(self.directory) / f"promotions-{self.experiment}.jsonl") as journal:
+            journal.append(promotion)
+
     def state(self, id: str = "plural") -> FindingState:
         [found] = [s for s in states(self.experiment, self.directory) if s.id == id]
         return found
 
 
-def a_run(id: str, experiment: str) -> Run:
-    return Run(id=id, experiment=experiment, subject="s", live="v" * 8, fingerprint={}, budget={}, tasks={})
+def a_run(id: str, experiment: str, live: str = "v" * 8) -> Run:
+    return Run(id=id, experiment=experiment, subject="s", live=live, fingerprint={}, budget={}, tasks={})
 
 
 @pytest.fixture
@@ -162,6 +181,77 @@ def test_a_change_that_was_taken_out_again_answers_nothing(night):
     night.round({"plural": 0.02}, dropped=(1,))
 
     assert (night.state().state, night.state().answered_by, night.state().tries) == ("open", None, 1)
+
+
+def test_what_was_answered_in_a_night_that_nobody_promoted_is_open_in_the_next_and_not_back(night):
+    night.round({"plural": 0.2, "colour": 0.1, "animal": 0.1}, ["plural", "animal"], KEEP)
+    night.round({"colour": 0.1})
+    night.round({"plural": 0.2, "colour": 0.1}, run="later", live="v" * 8)
+
+    assert [(s.id, s.state, s.answered_by, s.answer_is_live) for s in states("example", night.directory)] == [
+        ("plural", "open", "night", False),
+        ("colour", "open", None, None),
+        ("animal", "gone", "night", False),
+    ]
+
+    night.round({"plural": 0.2}, ["plural"], run="later")
+    night.round({"plural": 0.2}, ["plural"], run="later")
+    found = night.state()
+    assert (found.state, found.tries) == ("open", 3)  # no refutation: one of them was kept
+    night.round({"plural": 0.2}, ["plural"], KEEP, run="later")
+    found = night.state()
+    assert (found.state, found.answered_by, found.answered_round, found.answer_is_live) == (
+        "answered",
+        "later",
+        4,
+        True,
+    )
+
+
+def test_an_answer_holds_in_every_later_run_that_goes_on_from_it_and_in_none_from_before_it(night):
+    night.round({"plural": 0.2, "colour": 0.1}, ["colour"], KEEP)
+    before = night.working
+    night.round({"plural": 0.2}, ["plural"], KEEP)
+    night.round({"number": 0.1}, ["number"], KEEP, run="second")
+    night.round({"number": 0.1, "plural": 0.2, "colour": 0.1}, run="third")
+    assert [(s.id, s.state, s.answer_is_live) for s in states("example", night.directory)] == [
+        ("number", "open", True),  # it never went
+        ("plural", "back", True),
+        ("colour", "back", True),
+    ]
+
+    night.round({"number": 0.1, "plural": 0.2, "colour": 0.1}, run="fourth", live=before)  # rolled back
+    assert [(s.id, s.state, s.answer_is_live) for s in states("example", night.directory)] == [
+        ("plural", "open", False),
+        ("number", "open", False),
+        ("colour", "back", True),
+    ]
+
+
+def test_minings_of_versions_without_the_answer_do_not_tell_whether_it_helped(night):
+    night.round({"plural": 0.2}, ["plural"], KEEP)
+    answered = night.working
+    night.round({"colour": 0.1}, run="unpromoted", live="v" * 8)
+    night.round({"plural": 0.2}, run="later", live=answered)
+
+    found = night.state()
+    assert (found.state, found.answer_is_live) == ("open", True)  # it never went where it was answered
+
+
+def test_a_live_version_that_a_person_changed_by_hand_holds_what_the_one_before_it_held(night):
+    night.round({"plural": 0.2}, ["plural"], KEEP)
+    kept = night.working
+    night.round({"plural": 0.2}, run="by-hand", live="h" * 8)
+    found = night.state()
+    assert (found.state, found.answer_is_live) == ("open", False)
+
+    night.promoted(kept, 1)
+    night.round({"colour": 0.1}, run="promoted-and-by-hand", live="i" * 8)
+    found = night.state()
+    assert (found.state, found.answer_is_live) == ("answered", True)
+    night.round({"colour": 0.1}, run="and-once-more", live="j" * 8)
+    found = night.state()
+    assert (found.state, found.answer_is_live) == ("answered", True)
 
 
 def test_a_removal_in_one_run_leaves_the_rounds_of_another_alone(night):
