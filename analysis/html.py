@@ -1,8 +1,9 @@
 """A report as one HTML file that stands by itself: nothing in it is fetched from anywhere, and nothing in it runs."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,14 +14,18 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 PNG = b"\x89PNG\r\n\x1a\n"
 BRIEF, LONG = 24, 48
 """Characters of a cell up to which it is never wrapped, and from which it is given a wide column."""
+STACKED = 4
+"""Columns from which a table is stacked on a phone: each row a block, each cell under the name of its column."""
 KINDS = {"+": "add", "-": "del", "@": "hunk"}
 BOX = '<div class="scroll" role="region" aria-label="Table" tabindex="0">\n'
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --soft: #59636e; --page: #fff; --card: #f6f8fa; --line: #d1d9e0;
-  --accent: #0b5cad; --add: #116329; --add-page: #dafbe1; --del: #a40e26; --del-page: #ffebe9; --hunk: #6639ba; }
+  --accent: #0b5cad; --shade: rgb(0 0 0 / .22);
+  --add: #116329; --add-page: #dafbe1; --del: #a40e26; --del-page: #ffebe9; --hunk: #6639ba; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9da7b1; --page: #0d1117; --card: #161b22;
-  --line: #3d444d; --accent: #6cb6ff; --add: #7ee787; --add-page: #12261e; --del: #ffa198; --del-page: #301b1f;
+  --line: #3d444d; --accent: #6cb6ff; --shade: rgb(255 255 255 / .25);
+  --add: #7ee787; --add-page: #12261e; --del: #ffa198; --del-page: #301b1f;
   --hunk: #d2a8ff; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -48,12 +53,18 @@ nav ol { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap
 nav li { margin: 0; }
 nav a { text-decoration: none; display: inline-block; padding: .15rem 0; }
 nav a:hover { text-decoration: underline; }
-.scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; border: 1px solid var(--line); border-radius: .5rem;
+  background: linear-gradient(to right, var(--page) 50%, transparent) left / 2.4rem 100% no-repeat local,
+    linear-gradient(to left, var(--page) 50%, transparent) right / 2.4rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .65rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { background: var(--card); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
-td.middle { min-width: 9rem; }
+td.middle { min-width: 8rem; }
 td.long { min-width: 10.5rem; }
+td.named code:last-child { display: block; width: fit-content; margin-top: .15rem; font-size: .78em;
+  color: var(--soft); }
 td[style] { white-space: nowrap; }
 td.brief { white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
@@ -70,15 +81,32 @@ pre.diff span { display: block; padding: 0 .8rem 0 1.8rem; text-indent: -1ch; mi
 .del { color: var(--del); background: var(--del-page); }
 .hunk { color: var(--hunk); }
 .file { font-weight: 600; }
-@media (min-width: 40rem) { td.long { min-width: 15rem; } }
-@media (min-width: 78rem) { .sheet { margin-left: calc(50vw - 17rem); margin-right: 0; }
-  nav { position: fixed; top: 1.4rem; left: calc(50vw - 35rem); width: 15rem; max-height: calc(100vh - 3rem);
+@media (min-width: 40rem) { td.long { min-width: 12rem; } }
+@media screen and (max-width: 39.99rem) { .stacked thead { display: none; }
+  .stacked, .stacked tbody, .stacked tr, .stacked td { display: block; }
+  .stacked tr { padding: .5rem .8rem; border-bottom: 1px solid var(--line); }
+  .stacked tr:last-child { border-bottom: 0; }
+  td.brief, td.middle, td.long, td[style] { min-width: 0; white-space: normal; }
+  .stacked td { display: flow-root; padding: .1rem 0 .1rem 8rem; border: 0; text-align: left !important; }
+  .stacked td::before { content: attr(data-label); float: left; width: 7.4rem; margin-left: -8rem; line-height: 1.35;
+    padding-top: .1rem; color: var(--soft); }
+  .stacked td.named { padding-left: 0; font-weight: 600; }
+  .stacked td.named::before { content: none; }
+  .stacked td.empty { display: none; } }
+@media (min-width: 50rem) { .scroll { width: max-content; min-width: 100%; max-width: calc(100vw - 2rem);
+    position: relative; left: 50%; transform: translateX(-50%); }
+  td.long { max-width: 30rem; } }
+@media (min-width: 78rem) { :root { --left: max(18rem, 50vw - 23.5rem); }
+  .sheet { margin-left: var(--left); margin-right: 0; }
+  .scroll { max-width: min(72rem, 100vw - var(--left) - 2.5rem); left: 0; transform: none; }
+  nav { position: fixed; top: 1.4rem; left: calc(var(--left) - 16.5rem); width: 15rem; max-height: calc(100vh - 3rem);
     overflow-y: auto; margin: 0; }
   nav ol { display: block; } }
 @media print { :root { --text: #000; --soft: #444; --page: #fff; --card: #f6f8fa; --line: #bbb; --accent: #000;
     --add: #116329; --add-page: #fff; --del: #a40e26; --del-page: #fff; --hunk: #6639ba; }
   nav { display: none; } .sheet { max-width: none; margin: 0; padding: 0; } body { font-size: 10pt; }
-  .scroll { overflow: visible; border: 0; } td.long { min-width: 0; } td.brief, td[style] { white-space: normal; } }
+  .scroll { overflow: visible; border: 0; background: none; width: auto; max-width: none; left: 0; transform: none; }
+  td.long { min-width: 0; max-width: none; } td.brief, td[style] { white-space: normal; } }
 """
 
 
@@ -98,6 +126,7 @@ def page(markdown: str, title: str, pictures: Mapping[str, bytes]) -> str:
             token.children = list(inside(token.children, pictures))
             if before is not None and after is not None:
                 dress(before, token, after)
+    name_cells(tokens)
     body = md.renderer.render(list(boxed(tokens)), md.options, {})
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -161,7 +190,36 @@ def dress(before: "Token", inline: "Token", after: "Token") -> None:
         before.tag = after.tag = "figure"
     elif before.type == "td_open" and not before.attrGet("style"):
         length = len(words_of(inline))
-        before.attrSet("class", "brief" if length <= BRIEF else "middle" if length <= LONG else "long")
+        width = "brief" if length <= BRIEF else "middle" if length <= LONG else "long"
+        before.attrSet("class", f"{width} named" if is_named(inline) else width)
+
+
+def is_named(cell: "Token") -> bool:
+    """Does an id in code come after words?"""
+    children = cell.children or []
+    return len(children) > 1 and children[0].type == "text" and children[-1].type == "code_inline"
+
+
+def name_cells(tokens: Sequence["Token"]) -> None:
+    """Tell each cell the name of its column, and each table whether it has so many that a phone stacks them."""
+    table, names, column = None, list[str](), 0
+    for token, inside_it in pairwise(tokens):
+        match token.type:
+            case "table_open":
+                table, names = token, list[str]()
+            case "tr_open":
+                column = 0
+            case "th_open" if table is not None:
+                names.append(words_of(inside_it))
+                if len(names) == STACKED:
+                    table.attrSet("class", "stacked")
+            case "td_open":
+                token.attrSet("data-label", names[column])
+                if not inside_it.children:
+                    token.attrJoin("class", "empty")
+                column += 1
+            case _:
+                pass
 
 
 def boxed(tokens: Iterable["Token"]) -> Iterator["Token"]:

@@ -6,15 +6,15 @@ is and adds no heading, table, link or picture (``plain``, ``code``, ``fenced``)
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from analysis.findings import lost, members, score_by_tag
 from analysis.night import Night
-from analysis.predictions import Scored, calibrated, scored
+from analysis.predictions import Gain, Scored, calibrated, gains_of_kept, scored, within_in_words
 from analysis.shrinkage import After, Aftermath, Shrinkage, by_chance, confirmed
 from harness.certify import kept_changes
 from harness.gate.confidence import mean_interval
@@ -38,6 +38,11 @@ DIFF = 1500
 """Lines of the change that are shown."""
 CONFIDENCE = 0.9
 NOTHING = Aftermath((), ())
+NEW_SCALE = (
+    "Promoting this rubric begins a new scale: scores from judges that go by it are compared with none from before. "
+    "How far such a judge agrees with people: `ratchet calibrate NAME`."
+)
+FLATTERED = "the trials that it was kept for among them, which flatters it a little"
 
 ACTIVE = re.compile(r"""
       [\\`*|~$]                                # escapes, code, emphasis, cells, strikes, formulas
@@ -77,6 +82,10 @@ class Standing:
     """What another run has certified against the live version, and nobody has promoted yet."""
     doubts: Sequence[str] = ()
     """Why what the verifier or the grader says may not count, such as a judge that is the maker's model."""
+    proven_in: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    """Live version and candidate → the first earlier run that has proven this very pair, on the same tasks."""
+    measured_before: int = 0
+    """Earlier runs that were measured on the same test tasks."""
 
 
 def report(
@@ -94,21 +103,25 @@ def report(
     aftermath: Aftermath = NOTHING,
     by_kind: Sequence[Scored] = (),
     people: str = "",
+    trials: Mapping[str, Sequence[Trial]] | None = None,
 ) -> str:
     """The report as Markdown.
 
     *diff*: live against working version. *before*, *after*: train trials of the two. *now*: what still fails.
     *costs*: Markdown, by role. *waiting*: what needs a person. *pictures*: those that lie beside the report. *states*:
     what became of the findings of all nights. *aftermath*: of those of this one. *by_kind*: predictions by kind of
-    task. *people*: Markdown, how far the versions of a rubric agree with people.
+    task. *people*: Markdown, how far the versions of a rubric agree with people. *trials*: on train, by version.
     """
+    gains = gains_of_kept(night.rounds, trials or {})
     parts = [
         f"# {plain(night.run.experiment)}: the night of {night.began:%Y-%m-%d}",
         "\n".join(f"- {line}" for line in headline(night, standing)),
         picture("Progress by round", PROGRESS, pictures),
-        section("What to promote" if is_to_promote(night, standing) else "What was kept", promotable(night)),
+        section("What to promote" if is_to_promote(night, standing) else "What was kept", promotable(night, gains)),
         section("What needs a person", needs_person(night, waiting) if waiting else ""),
-        section("Promotion tests", promotion_tests(night), picture("Evidence in each test", EVIDENCE, pictures)),
+        section(
+            "Promotion tests", promotion_tests(night, standing), picture("Evidence in each test", EVIDENCE, pictures)
+        ),
         section("What got worse", worse(night, before, after, aftermath)),
         section(
             "Did the failures shrink?",
@@ -117,18 +130,18 @@ def report(
         ),
         section("What still fails", findings_table(now, states) if now else "", causes(now, states, aftermath)),
         section("What was answered", answered_table(now, states)),
-        section("What was tried", rounds_table(night), kept_of_tried(night)),
+        section("What was tried", rounds_table(night, gains), kept_of_tried(night)),
         section("Taken apart", removals_table(night) if any(r.removals for r in night.rounds) else ""),
         section(
             "How well do proposals predict?",
-            predictions_table(scored(night.rounds), by_kind),
+            predictions_table(scored(night.rounds, gains), by_kind),
             picture("Gains, predicted and measured", PREDICTIONS, pictures),
         ),
         section(
             "Score on train by kind of task",
             tags_table(before, after, touched(night, before)) if before and after else "",
         ),
-        section("Agreement with people", people),
+        section("Agreement with people", people, NEW_SCALE),
         section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
         section("Costs by role", costs),
         section("The change", fenced(diff) if diff.strip() else ""),
@@ -150,7 +163,7 @@ def is_to_promote(night: Night, standing: Standing) -> bool:
     return night.certified is not None and night.certified.live == standing.live != night.certified.candidate
 
 
-def promotable(night: Night) -> str:
+def promotable(night: Night, gains: Mapping[int, Gain]) -> str:
     """The changes of which the working version consists, what each rests on, and how far they are proven."""
     changes = kept_changes(night.rounds)
     if not changes:
@@ -166,7 +179,7 @@ def promotable(night: Night) -> str:
         if later := sum(r.number > proven for r in changes):
             lines.append(f"Not proven by it, for it came later: {count(later, 'change')}.")
     lines.append("Each was kept by a test on train, which is not a claim. The text that changed: *The change*, below.")
-    return "\n\n".join([" ".join(lines), *map(kept_change, changes)])
+    return "\n\n".join([" ".join(lines), *(kept_change(r, gains.get(r.number)) for r in changes)])
 
 
 def test_of(night: Night, c: Certification) -> str:
@@ -178,15 +191,15 @@ def test_of(night: Night, c: Certification) -> str:
     return text if c.measured is None else f"{text}; {gain(c.measured)}"
 
 
-def kept_change(r: Round) -> str:
-    """One kept change with its evidence."""
+def kept_change(r: Round, known: Gain | None = None) -> str:
+    """One kept change with its evidence. *known*: its gain over all train tasks."""
     assert r.proposal is not None
     found = {f.id: f for f in r.proposal.findings}
     c = r.decision.comparison if r.decision else None
     files = ", ".join(code(edit.path) for edit in r.proposal.edits[:ROWS])
     more = len(r.proposal.citations) - QUOTES
     lines = [
-        f"- On train: {gain(c)}." if c is not None else "",
+        f"- On train: {gain_on_train(c, known)}." if c is not None or known is not None else "",
         f"- It predicted {100 * r.proposal.predicted:+.1f} points." if r.proposal.predicted is not None else "",
         *(f"- It answers {finding_line(id, found.get(id))}" for id in r.proposal.answers[:ROWS]),
         *(f"- It quotes {code(c.trial)}: “{plain(c.quote, QUOTE)}”" for c in r.proposal.citations[:QUOTES]),
@@ -194,6 +207,14 @@ def kept_change(r: Round) -> str:
         f"- It changes {files}." if files else "",
     ]
     return "\n".join([f"### Round {r.number}: {plain(change(r))}", "", *filter(None, lines)])
+
+
+def gain_on_train(c: Comparison | None, known: Gain | None) -> str:
+    """Over all tasks where that is known, else where the test that kept the change stopped."""
+    if known is None:
+        return gain(c) if c is not None else "no gain measured"
+    interval = f"{CONFIDENCE:.0%} interval {100 * known.low:+.1f} to {100 * known.high:+.1f}, n = {known.n}"
+    return f"{100 * known.gain:+.1f} points ({interval}), {FLATTERED}"
 
 
 def finding_line(id: str, found: Finding | None) -> str:
@@ -205,9 +226,17 @@ def of_trials(f: Finding) -> str:
     return f"{f.count:,} of {max(f.count, round(f.count / f.share)):,}" if f.share > 0 else f"{f.count:,}"
 
 
-def promotion_tests(night: Night) -> str:
+def promotion_tests(night: Night, standing: Standing) -> str:
     tests = night.certifications
-    shown = [certification(c, quote=c == night.certified) for c in tests]
+    shown = [
+        certification(
+            c,
+            quote=c == night.certified,
+            seen=seen_before(night, standing, c),
+            proven_in=standing.proven_in.get((c.live, c.candidate)),
+        )
+        for c in tests
+    ]
     numbers = [c.test_number for c in tests if c.test_number is not None]
     if numbers and (horizon := night.run.gate.get("horizon")):
         shown.append(f"Spent of the {horizon} tests declared for these hidden tasks: {max(numbers)}.")
@@ -284,18 +313,22 @@ def shrinkage_table(rows: Sequence[Shrinkage]) -> str:
     rest = [row for row in rows if not says_something(row)]
     shown = [*filter(says_something, rows), *rest[:REST]]
     lines = [
-        "| finding | change in points (90 % interval) | before | after | aimed at | n | id |",
-        "|---|---|---:|---:|---|---:|---|",
+        "| finding | change in points (90 % interval) | before | after | aimed at | n |",
+        "|---|---|---:|---:|---|---:|",
     ]
     lines += [
-        f"| {plain(row.finding.title, QUOTE)} | {points(row.change, row.low, row.high)} | {row.before:,} of "
-        f"{row.n_before:,} | {row.after:,} of {row.n_after:,} | {'yes' if row.targeted else ''} | {row.clusters} | "
-        f"{code(row.finding.id)} |"
+        f"| {named(row.finding.title, row.finding.id)} | {points(row.change, row.low, row.high)} | {row.before:,} of "
+        f"{row.n_before:,} | {row.after:,} of {row.n_after:,} | {'yes' if row.targeted else ''} | {row.clusters} |"
         for row in shown
     ]
     if more := len(rows) - len(shown):
-        lines.append(f"| and {more} more, which changed less | | | | | | |")
+        lines.append(f"| and {more} more, which changed less | | | | | |")
     return "\n".join(lines)
+
+
+def named(title: str, id: str) -> str:
+    """A finding's title with its id."""
+    return f"{plain(title, QUOTE)} {code(id)}"
 
 
 def says_something(row: Shrinkage) -> bool:
@@ -321,15 +354,24 @@ def predictions_table(whole: Sequence[Scored], by_kind: Sequence[Scored]) -> str
     if found.rank is not None:
         lines.append(f"Rank correlation of promises and gains: {found.rank:+.2f} (Spearman, n = {found.n}).")
     if by_kind:
-        within = sum(s.is_within for s in by_kind)
-        lines.append(f"By kind of task {within} of {len(by_kind)} predictions lie within the measured interval.")
-    rows = ["| round | about | predicted | measured on train (90 % interval) | within |", "|---:|---|---:|---|---|"]
+        within, told = sum(s.is_within for s in by_kind), sum(s.is_told for s in by_kind)
+        lines.append(f"By kind of task: {within_in_words(within, told, len(by_kind))}.")
+    rows = [
+        "| round | about | predicted | measured on train (90 % interval) | n | within |",
+        "|---:|---|---:|---|---:|---|",
+    ]
     rows += [
         f"| {s.round} | {plain(' '.join(s.tags) or 'all tasks')} | {100 * s.predicted:+.1f} | "
-        f"{points(s.gain, s.low, s.high)} | {'yes' if s.is_within else 'no'} |"
+        f"{points(s.gain, s.low, s.high)} | {'' if s.n is None else s.n} | {within_cell(s)} |"
         for s in sorted((*whole, *by_kind), key=lambda s: (s.round, s.tags))
     ]
     return " ".join(lines) + "\n\n" + "\n".join(rows)
+
+
+def within_cell(s: Scored) -> str:
+    if s.low is None or s.high is None:
+        return "not known"
+    return ("yes" if s.is_within else "no") if s.is_told else "too wide to say"
 
 
 def kept_of_tried(night: Night) -> str:
@@ -342,7 +384,7 @@ def kept_of_tried(night: Night) -> str:
 
 def headline(night: Night, standing: Standing) -> list[str]:
     """What a person wants to know first."""
-    lines = [proven(night), what_next(night, standing)]
+    lines = [proven(night, standing), what_next(night, standing)]
     if night.certified is not None and night.certified.alpha is not None:
         lines.insert(1, how_sure(night, night.certified))
     if disagreement := divergence(night):
@@ -366,21 +408,25 @@ def headline(night: Night, standing: Standing) -> list[str]:
     elif night.ended.stop is not None:
         lines.append(f"It ended because {ENDINGS[night.ended.stop]} ({plain(night.ended.detail)}).")
     lines.append(
-        f"{count(len(night.tries), 'change')} tried, {len(night.kept)} kept; {night.trials:,} trials, "
-        f"{night.usage.calls:,} model calls, {money(night.usage)}, {duration(night.seconds)} at work."
+        f"{count(len(night.tries), 'change')} tried, {len(night.kept)} kept; {count(night.trials, 'trial')}, "
+        f"{count(night.usage.calls, 'model call')}, {money(night.usage)}, {duration(night.seconds)} at work."
     )
     return lines
 
 
-def proven(night: Night) -> str:
+def proven(night: Night, standing: Standing) -> str:
     """The one sentence to trust."""
     best = night.certified
     if best is not None:
         sentence = f"**Proven better**: version `{best.candidate[:12]}` against live `{best.live[:12]}`"
         if best.measured is None or best.measured.gain is None:
             return f"{sentence}; its gain has not been measured."
-        where = "in fresh runs" if best.measured.metric else "on tasks that nothing had seen"
-        return f"{sentence}, {gain(best.measured)} {where}."
+        seen = seen_before(night, standing, best)
+        if (run := standing.proven_in.get((best.live, best.candidate))) is not None:
+            where = "in fresh runs" if best.measured.metric else f"on the same test tasks, on which {seen}"
+            return f"{sentence}, {gain(best.measured)}; already proven in `{run}`, this repeats it {where}."
+        where = f"on test tasks on which {seen}, too" if seen else "on tasks that nothing had seen"
+        return f"{sentence}, {gain(best.measured)} {'in fresh runs' if best.measured.metric else where}."
     if night.certifications:
         last = night.certifications[-1]
         word = "Not promoted" if last.verdict in ("blocked", "hold") and last.validation else "Nothing is proven"
@@ -392,6 +438,17 @@ def proven(night: Night) -> str:
     if night.ended is None:
         return "**Nothing is proven yet**: nothing is kept so far."
     return "**Nothing is proven**: no change was kept."
+
+
+def seen_before(night: Night, standing: Standing, c: Certification) -> str:
+    """What was measured on the test tasks of *c* before it; empty where nothing was."""
+    if c.measured is None or c.measured.metric:
+        return ""
+    nights = standing.measured_before
+    stacks = sum(other.measured is not None and other.checkpoint < c.checkpoint for other in night.certifications)
+    what = [count(nights, "earlier night")] if nights else []
+    what += [count(stacks, "earlier version") + " of this night"] if stacks else []
+    return f"{' and '.join(what)} {'was' if nights + stacks == 1 else 'were'} measured" if what else ""
 
 
 def not_proven(c: Certification) -> str:
@@ -493,8 +550,11 @@ def gain(c: Comparison) -> str:
     return f"{points} ({c.confidence:.0%} interval {100 * c.low:+.1f} to {100 * c.high:+.1f}, n = {c.tasks})"
 
 
-def certification(c: Certification, *, quote: bool) -> str:
-    """One promotion test in full: what was tested, at what level, what came out, what is not known."""
+def certification(c: Certification, *, quote: bool, seen: str = "", proven_in: str | None = None) -> str:
+    """One promotion test in full: what was tested, at what level, what came out, what is not known.
+
+    *seen*: what was measured on the test tasks before it. *proven_in*: the earlier run that has proven the same.
+    """
     lines = [f"**Checkpoint {c.checkpoint}: {c.verdict}.** `{c.candidate[:12]}` against live `{c.live[:12]}`."]
     if c.validation is not None and c.validation.metric:
         if c.validation.tasks:
@@ -521,8 +581,15 @@ def certification(c: Certification, *, quote: bool) -> str:
         )
     if c.measured is not None:
         m = c.measured
+        when = (
+            f"Already proven in `{proven_in}`; on the same test tasks once more"
+            if proven_in
+            else (
+                "On test, opened for this pair after the verdict" + (f", on tasks on which {seen}, too" if seen else "")
+            )
+        )
         lines.append(
-            f"On test, opened for this pair after the verdict: {gain(m)}; score {m.incumbent_score or 0:.3f} → "
+            f"{when}: {gain(m)}; score {m.incumbent_score or 0:.3f} → "
             f"{m.candidate_score or 0:.3f}." + (" This is the number to quote." if quote else "")
         )
     if c.detail:
@@ -565,20 +632,28 @@ def removals_table(night: Night) -> str:
     return "\n".join(rows)
 
 
-def rounds_table(night: Night) -> str:
+def rounds_table(night: Night, gains: Mapping[int, Gain]) -> str:
     rows = [
-        "| round | change | decision | gain on train (90 % interval) | n | score | interval |",
-        "|---:|---|---|---|---:|---:|---|",
+        "| round | change | decision | gain on train (90 % interval) | n | score (90 % interval) |",
+        "|---:|---|---|---|---:|---|",
     ]
     for r in night.rounds:
         if r.stop is not None:
             continue
         c = r.decision.comparison if r.decision else None
+        known = gains.get(r.number)
+        found = gain_cell(c) if known is None else points(known.gain, known.low, known.high)
+        n = known.n if known else c.tasks if c else ""
+        score = "" if r.score is None else f"{r.score:.4g}" if c and c.metric else f"{r.score:.3f}"
         rows.append(
-            f"| {r.number} | {plain(change(r))} | {plain(decision(r))} | {gain_cell(c)} | {c.tasks if c else ''} | "
-            f"{'' if r.score is None else f'{r.score:.4g}' if c and c.metric else f'{r.score:.3f}'} | {interval(r)} |"
+            f"| {r.number} | {plain(change(r))} | {plain(decision(r))} | {found} | {n} | {score}{interval(r)} |"
         )
-    return "\n".join(rows) + "\n\nGains on train decide what the run builds on; they are not claims."
+    note = "Gains on train decide what the run builds on; they are not claims."
+    if gains:
+        note += (
+            f" That of a kept change is over all train tasks, {FLATTERED}; that of another is where its test stopped."
+        )
+    return "\n".join(rows) + f"\n\n{note}"
 
 
 def gain_cell(c: Comparison | None) -> str:
@@ -620,7 +695,7 @@ def decision(r: Round) -> str:
 
 
 def interval(r: Round) -> str:
-    return "" if r.score_low is None or r.score_high is None else f"{r.score_low:.3f} to {r.score_high:.3f}"
+    return "" if r.score_low is None or r.score_high is None else f" ({r.score_low:.3f} to {r.score_high:.3f})"
 
 
 def touched(night: Night, before: Sequence[Trial]) -> frozenset[tuple[str, ...]] | None:
@@ -709,19 +784,19 @@ def findings_table(found: Sequence[Finding], states: "Sequence[FindingState]" = 
     """What still fails, the costliest first, and how it stands with each finding over all nights."""
     known = {state.id: state for state in states}
     rows = [
-        "| finding | state | failures | score lost | spent on it | first seen | last seen | id |",
-        "|---|---|---:|---:|---:|---|---|---|",
+        "| finding | state | failures | score lost | spent on it | seen |",
+        "|---|---|---:|---:|---:|---|",
     ]
     for f in found[:limit]:
         state = known.get(f.id)
         first = min((day(at) for at in (f.first_seen, state and state.first_seen) if at is not None), default="")
         rows.append(
-            f"| {plain(f.title, QUOTE)} | {state.state if state else 'new'} | {of_trials(f)} | {f.lost:.1f} | "
-            f"{money(Usage(dollars=f.dollars))} | {first} | {day(f.last_seen)} | {code(f.id)} |"
+            f"| {named(f.title, f.id)} | {state.state if state else 'new'} | {of_trials(f)} | {f.lost:.1f} | "
+            f"{money(Usage(dollars=f.dollars))} | {span(first, day(f.last_seen))} |"
         )
     if rest := found[limit:]:
         rows.append(
-            f"| and {len(rest)} more | | {sum(f.count for f in rest):,} | {sum(f.lost for f in rest):.1f} | | | | |"
+            f"| and {len(rest)} more | | {sum(f.count for f in rest):,} | {sum(f.lost for f in rest):.1f} | | |"
         )
     return "\n".join(rows)
 
@@ -745,19 +820,22 @@ def answered_table(now: Sequence[Finding], states: "Sequence[FindingState]", lim
     there = {f.id for f in now}
     gone = [s for s in states if s.id not in there and s.state in ("answered", "gone")]
     gone.sort(key=lambda s: s.last_seen, reverse=True)
-    rows = ["| finding | state | by | first seen | last seen | id |", "|---|---|---|---|---|---|"]
+    rows = ["| finding | state | by | seen |", "|---|---|---|---|"]
     for s in gone[:limit]:
         by = f"{code(s.answered_by)}, round {s.answered_round}" if s.answered_by is not None else ""
-        rows.append(
-            f"| {plain(s.title, QUOTE)} | {s.state} | {by} | {day(s.first_seen)} | {day(s.last_seen)} | {code(s.id)} |"
-        )
+        rows.append(f"| {named(s.title, s.id)} | {s.state} | {by} | {span(day(s.first_seen), day(s.last_seen))} |")
     if len(gone) > limit:
-        rows.append(f"| and {len(gone) - limit} more | | | | | |")
+        rows.append(f"| and {len(gone) - limit} more | | | |")
     return "\n".join(rows) if gone else ""
 
 
 def day(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d}"
+
+
+def span(first: str, last: str) -> str:
+    """``2026-11-03 to 2026-11-20``, or the one day."""
+    return f"{first} to {last}" if first and last and first != last else first or last
 
 
 def needs_person(night: Night, waiting: Sequence[Escalation]) -> str:
@@ -789,14 +867,16 @@ def spend(night: Night) -> str:
     u = night.usage
     cached = f", {u.cached_tokens / u.input_tokens:.0%} of them read from the cache" if u.cached_tokens else ""
     lines = [
-        f"- {u.calls:,} model calls: {u.input_tokens:,} tokens in{cached}, {u.output_tokens:,} out; {money(u)}.",
-        f"- {night.trials:,} trials in {duration(night.seconds)} over {night.sessions} "
-        f"session{'s' if night.sessions != 1 else ''}.",
+        f"- {count(u.calls, 'model call')}: {u.input_tokens:,} tokens in{cached}, {u.output_tokens:,} out; {money(u)}.",
+        f"- {count(night.trials, 'trial')} in {duration(night.seconds)} over {count(night.sessions, 'session')}.",
     ]
     if night.interrupted:
-        lines.append(
-            f"- {night.interrupted} calls were cut off by the end of a process; they are charged at their estimate."
+        were = (
+            "was cut off by the end of a process; it is charged at its"
+            if night.interrupted == 1
+            else ("were cut off by the end of a process; they are charged at their")
         )
+        lines.append(f"- {count(night.interrupted, 'call')} {were} estimate.")
     return "\n".join(lines)
 
 

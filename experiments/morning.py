@@ -1,7 +1,7 @@
 """What a night leaves to read in the morning: its report, and the experiment's memory."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,7 @@ from analysis.findings import paths_of
 from analysis.known import memory_file
 from analysis.memory import memory_of, running_log
 from analysis.night import Night, read_night
-from analysis.predictions import scored_by_tags
+from analysis.predictions import gains_of_kept, scored, scored_by_tags
 from analysis.shrinkage import after_each, train_trials_by_version
 from analysis.states import FindingState, states
 from experiments.place import Place, read_journal
@@ -36,15 +36,46 @@ def standing(place: Place, night: Night) -> reporting.Standing:
     """How things stand around the night."""
     live = place.subject.version("live").id
     waiting = None
-    earlier = runs(place.directory, place.name) if night.certified is None else []  # else nobody asks
-    for run_id in reversed(earlier):
+    if night.certified is None:  # else nobody asks
+        others = (other.certified for other in other_nights(place, night))
+        waiting = next((c for c in others if c is not None and c.live == live), None)
+    running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
+    seen = seen_tests(night, other_nights(place, night)) if any(c.measured for c in night.certifications) else ({}, 0)
+    return reporting.Standing(live, running, waiting, doubts_about(place.experiment), *seen)
+
+
+def other_nights(place: Place, night: Night) -> Iterator[Night]:
+    """Those of the experiment that can be read, the latest first."""
+    for run_id in reversed(runs(place.directory, place.name)):
         with suppress(BadLine):
             other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
-            if other is not None and other.certified is not None and other.certified.live == live:
-                waiting = other.certified
-                break
-    running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
-    return reporting.Standing(live, running, waiting, doubts_about(place.experiment))
+            if other is not None:
+                yield other
+
+
+def seen_tests(night: Night, others: Iterable[Night]) -> tuple[dict[tuple[str, str], str], int]:
+    """What the nights before *night* have done with its test tasks: pair of versions → the first run that has proven
+    it there, by the same runner and grader; and how many runs were measured on them at all."""
+    same = [
+        other
+        for other in sorted(others, key=lambda other: other.began)
+        if other.began < night.began
+        and is_alike(other, night, "tasks")
+        and any(c.measured for c in other.certifications)
+    ]
+    proofs = [
+        (c, other.run.id)
+        for other in same
+        if is_alike(other, night, "runner", "grader")
+        for c in other.certifications
+        if c.verdict == "accept"
+    ]
+    return {(c.live, c.candidate): run for c, run in reversed(proofs)}, len(same)
+
+
+def is_alike(a: Night, b: Night, *parts: str) -> bool:
+    """Do these parts of their experiments mean the same?"""
+    return all(a.run.fingerprint.get(part) == b.run.fingerprint.get(part) for part in parts)
 
 
 def write_report(place: Place, night: Night) -> Path:
@@ -53,14 +84,18 @@ def write_report(place: Place, night: Night) -> Path:
     # matplotlib and the SDKs take half a second to import, and most commands do without
     from analysis.costs import read_costs, render
     from analysis.html import page
-    from analysis.plots import pictures
+    from analysis.plots import pictures, predictions
 
     journal = journal_file(place.directory, night.run.id)
     folder = place.directory / "reports" / night.run.id
     folder.mkdir(parents=True, exist_ok=True)
     aftermath = after_each(journal)
-    by_kind = scored_by_tags(night.rounds, train_trials_by_version(journal))
-    drawn = {name: png(figure) for name, figure in pictures(night, aftermath, by_kind).items()}
+    trials = train_trials_by_version(journal)
+    by_kind = scored_by_tags(night.rounds, trials)
+    figures = pictures(night, aftermath)
+    if promised := [*scored(night.rounds, gains_of_kept(night.rounds, trials)), *by_kind]:
+        figures[reporting.PREDICTIONS] = predictions(promised)  # over all tasks where that is known
+    drawn = {name: png(figure) for name, figure in figures.items()}
     after = place.train_trials(night, night.working)
     now = mine(after, known_findings(night.run.known, night.rounds), paths_of(after, Traces(journal, after)))
     text = reporting.report(
@@ -77,6 +112,7 @@ def write_report(place: Place, night: Night) -> Path:
         aftermath=aftermath,
         by_kind=by_kind,
         people=people(place, night, journal),
+        trials=trials,
     )
     text = redacted(text)
     for name, content in drawn.items():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.predictions import Scored, calibrated, scored, scored_by_tags
+from analysis.predictions import Scored, calibrated, gains_of_kept, scored, scored_by_tags
 from tests.analysis.test_shrinkage import a_trial
 from traces.records import Comparison, Decision, Prediction, Proposal, Round, now
 
@@ -121,6 +121,51 @@ def test_tasks_of_one_cluster_are_one_observation_and_one_alone_has_no_interval(
     assert (only.gain, only.low, only.high, only.is_within) == (1.0, None, None, False)
 
 
+def sides(n_before: int, n_after: int) -> dict[str, list]:
+    """A version that fails every other task, and one that fails none."""
+    return {
+        OLD: [a_trial(f"t{i}", "late" if i % 2 else "", version=OLD) for i in range(n_before)],
+        NEW: [a_trial(f"t{i}", version=NEW) for i in range(n_after)],
+    }
+
+
+def test_a_kept_change_is_measured_over_all_tasks_of_both_versions():
+    known = gains_of_kept([a_round(0.1)], sides(60, 60))
+    assert known[1].n == 60
+    assert known[1].gain == pytest.approx(0.5)
+    assert 0.35 < known[1].low < 0.5 < known[1].high < 0.65
+    [found] = scored([a_round(0.1)], known)
+    assert (found.gain, found.low, found.high, found.n) == (0.5, known[1].low, known[1].high, 60)
+    assert [s.n for s in scored([a_round(0.1)])] == [20]
+
+
+@pytest.mark.parametrize(
+    ("round", "trials"),
+    [
+        (a_round(0.1, because="no-improvement"), sides(60, 60)),
+        (a_round(0.1), sides(60, 30)),
+        (a_round(0.1), sides(19, 19)),
+        (a_round(0.1), {}),
+        (a_round(0.1, metric="val_bpb"), sides(60, 60)),
+    ],
+    ids=["discarded", "baseline under way", "fewer than were compared", "no trials", "another unit"],
+)
+def test_the_comparison_is_quoted_where_nothing_better_is_known_of(round, trials):
+    assert gains_of_kept([round], trials) == {}
+
+
+def test_a_promise_is_not_called_kept_by_an_interval_that_holds_nearly_any():
+    wide, known, wrong = Scored(1, (), 0.2, 0.2, -0.495, 1.0), a_score(0.1, 0.1), a_score(0.5, 0.1)
+    found = calibrated([wide, known, wrong, Scored(1, (), 0.2, 0.2, None, None)])
+    assert (found.within, found.told, found.n) == (1, 2, 4)
+    assert "1 of 2 predictions lie in the measured interval; of 2 more there is no interval, or one over 90" in str(
+        found
+    )
+    assert "1 prediction lies" in str(calibrated([known]))
+    assert "none of the 2 can be held against its interval" in str(calibrated([wide, wide]))
+    assert "lie" not in str(calibrated([wide]))
+
+
 def test_a_proposer_that_promises_too_much_is_told_so_in_one_sentence():
     found = calibrated([a_score(0.12 + 0.01 * i, 0.03 + 0.008 * i) for i in range(9)])
 
@@ -163,7 +208,7 @@ def test_the_bias_lies_in_its_interval_and_turns_with_the_sides(pairs):
     assert found.bias is not None
     assert turned.bias is not None
     assert math.isclose(found.bias, -turned.bias, abs_tol=1e-12)
-    assert 0 <= found.within <= found.n == len(pairs)
+    assert 0 <= found.within <= found.told <= found.n == len(pairs)
     if found.low is not None and found.high is not None:
         assert found.low <= found.bias <= found.high
     if found.rank is not None:

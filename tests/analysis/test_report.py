@@ -29,6 +29,7 @@ from analysis.report import (
     not_proven,
     plain,
     predictions_table,
+    promotion_tests,
     report,
     shrinkage_tables,
     tags_table,
@@ -37,6 +38,7 @@ from analysis.report import (
 )
 from analysis.shrinkage import After, Aftermath, Shrinkage
 from analysis.states import FindingState
+from experiments.morning import seen_tests
 from traces.records import (
     Certification,
     Citation,
@@ -147,6 +149,60 @@ def test_a_proof_says_the_gain_the_odds_of_error_and_what_is_not_known():
     assert "Not known: what each change contributes alone" in text
 
 
+# ── proven before ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+PAIR = (LIVE, CANDIDATE)
+MEASURED = a_certification("accept", measured=a_comparison("test", 0.04))
+
+
+def test_a_proof_that_only_repeats_an_earlier_one_says_so_and_names_the_run():
+    standing = Standing(live=LIVE, proven_in={PAIR: "sums-1"}, measured_before=3)
+    said = headline(a_night(MEASURED), standing)[0]
+    assert "n = 100); already proven in `sums-1`, this repeats it on the same test tasks, on which 3 earlier" in said
+    assert "nothing had seen" not in said
+    shown = promotion_tests(a_night(MEASURED), standing)
+    assert "Already proven in `sums-1`; on the same test tasks once more: +4.0 points" in shown
+    assert "opened for this pair" not in shown
+
+
+def test_test_tasks_on_which_others_were_measured_are_not_called_unseen():
+    others = Standing(live=LIVE, proven_in={(LIVE, "c" * 40): "sums-1"}, measured_before=2)
+    assert "on test tasks on which 2 earlier nights were measured, too." in headline(a_night(MEASURED), others)[0]
+    shown = promotion_tests(a_night(MEASURED), others)
+    assert "for this pair after the verdict, on tasks on which 2 earlier nights were measured, too: +4.0" in shown
+    one = replace(others, measured_before=1)
+    assert "on which 1 earlier night was measured, too." in headline(a_night(MEASURED), one)[0]
+
+
+def test_what_this_very_night_has_measured_on_the_test_tasks_counts_too():
+    night = a_night(MEASURED.model_copy(update={"checkpoint": 2, "candidate": "d" * 40}))
+    first = a_kept_round(1).model_copy(update={"certification": MEASURED})
+    night = replace(night, rounds=(night.rounds[0], first, *night.rounds[1:]))
+    assert "on which 1 earlier version of this night was measured, too." in headline(night, Standing(live=LIVE))[0]
+    both = headline(night, Standing(live=LIVE, measured_before=1))[0]
+    assert "on which 1 earlier night and 1 earlier version of this night were measured, too." in both
+
+
+def the_night(run: str, day: int, c: Certification | None, **fingerprint: str) -> Night:
+    night = a_night(c)
+    record = night.run.model_copy(update={"id": run, "fingerprint": {"tasks": "t", "grader": "g", **fingerprint}})
+    return replace(night, run=record, began=datetime(2026, 11, day, tzinfo=UTC))
+
+
+def test_earlier_nights_count_that_were_measured_on_the_same_tasks():
+    others = [
+        the_night("after", 9, MEASURED),
+        the_night("second", 3, MEASURED),
+        the_night("first", 2, MEASURED, proposer="another"),
+        the_night("other-grader", 1, MEASURED, grader="h"),
+        the_night("other-tasks", 1, MEASURED, tasks="u"),
+        the_night("no-proof", 1, a_certification("reject")),
+        the_night("no-test", 1, None),
+    ]
+    assert seen_tests(the_night("now", 5, MEASURED), others) == ({PAIR: "first"}, 3)
+    assert seen_tests(the_night("now", 1, MEASURED), []) == ({}, 0)
+
+
 @pytest.mark.parametrize(
     ("c", "says"),
     [
@@ -235,6 +291,56 @@ def a_kept_round(number: int, *answers: str) -> Round:
                       Finding(id="f1", title="t", tags=("colour",), kind="k", count=1, share=0.1)),
         ),
     )  # fmt: skip
+
+
+# ── gains on train ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_kept_and_a_discarded_round() -> tuple[Round, Round]:
+    c = a_comparison("train", 0.187, 20, low=-0.495, high=1.0)
+    kept = a_kept_round(1, "f0")
+    assert kept.proposal is not None
+    kept = kept.model_copy(update={
+        "candidate": CANDIDATE, "score": 0.9, "score_low": 0.8, "score_high": 0.95,
+        "decision": Decision(verdict="keep", because="improved", comparison=c),
+        "proposal": kept.proposal.model_copy(update={"predicted": 0.2}),
+    })  # fmt: skip
+    no = Decision(verdict="discard", because="no-improvement", comparison=c)
+    return kept, kept.model_copy(update={"number": 2, "incumbent": CANDIDATE, "candidate": "c" * 40, "decision": no})
+
+
+def test_of_a_kept_change_the_gain_over_all_train_tasks_is_told_and_of_another_where_its_test_stopped():
+    tasks = [f"t{i}" for i in range(60)]
+    trials = {
+        LIVE: trials_of_kinds(**dict.fromkeys(tasks, 0.5)),
+        CANDIDATE: trials_of_kinds(**dict.fromkeys(tasks, 0.7)),
+    }
+    text = whole(
+        replace(a_night(None), rounds=(a_night(None).rounds[0], *a_kept_and_a_discarded_round())), trials=trials
+    )
+    found = "+20.0 points (90% interval +15.5 to +23.2, n = 60), the trials that it was kept for among them, which"
+    assert f"- On train: {found} flatters it a little." in text
+    assert "| keep (improved) | +20.0 (+15.5 to +23.2) | 60 | 0.900 (0.800 to 0.950) |" in text
+    assert "| discard (no-improvement) | +18.7 (-49.5 to +100.0) | 20 |" in text
+    assert "| 1 | all tasks | +20.0 | +20.0 (+15.5 to +23.2) | 60 | yes |" in text
+    assert "| 2 | all tasks | +20.0 | +18.7 (-49.5 to +100.0) | 20 | too wide to say |" in text
+    assert "1 of 1 prediction lies in the measured interval; of 1 more there is no interval" in text
+
+
+def test_a_report_on_a_rubric_says_that_to_promote_it_begins_a_new_scale():
+    shown = whole(a_night(None), people="| split | version |\n|---|---|\n| train | live |")
+    assert "begins a new scale: scores from judges that go by it are compared with none from before" in shown
+    assert "`ratchet calibrate" in shown
+    assert "new scale" not in whole(a_night(None))
+
+
+def test_one_of_a_thing_is_no_plural():
+    night = replace(a_night(None), trials=1, usage=Usage(calls=1), interrupted=1)
+    text = whole(night)
+    assert "1 trial, 1 model call," in text
+    assert "- 1 model call: " in text
+    assert "- 1 trial in 2 s over 1 session." in text
+    assert "- 1 call was cut off by the end of a process; it is charged at its estimate." in text
 
 
 def trials_of_kinds(**scores: float) -> list[Trial]:
@@ -393,7 +499,7 @@ def test_shrunk_failures_are_told_with_intervals_and_with_what_chance_alone_woul
     rows = [a_row("aim", 0.0, targeted=True), a_row("moved", 0.2), *(a_row(f"still{i}", 0.0) for i in range(18))]
     shown = shrinkage_tables(Aftermath((after(*rows),), (after(a_row("aim", -0.2), split="test"),)))
     assert shown.index("on test") < shown.index("After round 1, on train")
-    assert "| +0.0 (-5.0 to +5.0) | 30 of 100 | 30 of 100 | yes | 50 | `aim` |" in shown
+    assert "wrong answer `aim` | +0.0 (-5.0 to +5.0) | 30 of 100 | 30 of 100 | yes | 50 |" in shown
     assert "`moved`" in shown
     assert "and 15 more, which changed less" in shown
     assert "of the 21 rows behind these tables about 2 would exclude 0" in shown
@@ -403,8 +509,8 @@ def test_findings_have_a_state_a_cost_and_a_history():
     seen = {"first_seen": NOW.replace(day=5), "last_seen": NOW}
     now = [a_finding("f0", lost=21.5, dollars=0.4, **seen), a_finding("f1", dollars=None)]
     shown = findings_table(now, [a_state("f0", "back", first_seen=datetime(2026, 11, 3))])  # noqa: DTZ001, as stored
-    assert "| back | 22 of 180 | 21.5 | $0.40 | 2026-11-03 | 2026-11-20 | `f0` |" in shown
-    assert "| new | 22 of 180 | 0.0 | dollars unknown |  |  | `f1` |" in shown
+    assert "wrong answer `f0` | back | 22 of 180 | 21.5 | $0.40 | 2026-11-03 to 2026-11-20 |" in shown
+    assert "wrong answer `f1` | new | 22 of 180 | 0.0 | dollars unknown |  |" in shown
     assert "| and 3 more | | 66 |" in findings_table([a_finding(f"f{i}") for i in range(13)])
 
 
@@ -422,19 +528,22 @@ def test_a_cause_is_a_hypothesis_until_a_kept_change_that_rests_on_it_made_the_f
 def test_what_was_answered_stands_apart_with_the_round_that_did_it():
     states = [a_state("f0", "answered", answered_by="run-1", answered_round=3), a_state("f1", "open")]
     shown = answered_table([], states)
-    assert "| title of f0 | answered | `run-1`, round 3 | 2026-11-03 | 2026-11-20 | `f0` |" in shown
+    assert "| title of f0 `f0` | answered | `run-1`, round 3 | 2026-11-03 to 2026-11-20 |" in shown
     assert "f1" not in shown
     assert not answered_table([a_finding("f0")], states)
 
 
 def test_predictions_are_told_with_what_came_of_them():
-    promised = [Scored(round=i, tags=(), predicted=0.2, gain=0.1, low=0.0, high=0.3) for i in range(1, 4)]
+    promised = [Scored(round=i, tags=(), predicted=0.2, gain=0.1, low=0.0, high=0.3, n=40) for i in range(1, 4)]
+    promised.append(Scored(round=4, tags=(), predicted=0.2, gain=0.1, low=-0.495, high=1.0, n=20))
     by_kind = [Scored(round=1, tags=("plural",), predicted=0.5, gain=0.1, low=None, high=None)]
     shown = predictions_table(promised, by_kind)
     assert "promises 20.0 points and delivers 10.0" in shown
-    assert "| 1 | all tasks | +20.0 | +10.0 (+0.0 to +30.0) | yes |" in shown
-    assert "| 1 | plural | +50.0 | +10.0 (no interval) | no |" in shown
-    assert "By kind of task 0 of 1 predictions" in shown
+    assert "| 1 | all tasks | +20.0 | +10.0 (+0.0 to +30.0) | 40 | yes |" in shown
+    assert "| 4 | all tasks | +20.0 | +10.0 (-49.5 to +100.0) | 20 | too wide to say |" in shown
+    assert "3 of 3 predictions lie in the measured interval; of 1 more there is no interval, or one over 90" in shown
+    assert "| 1 | plural | +50.0 | +10.0 (no interval) |  | not known |" in shown
+    assert "By kind of task: of it there is no interval" in shown
     assert not predictions_table([], [])
 
 
