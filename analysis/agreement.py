@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from analysis.report import count
 from harness.agreement import FEW, Pair, cells
 from harness.graders.agreement import AgreementGrader
 from traces.records import Agreement, Bias, Calibration, Round, Task, Trial
@@ -17,7 +18,8 @@ def in_words(found: Agreement) -> str:
     """Kappa with its interval and n, in a line."""
     same = round(found.agreed * found.n)
     if found.kappa is None:
-        return f"{found.criterion}: no kappa, since judge and people say the same of all {found.n} outputs"
+        alike = "the only output" if found.n == 1 else f"all {found.n} outputs"
+        return f"{found.criterion}: no kappa, since judge and people say the same of {alike}"
     interval = f"90% interval {found.low:.2f} to {found.high:.2f}, n = {found.n}"
     return f"{found.criterion}: kappa {found.kappa:.2f} ({interval}), the same verdict on {same}"
 
@@ -26,7 +28,7 @@ def disagreement(found: Calibration) -> Iterator[str]:
     """What ``ratchet check`` tells of a judge: how often people say otherwise."""
     for each in found.agreements:
         differ = each.n - round(each.agreed * each.n)
-        yield f"The judge {found.judge} and people differ on {differ} of {each.n} outputs. {in_words(each)}"
+        yield f"The judge {found.judge} and people differ on {differ} of {count(each.n, 'output')}. {in_words(each)}"
 
 
 def meaning_of(found: Agreement) -> str:
@@ -51,10 +53,11 @@ def cautions(criterion: str, pairs: Sequence[Pair]) -> Iterator[str]:
     """Why its figures say little, where they do."""
     both, lenient, strict, neither = cells(pairs)
     if len(pairs) < FEW:
-        yield f"{criterion}: only {len(pairs)} outputs are labelled, and below {FEW} a kappa says little. Label more"
-    for count, what in ((lenient + neither, "refuse"), (strict + both, "pass")):
-        if count < FEWEST:
-            yield f"{criterion}: people {what} only {count} outputs, so how it does on those is hardly known"
+        are = "output is" if len(pairs) == 1 else "outputs are"
+        yield f"{criterion}: only {len(pairs)} {are} labelled, and below {FEW} a kappa says little. Label more"
+    for n, what in ((lenient + neither, "refuse"), (strict + both, "pass")):
+        if n < FEWEST:
+            yield f"{criterion}: people {what} only {count(n, 'output')}, so how it does there is hardly known"
 
 
 def bias_in_words(bias: Bias) -> str:
@@ -65,9 +68,9 @@ def bias_in_words(bias: Bias) -> str:
             "position": "position: not measured",
         }[bias.kind]
     if bias.kind == "position":
-        interval = f"90% interval {bias.low:.0%} to {bias.high:.0%}, n = {bias.n} verdicts"
+        interval = f"90% interval {bias.low:.0%} to {bias.high:.0%}, n = {count(bias.n, 'verdict')}"
         return f"position: {bias.effect:.0%} change with the order of criteria and choices ({interval})"
-    interval = f"90% interval {bias.low:+.0%} to {bias.high:+.0%}, n = {bias.n} outputs"
+    interval = f"90% interval {bias.low:+.0%} to {bias.high:+.0%}, n = {count(bias.n, 'output')}"
     whom = {"length": "the longer half", "own-model": "what its own model made"}[bias.kind]
     firmly = "" if bias.low > 0 or bias.high < 0 else "; that is no proof of a bias"
     return f"{bias.kind.replace('-', ' ')}: passes {whom} more often by {bias.effect:+.0%} ({interval}){firmly}"

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from analysis.agreement import bias_in_words, cautions, disagreement, in_words, meaning_of, mistakes
+from analysis.report import count
+from experiments.place import read_journal
 from harness.agreement import Pair, Verdict, agreement, length_bias, own_model_bias, position_bias
 from harness.check import held_by
 from harness.errors import UserError
 from harness.experiment import Experiment, digest, meaning
 from harness.gate.metric import MetricGate
 from harness.graders.agreement import AgreementGrader, Costs, marks_of, read_marks
-from harness.graders.judge import Judge, read_rubric
+from harness.graders.judge import Judge
 from harness.labels import agreed_marks, between_people, tasks_from_labels
 from harness.ledger import Ledger, journal_file, open_aside
 from harness.runners.judging import RUBRIC, FixedJudge, JudgingRunner, ReversedJudge, shown_in
@@ -51,20 +53,32 @@ def judge_of(place: "Place", rubric: Path | None, model: str | None) -> Judge:
         text = place.subject.text(place.subject.live().id)
         found = Judge(runner.model, parse_rubric(text[RUBRIC], RUBRIC), wording=runner.wording)
     if found is not None:
-        changes: dict[str, Any] = {} if rubric is None else {"rubric": read_rubric(rubric)}
+        changes: dict[str, Any] = {} if rubric is None else {"rubric": given_rubric(rubric)}
         return dataclasses.replace(found, **changes, **({} if model is None else {"model": model}))
     if rubric is None or model is None:
         raise UserError(
             f"experiment {place.name!r} has no judge, so it is not known whom to measure. Name both: "
             f"ratchet calibrate {place.name} --rubric FILE --model PROVIDER:MODEL"
         )
-    return Judge(model, rubric)
+    return Judge(model, given_rubric(rubric))
+
+
+def given_rubric(path: Path) -> Rubric:
+    """That of ``--rubric``.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return parse_rubric(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"--rubric {path} cannot be read ({e}). Name a TOML file with [[criteria]]") from e
 
 
 def rubric_of(place: "Place", given: Path | None) -> Rubric:
     """What people are asked by."""
     if given is not None:
-        return read_rubric(given)
+        return given_rubric(given)
     try:
         found = judge_of(place, None, None).rubric
     except UserError as e:
@@ -149,7 +163,8 @@ class Measurement:
             return journal_file(directory, f"{self.experiment.name}-calibration-{name}-{number}")
 
         last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
-        is_over = journal(last).exists() and any(line.type == "Calibration" for line in read(journal(last)))
+        is_there = journal(last).exists() and read_journal(journal(last)) is not None
+        is_over = is_there and any(line.type == "Calibration" for line in read(journal(last)))
         return open_aside(directory, self.experiment, live, "calibration", f"{name}-{last + is_over}")
 
     def make(self, ledger: Ledger, executor: Executor) -> tuple[Calibration, list[Verdict]]:
@@ -210,41 +225,69 @@ def rubric_digest(judge: Judge) -> str:
     return digest([judge.rubric.model_dump(), dict(judge.wording)])
 
 
-def told(found: Calibration, verdicts: Sequence[Verdict], labels: Sequence[Label]) -> Iterator[str]:
-    """What a calibration comes to, for a person."""
+def told(
+    found: Calibration, verdicts: Sequence[Verdict], labels: Sequence[Label], criteria: Sequence[str] = ()
+) -> Iterator[str]:
+    """What a calibration comes to, for a person. *criteria*: those of the rubric, labelled or not."""
     silent = f"; to {found.unjudged} more it gave no verdict" if found.unjudged else ""
-    yield f"{found.judge} by rubric {found.rubric[:8]}, on {found.outputs} labelled outputs{silent}"
+    yield f"{found.judge} by rubric {found.rubric[:8]}, on {count(found.outputs, 'labelled output')}{silent}"
     pairs = pairs_by_criterion(verdicts)
+    doubts = {each.criterion: [*cautions(each.criterion, pairs[each.criterion])] for each in found.agreements}
     for each in found.agreements:
         yield ""
         yield in_words(each)
         yield f"  {mistakes(pairs[each.criterion])}"
-        yield f"  {meaning_of(each)}"
+        if each.kappa is None or not doubts[each.criterion]:
+            yield f"  {meaning_of(each)}"
         if between := between_people(labels, each.criterion):
             yield f"  people with each other: {in_words(agreement(each.criterion, between)).partition(': ')[2]}"
     yield ""
     yield "What sways it besides the work:"
     for bias in found.biases:
         yield f"  {bias_in_words(bias)}"
-    unlabelled = [line for each in found.agreements for line in cautions(each.criterion, pairs[each.criterion])]
-    if unlabelled:
+    if lines := [*itertools.chain.from_iterable(doubts.values()), *not_compared(found, labels, criteria)]:
         yield ""
-        yield from unlabelled
+        yield from lines
     yield ""
     yield (
         "Another rubric, or another model, is another scale: scores that they give are never compared with these. "
-        f"{found.usage.calls} calls, {found.usage.tokens:,} tokens"
+        f"{count(found.usage.calls, 'call')}, {count(found.usage.tokens, 'token')}"
         + ("." if found.usage.dollars is None else f", ${found.usage.dollars:.2f}.")
     )
 
 
-def latest_calibration(directory: Path, name: str) -> Calibration | None:
-    """The last one of experiment *name*, by whatever rubric and judge; ``None``: there was none."""
+def not_compared(found: Calibration, labels: Sequence[Label], criteria: Sequence[str]) -> Iterator[str]:
+    """The *criteria* of which nothing is known, and why."""
+    left_out = [criterion for criterion in criteria if all(each.criterion != criterion for each in found.agreements)]
+    marked = {criterion for label in labels for criterion in label.marks}
+    agreed = {criterion for criterion in left_out if agreed_marks(labels, criterion)}
+    for why, names in (
+        ("not labelled", [name for name in left_out if name not in marked]),
+        ("people do not agree on any output", [name for name in left_out if name in marked - agreed]),
+        ("no verdict on any labelled output", [name for name in left_out if name in agreed]),
+    ):
+        if names:
+            yield f"{why}: {', '.join(names)}"
+
+
+def latest_calibration(directory: Path, name: str, judge: Judge | None = None) -> Calibration | None:
+    """The last one of experiment *name*: of this *judge* by this rubric, if there was one, else by whatever rubric and
+    model; ``None``: there was none."""
     found: list[Calibration] = []
     for path in spool(directory).glob(f"{name}-calibration-*.jsonl"):
         with suppress(BadLine):
             found += [cast(Calibration, line.record()) for line in read(path) if line.type == "Calibration"]
-    return max((each for each in found if each.experiment == name), key=lambda each: each.judged, default=None)
+    return max(
+        (each for each in found if each.experiment == name),
+        key=lambda each: (judge is not None and is_of(each, judge), each.judged),
+        default=None,
+    )
+
+
+def is_of(found: Calibration, judge: Judge) -> bool:
+    """Was this very *judge* measured, by this very rubric?"""
+    assert not isinstance(judge.model, str)
+    return (found.rubric, found.judge) == (rubric_digest(judge), judge.model.name)
 
 
 def about_the_judge(place: "Place") -> Iterator[str]:
@@ -254,15 +297,15 @@ def about_the_judge(place: "Place") -> Iterator[str]:
     except UserError:
         return
     assert not isinstance(judge.model, str)
-    found = latest_calibration(place.directory, place.name)
+    found = latest_calibration(place.directory, place.name, judge)
     if found is None:
         yield (
             f"How far the judge {judge.model.name} agrees with people is not known. Label some outputs, then measure: "
             f"ratchet label {place.name}; ratchet calibrate {place.name}"
         )
-    elif (found.rubric, found.judge) != (rubric_digest(judge), judge.model.name):
+    elif not is_of(found, judge):
         yield (
-            f"The judge was calibrated last with another rubric or model ({found.judge}, rubric {found.rubric[:8]}), "
+            f"The judge was only calibrated with another rubric or model ({found.judge}, rubric {found.rubric[:8]}), "
             f"which says nothing of this one. Measure it: ratchet calibrate {place.name}"
         )
     else:

@@ -9,10 +9,25 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from analysis.report import count
 from experiments.inbox import barred, whoami
+from experiments.place import read_journal
 from harness.errors import UserError
 from harness.experiment import find_experiment
-from harness.labels import FILE, append_labels, import_labels, label_id, load_labels, new_among
+from harness.labels import (
+    FILE,
+    Import,
+    Line,
+    append_labels,
+    append_lines,
+    import_labels,
+    label_id,
+    load_labels,
+    merged,
+    new_among,
+    read_lines,
+    standing,
+)
 from harness.ledger import journal_file, runs
 from traces.errors import JournalLocked
 from traces.journal import read
@@ -24,6 +39,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8000
 """Characters of an output, and of what was asked, that are shown."""
+KEYS = "y: it passes, n: it does not, s: skip it, or take back what you said, b: back, q: end"
 ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The experiment: experiments/NAME/experiment.py")]
@@ -67,22 +83,46 @@ def label(
 
     place = Place.of(name)
     path, by, who = labels_file(name), rubric_of(place, rubric), who or whoami()
-    known = load_labels(path) if path.exists() else []
+    lines = read_lines(path) if path.exists() else []
+    known = merged(standing(lines))
     if taken_from is not None:
-        found, unmarked = import_labels(taken_from, who, [criterion.id for criterion in by.criteria])
-        new = new_among(found, known)
+        found = import_labels(taken_from, who, [criterion.id for criterion in by.criteria])
+        new = new_among(found.labels, lines)
         append_labels(path, new)
-        left_out = f"; {unmarked} rows mark nothing" if unmarked else ""
-        say(f"{len(new)} labels taken over, {len(found) - len(new)} were there already{left_out}: {path}")
+        say(f"{taken_over(found, new, known)}: {path}")
         return
     outputs = labelled_before(known) if is_of_a_rubric(place.experiment) else made_by(place)
     todo = unlabelled(outputs, known, who, by)
     if not todo:
-        say(f"nothing is left to label: {len({label.id for label in known})} outputs are labelled in {path}")
+        say(f"nothing is left to label: {outputs_labelled(len({label.id for label in known}))} in {path}")
         return
-    say(f"{len(todo)} outputs to label. y passes, n does not, s skips, b goes back, q ends; each is kept at once.")
+    say(f"{count(len(todo), 'output')} to label. {KEYS}. Each is kept at once.")
     session = Session(todo, by.criteria, known, who, ask=asked_at_terminal, show=say, path=path)
-    say(f"{session.run()} outputs labelled, kept in {path}. How far a judge agrees: ratchet calibrate {name}")
+    done = count(session.run(), "output")
+    say(f"{done} labelled, kept in {path}. How far a judge agrees: ratchet calibrate {name}")
+
+
+def taken_over(found: Import, new: Sequence[Label], known: Sequence[Label]) -> str:
+    """What became of an import, in words."""
+    marks = {(label.id, label.who): label.marks.items() for label in known}
+    there = sum(label.marks.items() <= marks.get((label.id, label.who), {}.items()) for label in found.labels)
+    older = len(found.labels) - len(new) - there
+    parts = [f"{count(len(new), 'label')} taken over, {there} {'was' if there == 1 else 'were'} there already"]
+    if older:
+        parts.append(f"{count(older, 'label')} left out as older than what the same person says now")
+    if found.unmarked:
+        parts.append(f"{count(found.unmarked, 'row')} {'marks' if found.unmarked == 1 else 'mark'} nothing")
+    if found.contradicting:
+        verb = "contradicts" if found.contradicting == 1 else "contradict"
+        parts.append(
+            f"{count(found.contradicting, 'row')} {verb} a row above of the same person (the newer one counts, of two "
+            "as old the one below)"
+        )
+    return "; ".join(parts)
+
+
+def outputs_labelled(n: int) -> str:
+    return f"{count(n, 'output')} {'is' if n == 1 else 'are'} labelled"
 
 
 def labelled_before(known: Sequence[Label]) -> list[Output]:
@@ -94,7 +134,7 @@ def made_by(place: "Place") -> list[Output]:
     """What the last run's train trials made: what is hidden stays out of a file beside the experiment.
 
     Raises:
-        UserError: it has not run yet.
+        UserError: it has not run yet, its journal is damaged, or it made none.
     """
     known = runs(place.directory, place.name)
     if not known:
@@ -102,9 +142,11 @@ def made_by(place: "Place") -> list[Output]:
             f"{place.name!r} has not run yet, so there are no outputs to label. Start: ratchet run {place.name}"
         )
     journal = journal_file(place.directory, known[-1])
+    read_journal(journal)  # says what to do with one that is damaged
     asked = {task.id: task.input for task in place.experiment.split("train")}
     makers: dict[str, str] = {}
     found: dict[str, Output] = {}
+    ended = 0
     for line in read(journal):
         if line.type == "Span" and line.data.get("operation") == "chat":
             span = cast(Span, line.record())
@@ -112,10 +154,21 @@ def made_by(place: "Place") -> list[Output]:
                 makers[span.trial] = span.name
         elif line.type == "Trial" and line.data.get("split") == "train":
             trial = cast(Trial, line.record())
+            ended += 1
             if trial.output is not None and trial.task in asked:
                 score = trial.grade.score if trial.grade is not None else None
                 each = Output(asked[trial.task], trial.output, trial.id, makers.get(trial.id, ""), score)
                 found.setdefault(each.id, each)
+    if not ended:
+        raise UserError(
+            f"no trial of the last run, {known[-1]}, has ended yet, so there are no outputs to label. Let it go on: "
+            f"ratchet run {place.name}"
+        )
+    if not found:
+        raise UserError(
+            f"{count(ended, 'trial')} of the last run, {known[-1]}, ended, none with an output to a task that there "
+            f"is now, so there is nothing to label. What went wrong: ratchet report {place.name}"
+        )
     return list(found.values())
 
 
@@ -156,7 +209,9 @@ class Session:
     show: Callable[[str], None]
     path: Path
     marks: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
-    """Output → what is answered, and not kept yet."""
+    """Output → what is answered."""
+    kept: dict[str, dict[str, bool]] = field(default_factory=dict[str, dict[str, bool]])
+    """Output → what of this session stands in the file."""
 
     def run(self) -> int:
         """Ask until they end it; how many outputs they labelled."""
@@ -167,52 +222,52 @@ class Session:
             for criterion in self.criteria
             if criterion.id not in before.get(output.id, {})
         ]
-        labelled: set[str] = set()
         step, shown = 0, -1
         try:
             while step < len(questions):
                 at, criterion = questions[step]
-                output = self.outputs[at]
                 if at != shown:
-                    labelled |= self.keep()
+                    self.keep()
                     self.display(at)
                     shown = at
-                said = self.ask(question_of(criterion))
+                marks = self.marks.setdefault(self.outputs[at].id, {})
+                said = self.ask(question_of(criterion, marks.get(criterion.id)))
                 if said == "q":
                     break
                 if said == "b":
                     step = max(step - 1, 0)
                 elif said in ANSWERS:
-                    self.marks.setdefault(output.id, {})[criterion.id] = ANSWERS[said]
+                    marks[criterion.id] = ANSWERS[said]
                     step += 1
                 elif said == "s":
-                    self.marks.get(output.id, {}).pop(criterion.id, None)
+                    marks.pop(criterion.id, None)
                     step += 1
                 else:
-                    self.show("y: it passes, n: it does not, s: skip, b: back, q: end")
+                    self.show(KEYS)
         finally:
-            labelled |= self.keep()
-        return len(labelled)
+            self.keep()
+        return sum(map(bool, self.kept.values()))
 
-    def keep(self) -> set[str]:
-        """Write down what was answered since; the outputs that it is about."""
-        made = [
-            Label(
+    def keep(self) -> None:
+        """Write down what was answered, answered otherwise or taken back since."""
+        changed: list[Line] = []
+        for output in self.outputs:
+            marks, kept = self.marks.get(output.id, {}), self.kept.get(output.id, {})
+            if marks == kept:
+                continue
+            label = Label(
                 id=output.id,
                 asked=output.asked,
                 output=output.output,
-                marks=dict(self.marks[output.id]),
+                marks={criterion: mark for criterion, mark in marks.items() if kept.get(criterion) != mark},
                 who=self.who,
                 labelled=now(),
                 trial=output.trial,
                 maker=output.maker,
             )
-            for output in self.outputs
-            if self.marks.get(output.id)
-        ]
-        append_labels(self.path, made)
-        self.marks.clear()
-        return {label.id for label in made}
+            changed.append(Line(label, frozenset(kept.keys() - marks.keys())))
+        append_lines(self.path, changed)
+        self.kept = {output: dict(marks) for output, marks in self.marks.items()}
 
     def display(self, at: int) -> None:
         output = self.outputs[at]
@@ -227,8 +282,9 @@ def cut(text: str) -> str:
     return text if more <= 0 else f"{text[:SHOWN]}\n… and {more} characters more: skip it, or see it with ratchet show"
 
 
-def question_of(criterion: "Criterion") -> str:
-    return f"{criterion.id}: {criterion.question} It passes with: {', '.join(criterion.passes)}. [y/n/s/b/q] "
+def question_of(criterion: "Criterion", said: bool | None = None) -> str:
+    so_far = "" if said is None else f"; so far {'y' if said else 'n'}"
+    return f"{criterion.id}: {criterion.question} It passes with: {', '.join(criterion.passes)}. [y/n/s/b/q{so_far}] "
 
 
 # ── calibrate ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,9 +307,10 @@ def calibrate(
         ledger = measured.open(place.directory, place.subject.live().id)
     except JournalLocked as e:
         raise UserError(f"{name} is being calibrated already: {e}") from e
-    again = min(len(measured.experiment.tasks), AGAIN)
+    tasks = measured.experiment.tasks
+    again = min(len(tasks), AGAIN)
     err.print(
-        f"calibrating {measured.judge_name}: {len(measured.experiment.tasks)} labelled outputs to judge, {again} of "
+        f"calibrating {measured.judge_name}: {count(len(tasks), 'labelled output')} to judge, {again} of "
         "them once more in another order",
         markup=False,
         highlight=False,
@@ -263,5 +320,5 @@ def calibrate(
     if as_json:
         say_json(found.model_dump())
         return
-    for line in told(found, verdicts, labels):
+    for line in told(found, verdicts, labels, [criterion.id for criterion in judge.criteria]):
         say(line)

@@ -171,7 +171,7 @@ def test_labels_are_taken_over_from_a_file_once(after_a_night, labels, tmp_path)
     first = ratchet(after_a_night, "label", "example", "--import", str(given))
     again = ratchet(after_a_night, "label", "example", "--import", str(given))
 
-    assert first.startswith("2 labels taken over, 0 were there already; 1 rows mark nothing")
+    assert first.startswith("2 labels taken over, 0 were there already; 1 row marks nothing")
     assert again.startswith("0 labels taken over, 2 were there already")
     assert [each.marks for each in load_labels(labels)] == [{"right": True}, {"right": False}]
 

@@ -30,15 +30,20 @@ from harness.graders import AgreementGrader, Judge, RubricGrader
 from harness.graders.agreement import marks_of
 from harness.labels import (
     ALIKE,
+    Line,
     agreed_marks,
     append_labels,
+    append_lines,
     between_people,
     import_labels,
     label_id,
     load_labels,
     merged,
     nearly_same,
+    new_among,
+    read_lines,
     shingles_of,
+    standing,
     tasks_from_labels,
 )
 from harness.ledger import open_run
@@ -258,13 +263,13 @@ def test_csv_is_taken_over_with_quotes_line_breaks_and_cells_that_say_nothing(tm
         "a,three,,yes,,\r\n"
         "a,four,,,,\r\n"
     )
-    labels, unmarked = import_labels(path, "me")
+    found = import_labels(path, "me")
 
-    assert [(label.output, label.marks, label.who, label.maker) for label in labels] == [
+    assert [(label.output, label.marks, label.who, label.maker) for label in found.labels] == [
         ("one\ntwo", {"polite": True, "brief": False}, "Ada", "m"),
         ("three", {"brief": True}, "me", ""),
     ]
-    assert unmarked == 1
+    assert (found.unmarked, found.contradicting) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -273,10 +278,16 @@ def test_csv_is_taken_over_with_quotes_line_breaks_and_cells_that_say_nothing(tm
         ("asked,output,polite\na,b,maybe\n", "row 2: polite is 'maybe'"),
         ("asked,output,polite\na,b,1\na,b\n", "row 3 has 2 cells under 3"),
         ("asked,output,rude\na,b,1\n", "row 2 has 'rude', and the rubric has no such criterion"),
-        ("asked,polite\na,1\n", "row 2 has no output"),
+        ("asked,polite\na,1\n", "no column output, so it .* headings are 'asked', 'polite'"),
+        ("question,answer,polite\na,b,1\n", "no column asked and no column output, so it"),
+        ("asked;output;polite\na;b;1\n", "no column asked and no column output: its cells seem to be parted by ';'"),
+        ('"asked";"output";"polite"\n"a";"b";1\n', "parted by ';'"),
+        ("asked\toutput\tpolite\na\tb\t1\n", r"parted by '\\t'"),
+        ("asked,output,polite,labelled\na,b,1,yesterday\n", "row 2: labelled is 'yesterday', which is no time"),
         ("asked,output,polite,polite\na,b,1,1\n", "two columns named 'polite'"),
         ('asked,output,polite\na,"b,1\n', "is not CSV"),
-        ("asked,output,polite\n", "holds no mark"),
+        ("asked,output,polite\n", "holds no mark: 0 rows"),
+        ("asked,output,polite\na,b,\n", "holds no mark: 1 row,"),
     ],
 )
 def test_a_row_that_cannot_be_understood_is_named_and_nothing_is_taken_over(tmp_path, text, says):
@@ -293,7 +304,7 @@ def test_json_lines_are_taken_over_with_marks_beside_or_below(tmp_path):
         '{"asked": "a", "output": "b", "polite": true}\n\n'
         '{"asked": "a", "output": "c \\ud800", "marks": {"polite": "no"}, "who": "Ben"}\n'
     )
-    labels, _ = import_labels(path, "me")
+    labels = import_labels(path, "me").labels
 
     assert [(label.marks, label.who) for label in labels] == [({"polite": True}, "me"), ({"polite": False}, "Ben")]
     labels[1].model_dump_json().encode()  # no half of a surrogate pair is left
@@ -301,6 +312,70 @@ def test_json_lines_are_taken_over_with_marks_beside_or_below(tmp_path):
     path.write_text('{"asked": "a", "output": "b", "polite": 2}\n')
     with pytest.raises(UserError, match="row 1: polite is '2'"):
         import_labels(path, "me")
+    path.write_text('{"asked": "a", "output": 5, "polite": true}\n')
+    with pytest.raises(UserError, match="row 1: output is 5, which is no text"):
+        import_labels(path, "me")
+    path.write_text('{"question": "a", "answer": "b", "polite": true}\n')
+    with pytest.raises(UserError, match=r"row 1 has no asked, .* It has question, answer, polite"):
+        import_labels(path, "me", ["polite"])
+
+
+def test_an_old_label_that_is_taken_over_replaces_no_newer_one_and_is_of_when_it_was_given(tmp_path):
+    known = [Line(a_label("x", "ada", 5, polite=True)), Line(a_label("y", "ada", 1, polite=True))]
+    path = tmp_path / "given.csv"
+    path.write_text(
+        "asked,output,polite,brief,who,labelled\n"
+        "Say something.,x,no,,ada,2026-11-20T09:01:00Z\n"
+        "Say something.,x,,no,ada,2026-11-20T09:09:00Z\n"
+        "Say something.,y,no,,ada,2026-11-20 09:02\n"
+        "Say something.,y,no,,ben,\n"
+    )
+    found = import_labels(path, "me").labels
+    new = new_among(found, known)
+    after = merged(standing([*known, *map(Line, new)]))
+
+    assert [(label.output, label.marks) for label in new] == [
+        ("y", {"polite": False}), ("x", {"brief": False}), ("y", {"polite": False}),
+    ]  # fmt: skip
+    assert {(label.output, label.who): label.marks for label in after} == {
+        ("x", "ada"): {"polite": True, "brief": False},
+        ("y", "ada"): {"polite": False},
+        ("y", "ben"): {"polite": False},
+    }
+    assert new_among(found, [*known, *map(Line, new)]) == []
+
+
+def test_rows_of_a_file_that_contradict_each_other_are_counted_and_the_newer_or_lower_one_counts(tmp_path):
+    path = tmp_path / "given.jsonl"
+    path.write_text(
+        '{"asked": "a", "output": "b", "polite": true}\n'
+        '{"asked": "a", "output": "b", "polite": false, "brief": true}\n'
+        '{"asked": "a", "output": "b", "polite": true, "who": "ben", "labelled": "2026-11-20T10:00:00Z"}\n'
+        '{"asked": "a", "output": "b", "polite": false, "who": "ben", "labelled": "2026-11-20T09:00:00Z"}\n'
+    )
+    found = import_labels(path, "ada")
+
+    assert found.contradicting == 2
+    assert {label.who: label.marks for label in merged(found.labels)} == {
+        "ada": {"polite": False, "brief": True},
+        "ben": {"polite": True},
+    }
+
+
+def test_a_mark_that_was_taken_back_is_gone_also_where_the_file_is_taken_over(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    first = a_label("x", "ada", 0, polite=True, brief=True)
+    append_lines(
+        path, [Line(first), Line(a_label("x", "ada", 0), frozenset({"polite"})), Line(a_label("y", polite=True))]
+    )
+    append_lines(
+        path, [Line(a_label("y", minutes=1), frozenset({"polite"})), Line(a_label("y", minutes=2, polite=False))]
+    )
+
+    assert [label.marks for label in load_labels(path)] == [{"brief": True}, {"polite": False}]
+    assert merged(import_labels(path, "me").labels) == load_labels(path)
+    old = a_label("x", "ada", -1, polite=False)
+    assert new_among([old], read_lines(path)) == []
 
 
 # ── labels as tasks ────────────────────────────────────────────────────────────────────────────────────────────────
