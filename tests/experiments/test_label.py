@@ -1,6 +1,7 @@
 """Labelling outputs at a terminal, and calibrating a judge against the labels."""
 
 import contextlib
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from analysis.agreement import cautions
 from experiments.calibration import Measurement, about_the_judge, judge_of, latest_calibration, rubric_digest, told
 from experiments.cli import Place
-from experiments.label import calibrate, label
+from experiments.label import calibrate, label, made_by
+from harness.agreement import Verdict, agreement
 from harness.errors import UserError
 from harness.experiment import Budget, load_experiment
 from harness.graders import Judge, RubricGrader
@@ -24,7 +27,7 @@ from tests.conftest import a_checkout, git
 from tests.graders.world import an_answer, work_in
 from tests.world import KnowingRunner, ListProposer, an_experiment, play, some_tasks
 from traces.journal import read
-from traces.records import Label, now
+from traces.records import Calibration, Label, Usage, now
 
 RUBRIC = """
 [[criteria]]
@@ -95,6 +98,11 @@ def ratchet(root: Path, *arguments: str, typed: str = "", expect: int = 0) -> st
     return done.output
 
 
+def place_of(root: Path) -> Place:
+    with contextlib.chdir(root):
+        return Place.of("example")
+
+
 def some_labels(n: int = 40) -> list[Label]:
     """Half of them of outputs that people let pass, of which the judge refuses all."""
     return [
@@ -137,6 +145,54 @@ def test_going_back_corrects_also_across_outputs_and_what_is_no_answer_is_explai
     assert first.marks == {"right": True, "short": False}
     assert second.marks == {"short": False}
     assert "y: it passes, n: it does not" in said
+
+
+def test_going_back_takes_back_or_changes_what_the_file_holds_already(after_a_night, labels):
+    said = ratchet(after_a_night, "label", "example", "--who", "ada", typed="y\ny\ny\nb\nb\ns\nn\nq\n")
+    first, second = load_labels(labels)
+
+    assert "[y/n/s/b/q; so far y]" in said
+    assert (first.marks, second.marks) == ({"right": True}, {"right": False})
+    assert '"short":true' in labels.read_text()  # the file only grows
+
+    labels.unlink()
+    said = ratchet(after_a_night, "label", "example", "--who", "ada", typed="y\nn\ny\nb\nb\nb\ns\ns\ns\nq\n")
+    assert "0 outputs labelled" in said
+    assert load_labels(labels) == []
+    assert "short:" in ratchet(after_a_night, "label", "example", "--who", "ada", typed="y\nq\n")
+    assert load_labels(labels)[0].marks == {"right": True}
+
+
+def test_a_label_of_before_and_a_row_that_contradicts_another_are_told_when_labels_are_taken_over(
+    after_a_night, labels, tmp_path
+):
+    given = tmp_path / "given.csv"
+    given.write_text("asked,output,right,who\na,b,yes,ada\na,b,no,ada\n")
+    said = ratchet(after_a_night, "label", "example", "--import", str(given))
+    assert said.startswith("1 label taken over, 0 were there already; 1 row contradicts a row above of the same person")
+
+    given.write_text("asked,output,right,who,labelled\na,b,yes,ada,2020-01-01\n")
+    said = ratchet(after_a_night, "label", "example", "--import", str(given))
+    assert said.startswith("0 labels taken over, 0 were there already; 1 label left out as older than what the same")
+    assert [each.marks for each in load_labels(labels)] == [{"right": False}]
+
+
+@pytest.mark.parametrize(
+    ("cut", "says"),
+    [
+        (lambda lines: [line for line in lines if b'"type":"Trial"' not in line], "no trial of the last run, example-"),
+        (lambda lines: [*lines[:5], b"{torn\n", *lines[5:]], "put an edited line back, or move the file away"),
+    ],
+)
+def test_a_run_without_a_trial_and_a_damaged_one_say_what_to_do(after_a_night, tmp_path, cut, says):
+    place = dataclasses.replace(place_of(after_a_night), directory=tmp_path)
+    whole = journal_file(after_a_night / "traces" / "data", runs(after_a_night / "traces" / "data", "example")[-1])
+    journal = journal_file(tmp_path, whole.stem)
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(b"".join(cut(whole.read_bytes().splitlines(keepends=True))))
+
+    with pytest.raises(UserError, match=says):
+        made_by(place)
 
 
 def test_when_the_terminal_goes_away_what_was_answered_is_kept(after_a_night, labels):
@@ -264,6 +320,57 @@ def test_a_rubric_that_nobody_has_labelled_by_is_refused(after_a_night, labels, 
     assert "asks for true, brief, and people have labelled by right, short" in message
 
 
+def a_verdict(at: int, judged: bool, marked: bool) -> Verdict:
+    return Verdict(str(at), "right", judged, marked, length=at)
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(6, False), (60, True)])
+def test_of_few_labels_no_verdict_follows_and_what_nobody_labelled_is_named(n, is_told):
+    verdicts = [a_verdict(at, at % 2 == 0, at % 2 == 1) for at in range(n)]
+    found = Calibration(
+        id="c", experiment="e", rubric="r" * 20, judge="j", outputs=n, unjudged=0, biases=(), usage=Usage(calls=1),
+        agreements=(agreement("right", [verdict.pair for verdict in verdicts]),), judged=now(),
+    )  # fmt: skip
+    split = [label.model_copy(update={"who": who, "marks": {"kind": who == "ben"}}) for label in some_labels(1)
+             for who in ("ada", "ben")]  # fmt: skip
+    said = [*told(found, verdicts, [*some_labels(2), *split], ["right", "short", "kind", "terms", "register"])]
+
+    assert (
+        "  it goes by something else than people do: word the criterion by what can be seen in an output" in said
+    ) == (is_told)
+    assert ("right: only 6 outputs are labelled, and below 50 a kappa says little. Label more" in said) == (not is_told)
+    assert "not labelled: terms, register" in said
+    assert "people do not agree on any output: kind" in said
+    assert "no verdict on any labelled output: short" in said
+    assert said[-1].endswith("1 call, 0 tokens, $0.00.") or said[-1].endswith("1 call, 0 tokens.")
+
+
+def test_one_is_not_spoken_of_as_many():
+    [few, refused, passed] = cautions("right", [(True, True)])
+
+    assert few.startswith("right: only 1 output is labelled")
+    assert (refused[:34], passed[:32]) == ("right: people refuse only 0 output", "right: people pass only 1 output")
+
+
+def test_a_rubric_that_is_not_there_is_named_as_it_was_typed(after_a_night, labels):
+    append_labels(labels, some_labels(4))
+    said = ratchet(after_a_night, "calibrate", "example", "--rubric", "nofile.toml", expect=1)
+
+    assert said.startswith("--rubric nofile.toml cannot be read")
+    assert "Judge(" not in said
+    assert ratchet(after_a_night, "label", "example", "--rubric", "nofile.toml", expect=1) == said
+
+
+def test_a_calibration_whose_journal_is_damaged_says_what_to_do(after_a_night, tmp_path):
+    measured = measurement(after_a_night, some_labels(4))
+    calibrated(measured, tmp_path)
+    [journal] = (tmp_path / "spool").glob("*-calibration-*.jsonl")
+    journal.write_bytes(b"{torn\n" + journal.read_bytes())
+
+    with pytest.raises(UserError, match="move the file away"):
+        measured.open(tmp_path, "a" * 40)
+
+
 def test_another_rubric_is_another_scale(after_a_night, labels, tmp_path):
     append_labels(labels, some_labels(8))
     other = tmp_path / "other.toml"
@@ -280,6 +387,9 @@ def test_another_rubric_is_another_scale(after_a_night, labels, tmp_path):
         first, second = about_the_judge(place)
         assert first.startswith("The judge scripted:judge and people differ on 8 of 8 outputs.")
         assert second.startswith("The judge scripted:judge and people differ on 4 of 8 outputs.")
+
+        ratchet(after_a_night, "calibrate", "example", "--rubric", str(other))
+        assert [*about_the_judge(place)] == [first, second]  # what is newer is of another rubric
 
 
 def test_until_it_was_calibrated_nothing_is_known_of_a_judge(tmp_path):
