@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +24,8 @@ from traces import places
 from traces.database import opened_to_read, own_turn, quoted
 from traces.errors import TracesBusy
 from traces.merge import marks_in
-from traces.query import reading, show_new_only, show_together, tail
+from traces.query import show_new_only, show_together, tail
+from traces.spool import Marks
 
 Row = Mapping[str, Any]
 WAIT = 30.0
@@ -67,8 +69,8 @@ def copying(folder: str) -> Generator[None]:
         yield
     except (duckdb.IOException, duckdb.TransactionException, duckdb.OutOfMemoryException) as e:
         raise UserError(
-            f"the traces cannot be copied to {folder}, from where they are exported: {words(e)}. Nothing was exported, "
-            "and nothing half-written is left. Make room there, or name a folder on another disk with TMPDIR, and type "
+            f"the traces cannot be copied to {folder}, from where they are exported: {words(e)}. No file was "
+            "made. Make room there, or name a folder on another disk with TMPDIR, and type "
             "the same again"
         ) from e
 
@@ -99,12 +101,20 @@ def damage(directory: Path, writers: Sequence[str] | None = None, *, wait: float
     Raises:
         TracesBusy: another process held the database for longer than *wait* seconds.
     """
-    query = (
-        "SELECT writer, count(*), min(byte_offset), arg_min(reason, byte_offset) FROM dead_letter "
-        "WHERE $writers IS NULL OR list_contains($writers, writer) GROUP BY writer ORDER BY writer"
-    )
-    with reading(directory, wait) as connection:
-        return [Damage(*row) for row in connection.execute(query, {"writers": writers}).fetchall()]
+    path = places.database(directory)
+    marks: Marks = {}
+    found: list[Row] = []
+    if path.exists():
+        with opened_to_read(path, wait) as connection:
+            marks = marks_in(connection)
+            found += rows(connection, "SELECT * FROM dead_letter")
+    for batch in tail(places.spool(directory), marks):
+        found += map(json.loads, batch.rows.get("dead_letter", ()))
+    by_writer: dict[str, list[Row]] = {}
+    for row in sorted(found, key=itemgetter("writer", "byte_offset")):
+        if writers is None or row["writer"] in writers:
+            by_writer.setdefault(row["writer"], []).append(row)
+    return [Damage(name, len(bad), bad[0]["byte_offset"], bad[0]["reason"]) for name, bad in by_writer.items()]
 
 
 @contextmanager
