@@ -1,7 +1,9 @@
 """Fakes that we ship and support: for your tests, as for ours. A model, a sandbox and a clock; the rest is real."""
 
+import json
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,14 +13,15 @@ from time import perf_counter
 from typing import Any
 
 from harness.meter import meter
-from harness.models.calls import spoken, why
+from harness.models.calls import in_words, mended, spoken, why
+from harness.models.chat import PREVIEW, text_record
 from harness.protocols import Finished, Message, Reply, ToolSpec
 from traces.records import Span, Usage, now
 
 
 @dataclass
 class ScriptedModel:
-    """Answers from a function of the messages, or with the same text always; metered like a real model.
+    """Answers from a function of the messages, or with the same text always; metered and recorded like a real model.
 
     ``answer`` may return a ``Reply``, with tool calls, of which the text and all but the usage is taken as it is; and
     it may raise, to play a provider's failure.
@@ -44,34 +47,71 @@ class ScriptedModel:
         tools: Sequence[ToolSpec] = (),
         schema: Mapping[str, Any] | None = None,
     ) -> Reply:
-        span_id = uuid.uuid4().hex
-        words = sum(len(message.content.split()) for message in messages)
-        estimate = Usage(calls=1, input_tokens=words, output_tokens=8, dollars=self.dollars)
-        meter().begin(span_id, self.name, estimate, 1)
-        with self._lock:
-            self.calls += 1
-        started, clock = now(), perf_counter()
-        answer = self.answer(messages) if callable(self.answer) else self.answer
-        reply = answer if isinstance(answer, Reply) else Reply(answer)
-        said = spoken(reply.text, reply.tool_calls)
-        usage = Usage(calls=1, input_tokens=words, output_tokens=len(said.split()), dollars=self.dollars)
-        meter().end(
-            Span(
-                id=span_id,
-                operation="chat",
-                name=self.name,
-                started=started,
-                seconds=perf_counter() - clock,
-                usage=usage,
-                output_preview=said[:200],
-            )
-        )
-        return replace(
-            reply,
-            usage=usage,
-            finish_reason=why(reply.finish_reason, reply.tool_calls),
-            model=reply.model or self.name,
-        )
+        def answered() -> str | Reply:
+            with self._lock:
+                self.calls += 1
+            return self.answer(messages) if callable(self.answer) else self.answer
+
+        return exchange(self.name, messages, answered, self.dollars)
+
+
+@dataclass(frozen=True)
+class Scripted(ABC):
+    """The model of an experiment that is played offline: a subclass names it, and says what it answers.
+
+    It costs nothing, and is metered and recorded like a real one.
+    """
+
+    name: str
+    takes_tools: bool = True
+    price_known: bool = True
+
+    @abstractmethod
+    def reply(self, messages: Sequence[Message], seed: int, tools: Sequence[ToolSpec]) -> str | Reply:
+        """What it answers: the same to the same."""
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        seed: int,
+        tools: Sequence[ToolSpec] = (),
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        return exchange(self.name, messages, lambda: self.reply(messages, seed, tools))
+
+
+def exchange(
+    name: str, messages: Sequence[Message], answer: Callable[[], str | Reply], dollars: float | None = 0.0
+) -> Reply:
+    """Ask, and be answered: announced to the meter, with what was said kept as ``ChatModel`` keeps it."""
+    span_id = uuid.uuid4().hex
+    words = sum(len(message.content.split()) for message in messages)
+    meter().begin(span_id, name, Usage(calls=1, input_tokens=words, output_tokens=8, dollars=dollars), 1)
+    started, clock = now(), perf_counter()
+    answered = answer()
+    reply = answered if isinstance(answered, Reply) else Reply(answered)
+    seconds = perf_counter() - clock
+    said = spoken(reply.text, reply.tool_calls)
+    usage = Usage(calls=1, input_tokens=words, output_tokens=len(said.split()), dollars=dollars)
+    sent = text_record(json.dumps([in_words(mended(message)) for message in messages], ensure_ascii=False))
+    got = text_record(said)
+    span = Span(
+        id=span_id,
+        operation="chat",
+        name=name,
+        started=started,
+        seconds=seconds,
+        usage=usage,
+        input_hash=sent.hash,
+        input_preview=sent.text[-PREVIEW:],
+        output_hash=got.hash,
+        output_preview=got.text[:PREVIEW],
+    )
+    meter().end(span, (sent, got))
+    return replace(
+        reply, usage=usage, finish_reason=why(reply.finish_reason, reply.tool_calls), model=reply.model or name
+    )
 
 
 @dataclass

@@ -35,7 +35,7 @@ from experiments.docs_agent.pages import (
     summary_of,
 )
 from harness.protocols import Message, Reply, ToolSpec
-from harness.testing import ScriptedModel
+from harness.testing import Scripted
 from traces.records import ToolCall
 
 SLIPS: Mapping[str, float] = {
@@ -72,29 +72,13 @@ GUIDES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class ScriptedWriter:
+class ScriptedWriter(Scripted):
     """The model. It costs nothing, and answers at once."""
 
     name: str = "scripted:writer"
 
-    @property
-    def takes_tools(self) -> bool:
-        return True
-
-    @property
-    def price_known(self) -> bool:
-        return True
-
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        tools: Sequence[ToolSpec] = (),
-        schema: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        chat = Chat(tuple(messages), seed, frozenset(tool.name for tool in tools))
-        return ScriptedModel(lambda _: answer(chat), name=self.name).complete(messages, seed=seed)
+    def reply(self, messages: Sequence[Message], seed: int, tools: Sequence[ToolSpec]) -> Reply:
+        return answer(Chat(tuple(messages), seed, frozenset(tool.name for tool in tools)))
 
 
 # ── what it has been shown ─────────────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,9 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from harness.protocols import Message, Reply, ToolSpec
-from harness.testing import ScriptedModel
+from harness.protocols import Message, ToolSpec
+from harness.testing import Scripted
 
 MISSES = 0.05
 """How often it looks for something and sees it wrong."""
@@ -49,22 +48,13 @@ COMMON = re.compile(
 
 
 @dataclass(frozen=True)
-class ScriptedJudge:
+class ScriptedJudge(Scripted):
     """It costs nothing, and answers at once; the same to the same."""
 
     name: str = "scripted:judge"
-    takes_tools: bool = True
-    price_known: bool = True
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        tools: Sequence[ToolSpec] = (),
-        schema: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        return ScriptedModel(verdict, name=self.name).complete(messages, seed=seed)
+    def reply(self, messages: Sequence[Message], seed: int, tools: Sequence[ToolSpec]) -> str:
+        return verdict(messages)
 
 
 def chance(share: float, *what: object) -> bool:

@@ -11,12 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from experiments.translation.glossary import terms, terms_in
 from experiments.translation.grammar import Filler, Fillers, Kind, in_english, large, understood
 from harness.protocols import Message, Reply, ToolSpec
-from harness.testing import ScriptedModel
+from harness.testing import Scripted
 from traces.records import ToolCall
 
 SLIPS: Mapping[str, float] = {
@@ -72,23 +71,13 @@ def chance(share: float, *what: object) -> bool:
 
 
 @dataclass(frozen=True)
-class ScriptedTranslator:
+class ScriptedTranslator(Scripted):
     """The maker's model. It costs nothing, and answers at once."""
 
     name: str = "scripted:translator"
-    takes_tools: bool = True
-    price_known: bool = True
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        tools: Sequence[ToolSpec] = (),
-        schema: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        chat = Chat(tuple(messages), seed, frozenset(tool.name for tool in tools))
-        return ScriptedModel(lambda _: next_turn(chat), name=self.name).complete(messages, seed=seed)
+    def reply(self, messages: Sequence[Message], seed: int, tools: Sequence[ToolSpec]) -> Reply:
+        return next_turn(Chat(tuple(messages), seed, frozenset(tool.name for tool in tools)))
 
 
 @dataclass(frozen=True)
@@ -198,22 +187,13 @@ def miscounted(filler: Filler, up: bool) -> Filler:
 
 
 @dataclass(frozen=True)
-class ScriptedCritic:
+class ScriptedCritic(Scripted):
     """The judge's model. It finds what there is to find, most of the time; and no idiom is ever natural enough."""
 
     name: str = "scripted:critic"
-    takes_tools: bool = True
-    price_known: bool = True
 
-    def complete(
-        self,
-        messages: Sequence[Message],
-        *,
-        seed: int,
-        tools: Sequence[ToolSpec] = (),
-        schema: Mapping[str, Any] | None = None,
-    ) -> Reply:
-        return ScriptedModel(criticism, name=self.name).complete(messages, seed=seed)
+    def reply(self, messages: Sequence[Message], seed: int, tools: Sequence[ToolSpec]) -> str:
+        return criticism(messages)
 
 
 CRITERION = re.compile(r'^- "([a-z_-]+)": .*? Choices, worst to best: (.*?)\. It passes with: ', re.MULTILINE)
