@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
 from analysis.night import Night
-from analysis.predictions import Scored, scored
+from analysis.predictions import Scored
 from analysis.report import COST, EVIDENCE, FINDINGS, PREDICTIONS, PROGRESS, after_what, at_the_end
 from analysis.shrinkage import Aftermath, Shrinkage
 from harness.gate.eprocess import DeadlineE, over_margin
@@ -265,7 +265,8 @@ def predictions(found: Sequence[Scored]) -> Figure:
     """What proposals promised against what was measured on train, with its 90 % interval. On the diagonal a promise was
     kept; below it, it was too large. A dot is a whole change, a ring one kind of task."""
     figure, axes = sheet("Gains, predicted and measured", height=4.6)
-    ends = [0.0, *(100 * value for s in found for value in (s.predicted, s.gain))]
+    known = (end for s in found for end in (s.low, s.high) if end is not None and abs(end) < 1)
+    ends = [0.0, *(100 * value for s in found for value in (s.predicted, s.gain)), *(100 * end for end in known)]
     low, high = min(ends), max(ends)
     room = max(5.0, 0.12 * (high - low))
     low, high = low - room, high + room
@@ -291,7 +292,7 @@ def predictions(found: Sequence[Scored]) -> Figure:
     return with_legend(figure, axes)
 
 
-def pictures(night: Night, aftermath: Aftermath, by_kind: Sequence[Scored] = ()) -> dict[str, Figure]:
+def pictures(night: Night, aftermath: Aftermath, promised: Sequence[Scored] = ()) -> dict[str, Figure]:
     """Those that have something to show, by the names under which the morning report looks for them."""
     found: dict[str, Figure] = {}
     if any(r.score is not None for r in night.rounds):
@@ -301,7 +302,7 @@ def pictures(night: Night, aftermath: Aftermath, by_kind: Sequence[Scored] = ())
         path_of(c) for r in night.rounds for c in (compared(r), r.certification and r.certification.validation) if c
     ):
         found[EVIDENCE] = e_paths(night.rounds)
-    if promised := [*scored(night.rounds), *by_kind]:
+    if promised:
         found[PREDICTIONS] = predictions(promised)
     if last := [after for after in at_the_end(aftermath) if after.rows][-1:]:
         found[FINDINGS] = findings_before_after(last[0].rows, after_what(last[0]))

@@ -34,7 +34,7 @@ from experiments.display import display, round_line
 from experiments.export import export
 from experiments.inbox import inbox_app
 from experiments.label import calibrate, label
-from experiments.morning import nights_of, standing, states_of, waiting_for_a_person, write_report
+from experiments.morning import nights_of, seen_tests, standing, states_of, waiting_for_a_person, write_report
 from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
 from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
@@ -213,15 +213,13 @@ def check(
     earlier = [r.decision.comparison for r in rounds_so_far(place) if r.decision and r.decision.comparison]
     with closing_run(place, ledger) as executor, limited():
         found = examine(place.experiment, ledger, place.subject, executor, clusters=clusters, earlier=earlier)
-    said = [*about_the_judge(place)]
+    judge = [*about_the_judge(place)]
     if as_json:
-        say_json({**found.model_dump(), "problems": found.problems, "judge": said})
+        say_json({**found.model_dump(), "problems": found.problems, "judge": judge})
+    elif out.is_terminal:
+        out.print(Markdown(checking.render(found, judge)))
     else:
-        text = checking.render(found) + "".join(f"- {line}\n" for line in said)
-        if out.is_terminal:
-            out.print(Markdown(text))
-        else:
-            sys.stdout.write(text)
+        sys.stdout.write(checking.render(found, judge))
     place.experiment.gate.check(place.experiment.tasks)  # what a run would refuse is refused here, too
     if found.problems:
         raise typer.Exit(1)
@@ -347,7 +345,9 @@ def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
             executor.shutdown(wait=False, cancel_futures=True)
             ledger.close()
     if merger.trouble is not None:
-        err.print(f"The traces are not all merged yet: {merger.trouble}. Try: ratchet traces merge", markup=False)
+        trouble = str(merger.trouble)
+        hint = "" if "ratchet traces merge" in trouble else ". Try: ratchet traces merge"
+        err.print(f"The traces are not all merged yet: {trouble}{hint}", markup=False)
 
 
 def tried_before(place: Place) -> dict[str, str]:
@@ -482,7 +482,8 @@ def status(
             "  runs so far ended by: "
             + (", ".join(f"{k} {v}" for k, v in (fields["ends"] or {}).items()) or "none did")
         )
-        say("  " + reporting.bare(reporting.proven(night)))
+        around = reporting.Standing(fields["live"], False, None, (), *seen_tests(directory, night))
+        say("  " + reporting.bare(reporting.proven(night, around)))
         for line in control.lines(fields["facts"]) if fields["facts"] else ():
             say("  " + line)
 
@@ -631,10 +632,13 @@ def findings(
     traces_of = Traces(journal_file(place.directory, night.run.id), trials)
     found = mine(trials, known_findings(night.run.known, night.rounds), paths_of(trials, traces_of))
     state = {s.id: s for s in states_of(place)}
+    how = {
+        s.id: s.state if s.answer_is_live is not False else f"{s.state}, its answer is not live" for s in state.values()
+    }
     if as_json:
         say_json([{**f.model_dump(), "state": state[f.id].state if f.id in state else "open"} for f in found])
         return
-    say(f"{len(found)} findings in {len(trials)} train trials of version {measured[:12]}")
+    say(f"{reporting.count(len(found), 'finding')} in {len(trials):,} train trials of version {measured[:12]}")
     table(
         ["id", "failures", "share", "score lost", "state", "finding", "for example"],
         [
@@ -643,7 +647,7 @@ def findings(
                 f.count,
                 f"{f.share:.1%}",
                 f"{f.lost:.1f}",
-                state[f.id].state if f.id in state else "open",
+                how.get(f.id, "open"),
                 f.title,
                 f.examples[0].removeprefix(f"{night.run.id}/"),
             )

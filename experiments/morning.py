@@ -37,23 +37,28 @@ def standing(place: Place, night: Night) -> reporting.Standing:
     live = place.subject.version("live").id
     waiting = None
     if night.certified is None:  # else nobody asks
-        others = (other.certified for other in other_nights(place, night))
+        others = (other.certified for other in other_nights(place.directory, night))
         waiting = next((c for c in others if c is not None and c.live == live), None)
     running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
-    seen = seen_tests(night, other_nights(place, night)) if any(c.measured for c in night.certifications) else ({}, 0)
-    return reporting.Standing(live, running, waiting, doubts_about(place.experiment), *seen)
+    doubts = doubts_about(place.experiment)
+    return reporting.Standing(live, running, waiting, doubts, *seen_tests(place.directory, night))
 
 
-def other_nights(place: Place, night: Night) -> Iterator[Night]:
-    """Those of the experiment that can be read, the latest first."""
-    for run_id in reversed(runs(place.directory, place.name)):
+def other_nights(directory: Path, night: Night) -> Iterator[Night]:
+    """Those of its experiment that can be read, the latest first."""
+    for run_id in reversed(runs(directory, night.run.experiment)):
         with suppress(BadLine):
-            other = read_night(journal_file(place.directory, run_id)) if run_id != night.run.id else None
+            other = read_night(journal_file(directory, run_id)) if run_id != night.run.id else None
             if other is not None:
                 yield other
 
 
-def seen_tests(night: Night, others: Iterable[Night]) -> tuple[dict[tuple[str, str], str], int]:
+def seen_tests(directory: Path, night: Night) -> tuple[dict[tuple[str, str], str], int]:
+    """As ``seen_before``, of all nights of its experiment; nothing for one that was not measured itself."""
+    return seen_before(night, other_nights(directory, night)) if any(c.measured for c in night.certifications) else ({}, 0)
+
+
+def seen_before(night: Night, others: Iterable[Night]) -> tuple[dict[tuple[str, str], str], int]:
     """What the nights before *night* have done with its test tasks: pair of versions → the first run that has proven
     it there, by the same runner and grader; and how many runs were measured on them at all."""
     same = [
@@ -84,7 +89,7 @@ def write_report(place: Place, night: Night) -> Path:
     # matplotlib and the SDKs take half a second to import, and most commands do without
     from analysis.costs import read_costs, render
     from analysis.html import page
-    from analysis.plots import pictures, predictions
+    from analysis.plots import pictures
 
     journal = journal_file(place.directory, night.run.id)
     folder = place.directory / "reports" / night.run.id
@@ -92,10 +97,8 @@ def write_report(place: Place, night: Night) -> Path:
     aftermath = after_each(journal)
     trials = train_trials_by_version(journal)
     by_kind = scored_by_tags(night.rounds, trials)
-    figures = pictures(night, aftermath)
-    if promised := [*scored(night.rounds, gains_of_kept(night.rounds, trials)), *by_kind]:
-        figures[reporting.PREDICTIONS] = predictions(promised)  # over all tasks where that is known
-    drawn = {name: png(figure) for name, figure in figures.items()}
+    promised = [*scored(night.rounds, gains_of_kept(night.rounds, trials)), *by_kind]
+    drawn = {name: png(figure) for name, figure in pictures(night, aftermath, promised).items()}
     after = place.train_trials(night, night.working)
     now = mine(after, known_findings(night.run.known, night.rounds), paths_of(after, Traces(journal, after)))
     text = reporting.report(

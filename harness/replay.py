@@ -19,6 +19,7 @@ from harness.certify import does_harm, halves, kept_changes, lost, read_guards, 
 from harness.check import (
     HALF,
     Examination,
+    accepted,
     chosen_of,
     clusters_in,
     failure_score,
@@ -682,10 +683,11 @@ class Replay:
         noise = noise_of(chosen, twice, failure_score(self.gate))
         own = [trial for runs in twice.values() for trial in runs]
         again = examination.regraded(sample, twice)
-        known, false = (
-            [*examination.said(name, sample, outputs).values()]
+        true, false = (
+            examination.said(name, sample, outputs)
             for name, outputs in zip(("right", "wrong"), attack.right_and_wrong(sample, seed=0), strict=True)
         )
+        known = [*true.values()]
         now = (self.usage, self.trials)
         spent = next((then for then in (now, *self.lately) if then == (check.usage, check.trials)), now)
         return check.model_copy(
@@ -701,8 +703,8 @@ class Replay:
                 "right_answers": len(scores(known)),
                 "right_refused": sum(score < HALF for score in scores(known)),
                 "right_ungraded": sum(map(is_ungraded, known)),
-                "wrong_answers": len(scores(false)),
-                "wrong_accepted": sum(score >= HALF for score in scores(false)),
+                "wrong_answers": len(scores(false.values())),
+                "wrong_accepted": accepted(false, true, self.gate.floor),
                 "runs": len(own),
                 "runs_ungraded": sum(map(is_ungraded, own)),
                 "holes": (*examination.rewarded(sample), *(h for h in check.holes if h.cheat in LOOKED_FOR)),

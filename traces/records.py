@@ -1030,7 +1030,7 @@ class Check(Record):
     wrong_answers: int
     """Known wrong answers (another task's target) that were graded."""
     wrong_accepted: int
-    """Those that scored 0.5 or more."""
+    """Those that scored 0.5 or more, and no nearer to the gate's floor than to what the right answer scored."""
     holes: tuple[Hole, ...]
     twins: tuple[Twin, ...]
     leaks: tuple[Leak, ...]

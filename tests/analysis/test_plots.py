@@ -18,7 +18,7 @@ from analysis.plots import (
     predictions,
     progress,
 )
-from analysis.predictions import Scored
+from analysis.predictions import Scored, scored
 from analysis.report import COST, EVIDENCE, FINDINGS, PREDICTIONS, PROGRESS
 from analysis.shrinkage import After, Aftermath, Shrinkage
 from harness.gate.eprocess import decide
@@ -292,7 +292,13 @@ def test_a_night_has_the_pictures_that_have_something_to_show():
     promised = Proposal(id="p", proposer="P", edits=(), rationale="r", predicted=0.1, findings=(found,))
     happened = Aftermath((After(1, "train", "a", "b", (a_row(5, 1),)),), ())
     rounds = (a_round(0, 0.5), a_round(1, 0.6, "keep", a_test((1.0, 0.0) * 10), proposal=promised))
-    assert list(pictures(a_night(rounds), happened)) == [PROGRESS, COST, EVIDENCE, PREDICTIONS, FINDINGS]
+    assert list(pictures(a_night(rounds), happened, scored(rounds))) == [
+        PROGRESS,
+        COST,
+        EVIDENCE,
+        PREDICTIONS,
+        FINDINGS,
+    ]
     assert list(pictures(a_night(rounds[:1]), Aftermath((), ()))) == [PROGRESS, COST]
     assert not pictures(a_night(()), Aftermath((), ()))
 

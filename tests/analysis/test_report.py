@@ -38,7 +38,7 @@ from analysis.report import (
 )
 from analysis.shrinkage import After, Aftermath, Shrinkage
 from analysis.states import FindingState
-from experiments.morning import seen_tests
+from experiments.morning import seen_before
 from traces.records import (
     Certification,
     Citation,
@@ -199,8 +199,8 @@ def test_earlier_nights_count_that_were_measured_on_the_same_tasks():
         the_night("no-proof", 1, a_certification("reject")),
         the_night("no-test", 1, None),
     ]
-    assert seen_tests(the_night("now", 5, MEASURED), others) == ({PAIR: "first"}, 3)
-    assert seen_tests(the_night("now", 1, MEASURED), []) == ({}, 0)
+    assert seen_before(the_night("now", 5, MEASURED), others) == ({PAIR: "first"}, 3)
+    assert seen_before(the_night("now", 1, MEASURED), []) == ({}, 0)
 
 
 @pytest.mark.parametrize(
