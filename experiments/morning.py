@@ -55,7 +55,9 @@ def other_nights(directory: Path, night: Night) -> Iterator[Night]:
 
 def seen_tests(directory: Path, night: Night) -> tuple[dict[tuple[str, str], str], int]:
     """As ``seen_before``, of all nights of its experiment; nothing for one that was not measured itself."""
-    return seen_before(night, other_nights(directory, night)) if any(c.measured for c in night.certifications) else ({}, 0)
+    if not any(c.measured for c in night.certifications):
+        return {}, 0
+    return seen_before(night, other_nights(directory, night))
 
 
 def seen_before(night: Night, others: Iterable[Night]) -> tuple[dict[tuple[str, str], str], int]:
