@@ -1,7 +1,6 @@
 """``ratchet export``: what happened, in the formats of other tools."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -363,4 +362,6 @@ def tell(text: str) -> None:
 
 
 def named(out: Path) -> str:
-    return "stdout" if out == STDOUT else os.path.relpath(out)
+    from analysis.export import drafts
+
+    return "stdout" if out == STDOUT else drafts.named(out)

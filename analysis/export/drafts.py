@@ -42,8 +42,7 @@ def new(to: Path) -> Generator[Path]:
 def refuse_overwriting(to: Path) -> None:
     if os.path.lexists(to):
         raise UserError(
-            f"{os.path.relpath(to)} exists already, and an export never overwrites anything. Name another --out, or "
-            "remove it"
+            f"{named(to)} exists already, and an export never overwrites anything. Name another --out, or remove it"
         )
 
 
@@ -64,8 +63,14 @@ def unwritable(to: Path, why: str, number: int | None = None) -> UserError:
     """*why* nothing can be written at *to*; *number*: of the operating system's error, if there is one."""
     if number in (errno.EEXIST, errno.ENOTDIR):
         file = next(folder for folder in to.absolute().parents if os.path.lexists(folder))
-        why = f"{os.path.relpath(file)} is a file, and no folder"
+        why = f"{named(file)} is a file, and no folder"
     return UserError(
-        f"{os.path.relpath(to)} cannot be written: {why}. Nothing was exported, and nothing half-written is left. Name "
+        f"{named(to)} cannot be written: {why}. Nothing was exported, and nothing half-written is left. Name "
         "another place with --out, or mend that, and type the same again"
     )
+
+
+def named(path: Path) -> str:
+    """*path* as a person would write it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative

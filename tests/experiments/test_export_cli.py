@@ -104,6 +104,9 @@ def test_where_it_cannot_write_it_says_what_is_wrong_with_out(checkout, tmp_path
             why = refusal("--format", format, "--out", str(out))
             assert "x cannot be written: file is a file, and no folder" in why
             assert "--out" in why
+    assert "/etc/passwd/x cannot be written: /etc/passwd is a file" in refusal(
+        "--format", "reward", "--out", "/etc/passwd/x"
+    )
     assert "File name too long" in refusal("--format", "reward", "--out", "n" * 300)
     full = tmp_path / "full"
     with pytest.raises(UserError, match=r"full cannot be written: No space left on device"), writing(full):
