@@ -13,8 +13,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from analysis.export.answers import partial_success
 from analysis.export.otlp import Request
-from analysis.export.secrets import without_secrets
 from harness.errors import UserError
+from harness.redact import redacted
 
 if TYPE_CHECKING:
     import httpx2
@@ -166,7 +166,7 @@ def post(client: "httpx2.Client", url: str, body: bytes, headers: Mapping[str, s
 
 def plain(text: str) -> str:
     """*text* on one line that a terminal can show, without secrets."""
-    return " ".join("".join(c if c.isprintable() else " " for c in without_secrets(text)).split())[:300]
+    return " ".join("".join(c if c.isprintable() else " " for c in redacted(text)).split())[:300]
 
 
 def whole(response: "httpx2.Response", deadline: float) -> bytes:

@@ -15,9 +15,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from analysis.export.secrets import without_secrets
 from analysis.export.store import Row, copied, rows, with_texts
 from analysis.export.training import BASE, sent
+from harness.redact import redacted
 from traces import otel
 from traces.records import Span, Split, Usage
 
@@ -215,7 +215,7 @@ def spoken(text: str | None) -> str | None:
     """*text* as the message of an assistant."""
     if text is None:
         return None
-    return json.dumps([in_parts({"role": "assistant", "content": without_secrets(text)})], ensure_ascii=False)
+    return json.dumps([in_parts({"role": "assistant", "content": redacted(text)})], ensure_ascii=False)
 
 
 def in_parts(message: Mapping[str, Any]) -> Json:
@@ -262,7 +262,7 @@ def digest(id: str, length: int) -> str:
 
 
 def clean(text: str | None) -> str | None:
-    return None if text is None else without_secrets(text)
+    return None if text is None else redacted(text)
 
 
 # ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,4 +288,4 @@ def value_of(value: object) -> Json:
         case list() | tuple():
             return {"arrayValue": {"values": [value_of(item) for item in cast("Sequence[object]", value)]}}
         case _:
-            return {"stringValue": without_secrets(str(value))}
+            return {"stringValue": redacted(str(value))}

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from analysis.export.secrets import without_secrets
 from analysis.night import Night
 from harness.graders.metric import number, reported
+from harness.redact import redacted
 from traces.records import Comparison, Round, Trial
 
 SHORT = 7
@@ -95,7 +95,7 @@ def line(*fields: str) -> str:
 
 def plain(text: str) -> str:
     """*text* as one field: on one line, and with no quotation mark that a reader of tables would go by."""
-    text = " ".join(without_secrets(text).replace('"', "'").split())
+    text = " ".join(redacted(text).replace('"', "'").split())
     text = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import duckdb
 
 from analysis.export.drafts import new, unwritable, writing
-from analysis.export.secrets import without_secrets
 from analysis.export.store import copied, words
-from harness.redact import MARKS, SHORTEST, hides, of_values
+from harness.redact import MARKS, SHORTEST, hides, of_values, redacted
 from traces.database import quoted, schema
 
 ROW_GROUP = 2048
@@ -53,12 +52,12 @@ def redact(connection: duckdb.DuckDBPyConnection, table: str, environment: Mappi
         query = f'SELECT rowid FROM {table} WHERE regexp_matches("{column}"::VARCHAR, ?)'
         for (row,) in connection.execute(query, [suspicious(environment)]).fetchall():
             [(text,)] = connection.execute(f'SELECT "{column}" FROM {table} WHERE rowid = {row}').fetchall()
-            if (cleaned := without_secrets(text, environment)) != text:
+            if (cleaned := redacted(text, environment)) != text:
                 connection.execute(f'UPDATE {table} SET "{column}" = ? WHERE rowid = {row}', [cleaned])
 
 
 def suspicious(environment: Mapping[str, str]) -> str:
-    """What is in any text that ``without_secrets`` changes."""
+    """What is in any text that ``redacted`` changes."""
     values = tuple(value for name, value in environment.items() if hides(name) and len(value) >= SHORTEST)
     own = [of_values(values).pattern] if values else []
     return "|".join([*own, *map(re.escape, MARKS), "(?i:bearer)"])

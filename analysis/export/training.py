@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import duckdb
 
-from analysis.export.secrets import without_secrets
 from analysis.export.store import Row, copied, rows, with_texts
+from harness.redact import redacted
 from traces.records import Split
 
 Example = dict[str, Any]
@@ -98,7 +98,7 @@ def rewards(connection: duckdb.DuckDBPyConnection) -> Iterator[Example | LeftOut
             "prompt": said.prompt,
             "completion": said.completion,
             "reward": row["score"],
-            "reason": without_secrets(row["reason"] or ""),
+            "reason": redacted(row["reason"] or ""),
             **measured,
             **about(row),
         }
@@ -229,7 +229,7 @@ def is_message(value: object) -> bool:
 
 def wire(message: Mapping[str, Any]) -> Message:
     """*message*, as a span keeps it, in the shape of OpenAI's API; what only its own provider reads is left out."""
-    said: Message = {"role": message["role"], "content": without_secrets(str(message["content"]))}
+    said: Message = {"role": message["role"], "content": redacted(str(message["content"]))}
     if message["role"] == "tool":
         said["tool_call_id"] = message.get("answers", "")
     if calls := message.get("calls"):
@@ -241,7 +241,7 @@ def wire(message: Mapping[str, Any]) -> Message:
 
 
 def called(id: str, name: str, arguments: str) -> Message:
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": without_secrets(arguments)}}
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": redacted(arguments)}}
 
 
 def answer(text: str, calls: Sequence[Mapping[str, str]]) -> Message:
@@ -257,4 +257,4 @@ def answer(text: str, calls: Sequence[Mapping[str, str]]) -> Message:
         left.remove(call)
         made.insert(0, called(call["id"], call["name"], call["arguments"]))
         text = before
-    return {"role": "assistant", "content": without_secrets(text), **({"tool_calls": made} if made else {})}
+    return {"role": "assistant", "content": redacted(text), **({"tool_calls": made} if made else {})}

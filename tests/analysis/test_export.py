@@ -10,12 +10,12 @@ from analysis.export import otlp, training
 from analysis.export.answers import partial_success
 from analysis.export.collector import deliver
 from analysis.export.results import results, values
-from analysis.export.secrets import without_secrets
 from analysis.export.store import copied, damage
 from analysis.export.tables import parquet, write
 from analysis.night import read_night
 from harness.errors import UserError
 from harness.ledger import journal_file
+from harness.redact import redacted
 from tests.models.loopback import drips, hangs_up, provider, refuses, stalls
 from tests.traces.samples import NOON, RUN
 from traces import otel
@@ -287,8 +287,8 @@ def test_no_secret_is_in_an_export_also_where_the_letter_of_an_escape_stands_bef
 def test_a_secret_of_several_short_lines_is_found_in_json_too():
     value = "short\nlines\nonly"
     text = json.dumps([value, "C:\\new", "tab\t"])
-    assert without_secrets(text, {"A_KEY": value}) == json.dumps(["[key]", "C:\\new", "tab\t"])
-    assert without_secrets(text, {}) == text
+    assert redacted(text, {"A_KEY": value}) == json.dumps(["[key]", "C:\\new", "tab\t"])
+    assert redacted(text, {}) == text
 
 
 def test_a_pair_is_of_one_task_one_prompt_and_one_grader_and_no_trial_is_in_two(night, tmp_path):
