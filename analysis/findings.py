@@ -43,6 +43,10 @@ LINE = 2000
 NAMELESS = frozenset({"wrong answer", "error"})
 """Kinds that do not say what went wrong."""
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|‘[^‘’]*’|“[^“”]*”")
+NUMBERED = re.compile(r"(?<=[^\W\d_])[_-]?\d{1,2}(?=[,;. ]|$)")
+"""What numbers a name, such as the third of some criteria."""
+KEPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+BACK = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -69,11 +73,15 @@ def failed(trial: Trial) -> bool:
 
 def general(message: str) -> str:
     """Its first line, or the last of a traceback, without what differs from one occurrence to the next: quoted text,
-    times, paths and numbers."""
+    times, paths and numbers; but keys after words, ``words: key``, keep the number that is part of their name."""
     lines = [line for line in message[:LINE].splitlines() if line.strip()]
     if lines and lines[0].startswith(TRACEBACK):
         lines = [line for line in message[-LINE:].splitlines() if line.strip()][-1:]
-    return progress.general(QUOTED.sub("…", lines[0] if lines else ""))[:160]
+    line = QUOTED.sub("…", lines[0] if lines else "")
+    text = progress.general(line)[:160]
+    if "#" in text and clusters.is_keyed(text):
+        return progress.general(NUMBERED.sub(lambda m: m[0].translate(KEPT), line)).translate(BACK)[:160]
+    return text
 
 
 def fingerprint(trial: Trial, path: str = "") -> Fingerprint:
@@ -106,9 +114,12 @@ def findings(
     """The recurring failures among *trials*, the one that costs most score first.
 
     What the symptom of a *known* finding fits belongs to it: its id, title, symptom, summary and cause stay, and so
-    does when it was first seen; its other numbers are those of *trials*. *paths*: trial → how its execution went, as
-    ``path_of`` says; also of trials that did not fail, as they tell what is unusual.
+    does when it was first seen, but a title that was made here only as long as it is true; its other numbers are those
+    of *trials*. One that holds messages which name different things, and that nobody has described, is found anew.
+    *paths*: trial → how its execution went, as ``path_of`` says; also of trials that did not fail, as they tell what is
+    unusual.
     """
+    known = [f for f in known if f.summary or f.symptom is None or not clusters.differ(f.symptom.messages)]
     looked_at = [trial for trial in trials if not trial.is_lost]
     went = {trial.id: (paths or {}).get(trial.id, "") for trial in looked_at}
     prints = prints_of(looked_at, went)
@@ -117,7 +128,8 @@ def findings(
     founded = founded_on(rest, prints, Counter(went.values()), {finding.id for finding in known})
     groups = gathered(prints, held | attached(rest, founded))
     before = {finding.id for finding in known}
-    counted = [counted_in(f, groups[f.id], len(looked_at)) for f in (*known, *founded) if f.id in groups]
+    held_by = [(finding, groups[finding.id]) for finding in (*known, *founded) if finding.id in groups]
+    counted = [counted_in(titled(finding, group), group, len(looked_at)) for finding, group in held_by]
     return sorted(counted, key=lambda f: (-f.lost, f.id not in before, f.id))[:MOST]
 
 
@@ -222,13 +234,14 @@ def found(
     for kind, counts in sorted(said_by_kind(rest).items()):
         total = totals[kind]
         looked_at = set(sorted(total, key=lambda message: (-total[message], digest(message)))[:LOOKED_AT])
-        for messages in clusters.groups({m: n for m, n in counts.items() if m in looked_at}, weights):
+        seen = {message: count for message, count in counts.items() if message in looked_at}
+        for messages, claim in clusters.groups(seen, weights, clusters.before_names(total)):
             group = {print_: trials for m in messages for print_, trials in by_message[kind, m].items()}
-            says_little = clusters.says_nothing(messages[0]) or (
+            says_little = clusters.says_nothing(claim or messages[0]) or (
                 sum(total[message] for message in messages) >= COARSE * total.total()
             )
             parts = split(group, ways, kind in NAMELESS and says_little)
-            exemplars = clusters.exemplars(messages, MESSAGES)
+            exemplars = (claim,) if claim else clusters.exemplars(messages, MESSAGES)
             for (path, tags), trials in sorted(parts.items(), key=lambda part: repr(part[0])):
                 symptom = Symptom(kind=kind, path=path, tags=tags, messages=ranked(exemplars, trials))
                 new.append(finding(symptom, exemplars[0], trials, ids))
@@ -277,19 +290,51 @@ def finding(symptom: Symptom, founder: str, group: Sequence[Trial], taken: Colle
     id = digest(repr((symptom.kind, symptom.path, symptom.tags, said)))
     while id in taken:
         id = digest(id)
-    tags = tags_of(symptom, group)
-    message = symptom.messages[0]
-    marks = [f"[{symptom.path}]"] if symptom.path else [f"[{tag}]" for tag in tags]
     return Finding(
         id=id,
-        title=plain(" ".join([*marks, f"{symptom.kind}: {message}" if message else symptom.kind]), TITLE),
-        tags=tags,
+        title=title(symptom, group),
+        tags=tags_of(symptom, group),
         kind=symptom.kind,
         count=len(group),
         share=0.0,
         symptom=symptom,
         lost=math.fsum(map(lost, group)),
     )
+
+
+def title(symptom: Symptom, group: Sequence[Trial]) -> str:
+    """Where it is, of what kind it is, and what most of its trials say: word for word, or what they name; else the
+    words that nearly all have in common, and one message marked as an example."""
+    said = Counter(fingerprint(trial).message for trial in group)
+    usual = min(said, key=lambda message: (-said[message], message))
+    claim = next((m for m in (symptom.messages[0], usual) if is_shown(m, said)), None)
+    if claim is None:
+        claim = f"{clusters.common_words(said, NEARLY_ALL) or 'in several wordings'}, such as: {usual}"
+    return worded(symptom, tags_of(symptom, group), claim)
+
+
+def is_shown(claim: str, said: Counter[str]) -> bool:
+    """By at least half?"""
+    showing = (n for message, n in said.items() if message == claim or clusters.shows(message, claim))
+    return 2 * sum(showing) >= said.total()
+
+
+def worded(symptom: Symptom, tags: Iterable[str], claim: str) -> str:
+    marks = [f"[{symptom.path}]"] if symptom.path else [f"[{tag}]" for tag in tags]
+    return plain(" ".join([*marks, f"{symptom.kind}: {claim}" if claim else symptom.kind]), TITLE)
+
+
+def titled(finding: Finding, group: Sequence[Trial]) -> Finding:
+    """*finding* with another title, if it has one that no person or model wrote and *group* no longer shows."""
+    symptom = finding.symptom
+    if symptom is None or finding.summary:
+        return finding
+    claim = next((m for m in symptom.messages if worded(symptom, finding.tags, m) == finding.title), None)
+    said = Counter(fingerprint(trial).message for trial in group)
+    is_elsewhere = bool(finding.tags) and tags_of(symptom, group) != finding.tags
+    if claim is None or (is_shown(claim, said) and not is_elsewhere):
+        return finding
+    return finding.model_copy(update={"title": title(symptom, group)})
 
 
 def counted_in(finding: Finding, group: Sequence[Trial], looked_at: int) -> Finding:

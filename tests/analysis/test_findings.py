@@ -117,6 +117,85 @@ def test_failures_whose_messages_say_nothing_are_told_apart_by_an_unusual_path_b
     assert found[0].title == "[read > edit! > submit] wrong answer: # tests fail"
 
 
+RUBRIC = [
+    f"{way}: {key}"
+    for key in ("next-step", "no-promise", "c1", "c2")
+    for way in ("passes what people refuse", "refuses what people pass")
+]
+
+
+def test_other_keys_and_opposite_verdicts_are_other_findings_with_titles_that_all_of_their_trials_show():
+    trials = [trial(f"{i}-{n}", tags=("ab"[n % 2],), reason=said) for i, said in enumerate(RUBRIC) for n in range(3)]
+    both = "passes what people refuse: c1; refuses what people pass: c2, next-step"
+    found = findings([*trials, trial("x", reason=both)])
+    assert {f.title for f in found} == {f"wrong answer: {said}" for said in RUBRIC}
+    assert sorted(f.count for f in found) == [3] * 7 + [4]
+    assert sum(holds(f, trial("x", reason=both)) for f in found) == 3
+
+
+def test_keys_that_often_fail_together_are_a_finding_of_their_own():
+    trials = [trial(f"{said}{n}", reason=f"not judged: {said}") for said in ("a", "a, b") for n in range(6)]
+    rest = [trial("c", reason="not judged: a, c"), trial("d", reason="not judged: a, b, c")]
+    found = {f.title: f.count for f in findings([*OTHERS, *trials, *rest])}
+    assert (found["[plural] wrong answer: not judged: a"], found["[plural] wrong answer: not judged: a, b"]) == (7, 7)
+
+
+def test_keys_that_hardly_recur_are_names_of_things_and_one_finding_that_holds_other_names_too():
+    names = [f"{a}-{b}" for a in ("page", "user", "order", "line") for b in ("id", "name", "date", "sum", "link")]
+    found = findings([*OTHERS, *(trial(name, reason=f"unknown field: {name}") for name in names)])
+    assert (found[0].title, found[0].count) == ("[plural] wrong answer: unknown field: …", 20)
+    assert holds(found[0], trial("n", reason="unknown field: locale"))
+    assert not holds(found[0], trial("n", reason="missing field: locale"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("accepts a date that is invalid", "rejects a date that is invalid"),
+        ("passes what should fail", "fails what should pass"),
+        ("expected true, got false", "expected false, got true"),
+        ("the judge refuses a tone that people pass", "the judge passes a tone that people refuse"),
+        ("does not accept a late refund", "accepts a late refund"),
+    ],
+)
+def test_what_says_the_opposite_in_the_same_words_is_another_finding(one, other):
+    trials = [trial(f"{n}{i}", tags=("x",), reason=said) for n in range(4) for i, said in enumerate((one, other))]
+    found = [f for f in findings([*OTHERS, *trials]) if f.count == 4]
+    assert {f.title for f in found} == {f"[x] wrong answer: {one}", f"[x] wrong answer: {other}"}
+    assert [sum(holds(f, t) for t in trials) for f in found] == [4, 4]
+
+
+def test_counts_in_another_order_are_no_opposite():
+    said = ("3 failed, 5 passed", "5 passed, 3 failed")
+    assert len(findings([trial(f"t{i}", reason=said[i % 2]) for i in range(4)])) == 1
+
+
+def test_a_title_that_a_machine_made_goes_when_it_is_no_longer_true_and_a_described_one_stays():
+    first = [trial(f"l{i}", tags=("a",), reason=DEAD[0]) for i in range(3)]
+    found = [f for f in findings([*OTHERS, *first]) if f.tags == ("a",)]
+    then = [trial(f"l{i}", tags=("b",), reason=DEAD[1 + i % 2]) for i in range(4)]
+    assert [f.title for f in findings([*then[::2], *first[:1]], found)] == ["wrong answer: the link to … leads nowhere"]
+    [mixed] = findings([*then, *first[:1]], found)
+    assert mixed.id == found[0].id
+    assert mixed.title == "wrong answer: link … leads nowhere, such as: a link to … leads nowhere at all"
+    told = [f.model_copy(update={"summary": "Links are dead."}) for f in found]
+    assert [f.title for f in findings(then, told)] == [found[0].title]
+
+
+def test_what_was_joined_before_though_it_names_different_things_is_found_anew():
+    old = Finding(
+        id="old",
+        title="x",
+        kind="wrong answer",
+        count=2,
+        share=1.0,
+        symptom=Symptom(kind="wrong answer", messages=tuple(RUBRIC[:2])),
+    )
+    assert "old" not in {f.id for f in findings([trial("a", reason=RUBRIC[0])], [old])}
+    told = old.model_copy(update={"summary": "A person said so."})
+    assert {f.id for f in findings([trial("a", reason=RUBRIC[0])], [told])} == {"old"}
+
+
 def test_a_finding_knows_what_its_trials_lost_and_cost_and_when_they_began():
     begun = now()
     trials = [

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.findings import findings, holds, members
+from analysis.findings import findings, general, holds, members
 from tests.analysis.planted import CODE, RULES, SUPPORT, World, f1, home, night, second
 from tests.analysis.test_findings import trial
 
@@ -122,3 +122,54 @@ def test_whatever_fails_each_trial_belongs_to_one_finding_and_mining_again_chang
     assert findings(trials, found, paths) == found
     shuffled = rng.sample(trials, len(trials))
     assert findings(shuffled, paths=paths) == found
+
+
+CLAUSES = st.builds(
+    "{}: {}".format,
+    st.sampled_from(["passes what people refuse", "refuses what people pass", "not judged", "tone"]),
+    st.lists(st.sampled_from(["next-step", "on-topic", "c1", "c2", "too curt", "clear title"]), min_size=1, max_size=3)
+    .map(dict.fromkeys)
+    .map(", ".join),
+)
+TEMPLATES = (
+    "accepts a late refund",
+    "rejects a late refund",
+    "expected true, got false",
+    "expected false, got true",
+    "the link to 'a' leads nowhere",
+    "a link leads nowhere at all",
+    "links: x/y.md leads nowhere",
+    "a link to the page is dead",
+    "no answer",
+    "3 tests fail",
+)
+SAID = st.lists(CLAUSES, min_size=1, max_size=2).map("; ".join) | st.sampled_from(TEMPLATES)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(SAID, st.integers(1, 7), st.sampled_from(["a", "b"])), max_size=12), st.integers(0, 12))
+def test_no_title_says_what_most_trials_of_its_finding_do_not_show(mix, half):
+    trials = [
+        trial(f"{i}-{n}", tags=(tag,), reason=said) for i, (said, n_of, tag) in enumerate(mix) for n in range(n_of)
+    ]
+    known = findings([t for t in trials if int(t.task.partition("-")[0]) < half])
+    found = findings(trials, known)
+    groups = members(found, trials)
+    assert sum(map(len, groups.values())) == len(trials)
+    for finding in found:
+        claim = finding.title.partition("wrong answer: ")[2]
+        group = groups[finding.id]
+        assert all(f"[{tag}]" not in finding.title or {t.tags for t in group} == {(tag,)} for tag in "ab")
+        said = [general(t.grade.reason) for t in group]
+        if ", such as: " in claim:
+            example = claim.partition(", such as: ")[2]
+            assert example in said
+            assert 2 * said.count(example) < len(said)
+        else:
+            assert 2 * sum(one == claim or told(claim) <= told(one) for one in said) >= len(said)
+
+
+def told(message: str) -> set[tuple[str, str]]:
+    """Each key with the words before it; of any other message, itself."""
+    clauses = [clause.partition(": ") for clause in message.split("; ")]
+    return {(label, key) for label, _, listed in clauses for key in listed.split(", ")}
