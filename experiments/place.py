@@ -2,10 +2,13 @@
 
 import os
 import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.night import Night, read_night, train_trials
+from experiments.terminal import err
 from harness.errors import UserError
 from harness.experiment import Experiment, find_experiment, load_experiment
 from harness.ledger import journal_file, runs
@@ -49,24 +52,55 @@ class Place:
 
 
 def last_night(directory: Path, name: str) -> Night:
-    known = runs(directory, name)
-    night = read_journal(journal_file(directory, known[-1])) if known else None
-    if night is None:
-        raise UserError(
-            f"experiment {name!r} has not run here yet, so there is nothing to see. Start: ratchet run {name}"
-        )
-    return night
+    """The last night of experiment *name*; says so where that is not in the newest journal.
+
+    Raises:
+        UserError: there was none yet, or its journal is damaged.
+    """
+    empty: list[Path] = []
+    for run in reversed(runs(directory, name)):
+        path = journal_file(directory, run)
+        night = read_journal(path)
+        if night is not None:
+            if empty:
+                err.print(told_of(empty, night), markup=False, highlight=False, soft_wrap=True)
+            return night
+        empty.append(path)
+    raise UserError(f"experiment {name!r} has not run here yet, so there is nothing to see. Start: ratchet run {name}")
+
+
+def told_of(empty: Sequence[Path], night: Night) -> str:
+    """That journals hold no run, and which is shown instead."""
+    names = ", ".join(os.path.relpath(path) for path in empty)
+    return (
+        f"{names}: no run is in there (it died at birth, or the file was emptied), so this is about the one before, "
+        f"{night.run.id}. To begin that run anew: ratchet run {night.run.experiment}"
+    )
 
 
 def read_journal(path: Path) -> Night | None:
-    try:
+    """The night in the journal at *path*; ``None``: it holds none.
+
+    Raises:
+        UserError: a line of it cannot be read.
+    """
+    with mending_journals():
         return read_night(path)
+
+
+@contextmanager
+def mending_journals() -> Generator[None]:
+    """Around what reads the journals of runs: a line that cannot be read is for a person to mend.
+
+    Raises:
+        UserError: there is one; names the file, and says what to do.
+    """
+    try:
+        yield
     except BadLine as e:
-        first = str(e).splitlines()[0]
+        message = str(e).replace(f"{Path.cwd()}{os.sep}", "")
         raise UserError(
-            f"{os.path.relpath(path)}: {first} It was written by another version of Ratchet, or edited, so its run can "
-            "neither be read nor resumed here. Read it with the version that wrote it, put an edited line back, or "
-            "move the file away"
+            f"{message}, or move the file away: as it is, its run can neither be read nor resumed here"
         ) from e
 
 

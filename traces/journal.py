@@ -67,6 +67,8 @@ class Line:
     data: Mapping[str, Any]
     offset: int
     """Of its first byte in the file."""
+    path: Path | None = None
+    """The file, where that is known."""
 
     def record(self) -> Record:
         """The record.
@@ -76,11 +78,14 @@ class Line:
         """
         kind = RECORDS.get(self.type)
         if kind is None:
-            raise BadLine(f"{self.writer}: the line at byte {self.offset} holds an unknown type, {self.type!r}")
+            raise bad_line(
+                f"the line at byte {self.offset} holds an unknown type, {self.type!r}", self.path, self.writer
+            )
         try:
             return kind.model_validate(self.data)
         except ValidationError as e:
-            raise BadLine(f"{self.writer}: the line at byte {self.offset} is no valid {self.type}: {e}") from e
+            what = f"the line at byte {self.offset} is no valid {self.type}: {e}"
+            raise bad_line(what, self.path, self.writer) from e
 
 
 class Journal:
@@ -151,7 +156,7 @@ class Journal:
         while piece := os.pread(self._file, size, position):
             end = piece.find(b"\n")
             if end >= 0:
-                return parse(b"".join((*pieces, piece[:end])), offset)
+                return parse(b"".join((*pieces, piece[:end])), offset, self.path)
             pieces.append(piece)
             position += len(piece)
             size = 1 << 20
@@ -223,10 +228,10 @@ def read(path: Path) -> Iterator[Line]:
     """The whole lines of a journal, also while somebody writes it; a torn last line is left out.
 
     Raises:
-        BadLine: a whole line is not a record in an envelope.
+        BadLine: a whole line is not a record in an envelope; names the file, and says what to do.
     """
     for offset, raw in raw_lines(path):
-        yield parse(raw, offset)
+        yield parse(raw, offset, path)
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -240,8 +245,8 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += len(raw)
 
 
-def parse(raw: bytes, offset: int) -> Line:
-    """The line with these bytes, found at *offset*.
+def parse(raw: bytes, offset: int, path: Path | None = None) -> Line:
+    """The line with these bytes, found at *offset* of the file *path*.
 
     Raises:
         BadLine: it is not JSON, or not an envelope.
@@ -256,11 +261,23 @@ def parse(raw: bytes, offset: int) -> Line:
                 "key": str() | None as key,
                 "data": dict(data),
             }:
-                return Line(writer, seq, datetime.fromisoformat(at), kind, key, cast("dict[str, Any]", data), offset)
+                when, said = datetime.fromisoformat(at), cast("dict[str, Any]", data)
+                return Line(writer, seq, when, kind, key, said, offset, path)
             case _:
-                raise BadLine(f"the line at byte {offset} is not an envelope: {raw[:80]!r}")
+                trouble, why = f"the line at byte {offset} is not an envelope: {raw[:80]!r}", None
     except ValueError as e:
-        raise BadLine(f"the line at byte {offset} is damaged: {e}: {raw[:80]!r}") from e
+        trouble, why = f"the line at byte {offset} is damaged: {e}: {raw[:80]!r}", e
+    raise bad_line(trouble, path) from why
+
+
+def bad_line(what: str, path: Path | None, writer: str = "") -> BadLine:
+    """Of a line of the file *path* the message also says what to do."""
+    if path is None:
+        return BadLine(f"{writer}: {what}" if writer else what)
+    return BadLine(
+        f"{path}: {what.splitlines()[0]}. It was written by another version of Ratchet, or edited. Read it with the "
+        "version that wrote it, or put an edited line back"
+    )
 
 
 # ── the chain ──────────────────────────────────────────────────────────────────────────────────────────────────

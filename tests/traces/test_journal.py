@@ -322,8 +322,10 @@ def test_a_whole_line_that_is_no_envelope_is_refused_with_its_place(path: Path, 
     with path.open("ab") as file:
         file.write(line + b"\n")
 
-    with pytest.raises(BadLine, match=f"byte {size}"):
+    with pytest.raises(BadLine, match=f"byte {size}") as refused:
         list(read(path))
+    assert str(refused.value).startswith(f"{path}: the line at byte")
+    assert str(refused.value).endswith("Read it with the version that wrote it, or put an edited line back")
 
 
 @pytest.mark.parametrize(("kind", "message"), [("Nonsense", "unknown type"), ("Trial", "no valid Trial")])
@@ -335,8 +337,10 @@ def test_an_envelope_whose_content_is_wrong_is_refused_when_its_record_is_asked_
         b'{"writer":"w","seq":1,"at":"2026-01-01T00:00:00Z","type":"%s","key":null,"data":{}}\n' % kind.encode()
     )
     (line,) = read(path)
-    with pytest.raises(BadLine, match=message):
+    with pytest.raises(BadLine, match=message) as refused:
         line.record()
+    assert str(refused.value).startswith(f"{path}: the line at byte 0")
+    assert "put an edited line back" in str(refused.value)
 
 
 def test_an_offset_where_no_line_starts_is_refused(path: Path):
