@@ -35,7 +35,17 @@ from experiments.export import export
 from experiments.inbox import inbox_app
 from experiments.label import calibrate, label
 from experiments.morning import nights_of, seen_tests, standing, states_of, waiting_for_a_person, write_report
-from experiments.place import Place, here, last_night, names, only_experiment, ran_last, read_journal, version_named
+from experiments.place import (
+    Place,
+    here,
+    last_night,
+    mending_journals,
+    names,
+    only_experiment,
+    ran_last,
+    read_journal,
+    version_named,
+)
 from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
 from experiments.terminal import AsJson, Name, err, out, say, say_json, table
@@ -127,20 +137,21 @@ def run(
     hours = min((h for h in (*limits, place.experiment.budget.hours) if h is not None), default=None)
     refuse_unattended(place.experiment, hours)
     refuse_scheduled(place.experiment, trigger, place.experiment.budget.tightened(budget))
-    if not unchecked and run_to_take_up(place.directory, place.experiment, live) is None:
-        refuse_unchecked(name, checked, hours)
     try:
-        ledger = open_run(
-            place.directory,
-            place.experiment,
-            live,
-            budget=budget,
-            session_hours=min(limits, default=None),
-            tried=tried_before(place),
-            **learned_before(place),
-            checked=checked.id if checked and not checked.problems else None,
-            trigger=trigger,
-        )
+        with mending_journals():
+            if not unchecked and run_to_take_up(place.directory, place.experiment, live) is None:
+                refuse_unchecked(name, checked, hours)
+            ledger = open_run(
+                place.directory,
+                place.experiment,
+                live,
+                budget=budget,
+                session_hours=min(limits, default=None),
+                tried=tried_before(place),
+                **learned_before(place),
+                checked=checked.id if checked and not checked.problems else None,
+                trigger=trigger,
+            )
     except JournalLocked as e:
         pid = last_night(place.directory, name).pid
         raise UserError(

@@ -372,6 +372,8 @@ def test_a_calibration_whose_journal_is_damaged_says_what_to_do(after_a_night, t
 
 
 def test_another_rubric_is_another_scale(after_a_night, labels, tmp_path):
+    for earlier in (after_a_night / "traces" / "data" / "spool").glob("example-calibration-*.jsonl"):
+        earlier.unlink()
     append_labels(labels, some_labels(8))
     other = tmp_path / "other.toml"
     other.write_text(RUBRIC.replace("Is it short?", "Is it shorter than a line?"))
