@@ -145,7 +145,7 @@ parents AS MATERIALIZED (   -- the run that each run goes on from, and the round
 ),
 holds AS (                  -- the runs whose changes each run has, and up to which round; NULL: its own, all of them
     SELECT id AS run, id AS origin, NULL::BIGINT AS round FROM nights
-    UNION ALL
+    UNION                   -- not ALL, which would never end where two journals give their runs one id
     SELECT holds.run, parents.parent, parents.round FROM holds JOIN parents ON parents.run = holds.origin
 ),
 mined AS (                  -- what each mining showed
