@@ -9,7 +9,8 @@ from hypothesis import settings
 
 from tests.world import SEED_PROMPT
 
-settings.register_profile("shared machine", deadline=None)  # how long an example takes says nothing here
+# How long an example takes says nothing here; for more of them: pytest --hypothesis-profile=default
+settings.register_profile("shared machine", deadline=None, max_examples=40)
 settings.load_profile("shared machine")
 
 GIT = {

@@ -24,7 +24,7 @@ def test_a_short_night_on_the_embedded_model_climbs_for_real(tmp_path):
         experiment,
         name="short",
         subject="subject",
-        tasks=[task for task in experiment.tasks if task.tags[0] in KINDS][::2],
+        tasks=[task for task in experiment.tasks if task.tags[0] in KINDS][::3],
         gate=dataclasses.replace(experiment.gate, min_clusters=20),
         budget=Budget(rounds=2),
     )
