@@ -40,7 +40,7 @@ CONFIDENCE = 0.9
 NOTHING = Aftermath((), ())
 NEW_SCALE = (
     "Promoting this rubric begins a new scale: scores from judges that go by it are compared with none from before. "
-    "How far such a judge agrees with people: `ratchet calibrate NAME`."
+    "How far such a judge agrees with people: `ratchet calibrate {name}`."
 )
 FLATTERED = "the trials that it was kept for among them, which flatters it a little"
 
@@ -141,7 +141,7 @@ def report(
             "Score on train by kind of task",
             tags_table(before, after, touched(night, before)) if before and after else "",
         ),
-        section("Agreement with people", people, NEW_SCALE),
+        section("Agreement with people", people, NEW_SCALE.format(name=night.run.experiment)),
         section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
         section("Costs by role", costs),
         section("The change", fenced(diff) if diff.strip() else ""),
