@@ -8,7 +8,6 @@ In a run each answer is a durable step of the proposal, kept under what was aske
 """
 
 import hmac
-import json
 import re
 import secrets
 import unicodedata
@@ -24,13 +23,13 @@ from string import Template
 from time import perf_counter
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from analysis.findings import digest, failed, fingerprint, paths_of, plain
 from analysis.sampling import Drawn, sample
 from analysis.settling import AGREED, Cluster, settled
 from harness.errors import ModelError
-from harness.graders.judge import FENCE, OWN, TRIES, once, seed_of
+from harness.graders.judge import OWN, TRIES, Keyed, answer_in, seed_of
 from harness.meter import inside, meter, spending
 from harness.protocols import History, Message, Model, ToolModel
 from harness.redact import redacted
@@ -55,7 +54,7 @@ SHOWN = 20
 """Failures of a cluster that are looked at once more; the others go where those go that look like them."""
 TAG = re.compile(r"<(?=\s*/?\s*(?:task|execution|output|wrong|labels|failures|findings)-)", re.IGNORECASE)
 
-A = TypeVar("A", bound="Answer")
+A = TypeVar("A", bound=Keyed)
 X = TypeVar("X")
 Y = TypeVar("Y")
 
@@ -160,14 +159,7 @@ class Labeller:
 # ── what the model answers ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    of: str
-    """The key it was given: an answer that was copied from a trace cannot have it."""
-
-
-class Label(Answer):
+class Label(Keyed):
     """What went wrong in one failure."""
 
     path: str
@@ -176,7 +168,7 @@ class Label(Answer):
     cause: str
 
 
-class Groups(Answer):
+class Groups(Keyed):
     """Labels that say the same, by number."""
 
     groups: list[list[int]]
@@ -194,7 +186,7 @@ class Described(BaseModel):
     failures: list[int]
 
 
-class Description(Answer):
+class Description(Keyed):
     """What the failures of one group are: more than one finding, where they are not the same."""
 
     findings: list[Described]
@@ -211,7 +203,7 @@ class Pair(BaseModel):
     same_cause: bool
 
 
-class Pairs(Answer):
+class Pairs(Keyed):
     pairs: list[Pair]
 
 
@@ -391,7 +383,7 @@ class Reader:
                 if e.error_class in OWN:
                     return f"the call failed ({e})"
                 raise
-            answer = answered(said, form, key)
+            answer = answer_in(said, form, key)
             problem = answer if isinstance(answer, str) else fault(answer)
             if not isinstance(answer, str) and not problem:
                 return answer
@@ -399,7 +391,7 @@ class Reader:
             messages = [*messages, Message("assistant", said or "…"), Message("user", again)]
         return problem
 
-    def _said(self, messages: Sequence[Message], form: type[Answer], seed: int) -> Turn:
+    def _said(self, messages: Sequence[Message], form: type[Keyed], seed: int) -> Turn:
         if isinstance(self.model, ToolModel) and self.model.takes_tools:
             reply = self.model.complete(messages, seed=seed, schema=form.model_json_schema())
         else:
@@ -437,19 +429,6 @@ def capped(text: str) -> str:
 def sealed(text: str, key: str) -> str:
     """*text* without anything that could be taken for the tags that it is put between."""
     return TAG.sub("‹", text.replace(key, "…"))
-
-
-def answered(text: str, form: type[A], key: str) -> A | str:
-    """The answer that *text* is, all of it; or why it cannot be used."""
-    fenced = FENCE.fullmatch(text.strip())
-    try:
-        answer = form.model_validate(json.loads(fenced[1] if fenced else text, object_pairs_hook=once))
-    except ValidationError as e:
-        places = ", ".join(".".join(map(str, error["loc"])) or "the object" for error in e.errors()[:5])
-        return f"it does not have the form that was asked for, see {places}"
-    except (ValueError, RecursionError):
-        return "it is not one JSON object with nothing around it"
-    return answer if answer.of == key else 'its "of" is not the key that was given'
 
 
 def unfit(said: Label, shown: Mapping[str, str]) -> str:

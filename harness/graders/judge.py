@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -181,13 +181,21 @@ class Judged(BaseModel):
     excerpt: str = ""
 
 
-class Answer(BaseModel):
-    """What a judge answers."""
+class Keyed(BaseModel):
+    """What a model answers about text that it is not to take orders from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     of: str
-    """The key it was given with the work: an answer that was copied from the work cannot have it."""
+    """The key it was given with that text: an answer that was copied from there cannot have it."""
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+class Answer(Keyed):
+    """What a judge answers."""
+
     criteria: list[Judged] = []
     verdict: Literal["satisfied", "needs_revision", "failed"]
     detail: str = ""
@@ -218,18 +226,24 @@ def closed(properties: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_answer(text: str, key: str, criteria: Sequence[Criterion]) -> Answer | str:
+def answer_in(text: str, form: type[K], key: str) -> K | str:
     """The answer that *text* is, all of it; or why it cannot be used."""
     fenced = FENCE.fullmatch(text.strip())
     try:
-        answer = Answer.model_validate(json.loads(fenced[1] if fenced else text, object_pairs_hook=once))
+        answer = form.model_validate(json.loads(fenced[1] if fenced else text, object_pairs_hook=once))
     except ValidationError as e:
         places = ", ".join(".".join(map(str, error["loc"])) or "the object" for error in e.errors()[:5])
         return f"it does not have the form that was asked for, see {places}"
     except (ValueError, RecursionError):
         return "it is not one JSON object with nothing around it"
-    if answer.of != key:
-        return 'its "of" is not the key that was given'
+    return answer if answer.of == key else 'its "of" is not the key that was given'
+
+
+def read_answer(text: str, key: str, criteria: Sequence[Criterion]) -> Answer | str:
+    """The verdict that *text* is; or why it cannot be used."""
+    answer = answer_in(text, Answer, key)
+    if isinstance(answer, str):
+        return answer
     if answer.verdict == "failed":
         return answer if answer.detail.strip() else "it says that the rubric cannot be applied, and not why"
     return contradiction(answer, criteria) or answer
