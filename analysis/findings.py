@@ -126,7 +126,7 @@ def findings(
     held = attached(prints, known)
     rest = {print_: group for print_, group in prints.items() if print_ not in held}
     founded = founded_on(rest, prints, Counter(went.values()), {finding.id for finding in known})
-    groups = gathered(prints, held | attached(rest, founded))
+    groups = gathered(prints, attached(prints, [*known, *founded]))
     before = {finding.id for finding in known}
     held_by = [(finding, groups[finding.id]) for finding in (*known, *founded) if finding.id in groups]
     counted = [counted_in(titled(finding, group), group, len(looked_at)) for finding, group in held_by]
@@ -166,8 +166,8 @@ def fits(symptom: Symptom, print_: Fingerprint) -> bool:
 
 
 def attached(prints: Iterable[Fingerprint], found: Sequence[Finding]) -> dict[Fingerprint, str]:
-    """Fingerprint → the id of the finding that it fits best: by the message, then the one whose symptom says most of
-    path and tags, then the lowest id."""
+    """Fingerprint → the id of the finding that it fits best: by the message, of those as near the one that has it word
+    for word, then the one whose symptom says most of path and tags, then the lowest id."""
     kinds: defaultdict[str, defaultdict[str, list[Fingerprint]]] = defaultdict(lambda: defaultdict(list))
     for print_ in prints:
         kinds[print_.kind][print_.message].append(print_)
@@ -178,9 +178,10 @@ def attached(prints: Iterable[Fingerprint], found: Sequence[Finding]) -> dict[Fi
         near_to = clusters.nearest(list(by_message), [symptom.messages for symptom, _ in symptoms])
         for of_it, near in zip(by_message.values(), near_to, strict=True):
             for print_ in of_it:
-                best = next((number for number, _ in near if fits(symptoms[number][0], print_)), None)
-                if best is not None:
-                    held[print_] = symptoms[best][1]
+                fitting = [(symptoms[number], how) for number, how in near if fits(symptoms[number][0], print_)]
+                if fitting:
+                    best = [symptom for symptom, how in fitting if how == fitting[0][1]]
+                    held[print_] = next((id for s, id in best if print_.message in s.messages), best[0][1])
     return held
 
 
