@@ -123,6 +123,20 @@ class Checks(Protocol):
         ...
 
 
+@runtime_checkable
+class Referee(Protocol):
+    """A runner that can tell, before a trial is bought, that a change is none, or changes what is measured."""
+
+    def identity(self, text: Mapping[str, str]) -> str:
+        """A digest of what the files do: the same for versions that differ in comments, blanks and the like alone."""
+        ...
+
+    def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+        """Why *after* is no candidate beside *before*, with the line: it changes the seed, the evaluation, the data
+        order or the timing. Empty: it is one."""
+        ...
+
+
 class Grader(Protocol):
     def grade(self, task: Task, output: str) -> Grade:
         """Score *output*; raise if it cannot be scored. A wrong answer is a grade of 0, not an exception."""
@@ -377,9 +391,16 @@ class Box(Protocol):
     """An opened sandbox: a folder, and commands that see little else."""
 
     def run(
-        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Finished:
         """Run *command* in the folder; for so many seconds at most, else the sandbox's own limit.
+
+        *fixed*: files and folders of the folder that it cannot change, delete or put others in the place of.
 
         Raises:
             FileNotFoundError: there is no such program.

@@ -620,15 +620,17 @@ class Decision(Record):
         "undecided",
         "already-tried",
         "invalid",
+        "not-a-candidate",
         "unfounded",
         "no-proposal",
         "errors",
         "drift",
     ]
     """``simpler``: less text, and not worse. ``unconfirmed``: it measured better once, and runs cannot be repeated.
-    ``invalid``: it does not render, validate or apply. ``unfounded``: what it quotes as evidence is not there.
-    ``no-proposal``: the proposer broke. ``errors``: the
-    infrastructure did, too often to compare. ``drift``: the conditions changed during the comparison."""
+    ``already-tried``: it is, or does the same as, a version that was tried. ``invalid``: it does not render, validate
+    or apply. ``not-a-candidate``: it changes the seed, the evaluation, the data order or the timing, and so what is
+    measured. ``unfounded``: what it quotes as evidence is not there. ``no-proposal``: the proposer broke. ``errors``:
+    the infrastructure did, too often to compare. ``drift``: the conditions changed during the comparison."""
     detail: str = ""
     comparison: Comparison | None = None
 
