@@ -1,9 +1,10 @@
 """Proposers: who decides what to try next."""
 
 from analysis.proposers.analyst import AnalysisAgent
+from analysis.proposers.combining import Combining
 from analysis.proposers.examples import BlindProposer, ExampleProposer
 from analysis.proposers.ideas import Ideas
 from analysis.proposers.paced import Paced
 from analysis.proposers.pruning import Pruning
 
-__all__ = ["AnalysisAgent", "BlindProposer", "ExampleProposer", "Ideas", "Paced", "Pruning"]
+__all__ = ["AnalysisAgent", "BlindProposer", "Combining", "ExampleProposer", "Ideas", "Paced", "Pruning"]
