@@ -362,11 +362,11 @@ def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
 
 
 def tried_before(place: Place) -> dict[str, str]:
-    """Versions that earlier runs of this very experiment have compared and not kept, and where."""
+    """Versions that earlier runs of this very experiment have compared and not kept, what these do, and where."""
     fingerprint = meaning(place.experiment.fingerprint())
     try:
         found = traces.sql(
-            "select rounds.candidate, rounds.run, rounds.number, runs.fingerprint from rounds "
+            "select rounds.candidate, rounds.identity, rounds.run, rounds.number, runs.fingerprint from rounds "
             "join runs on runs.id = rounds.run "
             "join decisions on decisions.run = rounds.run and decisions.round = rounds.number "
             "where runs.experiment = ? and decisions.verdict <> 'keep' and decisions.because <> 'errors' "
@@ -378,9 +378,11 @@ def tried_before(place: Place) -> dict[str, str]:
         err.print(f"What earlier nights tried is not known, and may be tried again: {e}", markup=False, highlight=False)
         return {}
     return {
-        str(row.candidate): f"{row.run} round {row.number}"
+        str(name): f"{row.run} round {row.number}"
         for row in found.itertuples()
         if meaning(json.loads(str(row.fingerprint))) == fingerprint
+        for name in (row.candidate, row.identity)
+        if name
     }
 
 

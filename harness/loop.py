@@ -16,7 +16,7 @@ from harness.gate.ledger import SplitLedger
 from harness.ledger import Ledger, journal_file
 from harness.meter import metered
 from harness.progress import progress
-from harness.protocols import Checks, History
+from harness.protocols import Checks, History, Referee
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
 from harness.undo import length
@@ -153,10 +153,11 @@ class Night:
         answer = self.ledger.step(f"{key}/proposal", partial(self.patiently_ask, round, rounds))
         if isinstance(answer, Decision):
             return round.model_copy(update={"decision": answer})
-        candidate, decision = None, None
+        candidate, decision, identity = None, None, ""
         try:
             candidate = self.subject.candidate(self.subject.version(round.incumbent), answer.edits).id
-            decision = self.refusal(candidate, rounds) or self.doubt(key, answer, rounds)
+            identity = self.identity(candidate)
+            decision = self.refusal(candidate, identity, rounds) or self.doubt(key, answer, rounds)
         except (InvalidEdit, InvalidText) as e:
             decision = Decision(verdict="discard", because="invalid", detail=str(e))
         if decision is None:
@@ -177,6 +178,7 @@ class Night:
         return round.model_copy(
             update={
                 "candidate": candidate,
+                "identity": identity,
                 "proposal": answer,
                 "decision": decision,
                 "working": candidate if decision.verdict == "keep" else round.incumbent,
@@ -212,18 +214,30 @@ class Night:
         refused = Decision(verdict="discard", because="unfounded", detail="; ".join(faults))
         return self.ledger.step(f"{key}/decision", lambda: refused)
 
-    def refusal(self, candidate: str, rounds: Sequence[Round]) -> Decision | None:
+    def refusal(self, candidate: str, identity: str, rounds: Sequence[Round]) -> Decision | None:
         """Why no trial is bought for *candidate*, if none is.
 
         Raises:
             InvalidText: the version could not work.
         """
+        runner, incumbent = self.experiment.runner, rounds[-1].working
         tried = tried_in(self.ledger.run, rounds)
         if candidate in tried:
             return Decision(verdict="discard", because="already-tried", detail=f"tried before: {tried[candidate]}")
-        if isinstance(self.experiment.runner, Checks):
-            self.experiment.runner.check(self.subject.text(candidate))
+        if isinstance(runner, Checks):
+            runner.check(self.subject.text(candidate))
+        if isinstance(runner, Referee):
+            if objection := runner.objection(self.subject.text(incumbent), self.subject.text(candidate)):
+                return Decision(verdict="discard", because="not-a-candidate", detail=objection)
+            same = {self.identity(self.ledger.run.live): "the live version", **tried}.get(identity)
+            if same is not None:
+                return Decision(verdict="discard", because="already-tried", detail=f"does the same as {same}")
         return None
+
+    def identity(self, version: str) -> str:
+        """What *version* does, as a digest; empty: nobody can tell."""
+        runner = self.experiment.runner
+        return runner.identity(self.subject.text(version)) if isinstance(runner, Referee) else ""
 
     def history(self, rounds: Sequence[Round]) -> History:
         base = self.trials(len(rounds)).baseline(rounds[-1].working, self.experiment.gate.repeats)
@@ -350,13 +364,20 @@ def history_for(
 
 
 def tried_in(run: Run, rounds: Sequence[Round]) -> dict[str, str]:
-    """Version → where it was tried, in this run or an earlier one under the same fingerprint."""
-    here = {
-        r.candidate: f"{r.run} round {r.number}"
-        for r in rounds
-        if r.candidate and not (r.decision and r.decision.because == "drift")
+    """Version → where it was tried, in this run or an earlier one under the same fingerprint; and so for what the
+    version does, by ``Round.identity``."""
+    return {run.live: "it is the live version", **run.tried, **tried_by(rounds)}
+
+
+def tried_by(rounds: Sequence[Round]) -> dict[str, str]:
+    """As ``tried_in``, of these *rounds* alone: those whose trials tell something about the version."""
+    return {
+        name: f"{round.run} round {round.number}"
+        for round in reversed(rounds)  # of the same again, the first is told
+        if round.candidate and not (round.decision and round.decision.because == "drift")
+        for name in (round.candidate, round.identity)
+        if name
     }
-    return {run.live: "it is the live version", **run.tried, **here}
 
 
 def proposal_of(answer: object) -> Proposal:

@@ -853,7 +853,11 @@ class Replay:
         match found:
             case Decision(verdict="discard", because="invalid", comparison=None):
                 pass
-            case Decision(verdict="discard", because="already-tried", comparison=None) if round.candidate in tried:
+            case Decision(verdict="discard", because="not-a-candidate", comparison=None):
+                pass
+            case Decision(verdict="discard", because="already-tried", comparison=None) if (
+                round.candidate in tried or round.identity in tried or found.detail.endswith("the live version")
+            ):
                 pass
             case _:
                 self.say(number, key, "nothing led to its decision: it has no step of its own")

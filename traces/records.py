@@ -726,6 +726,9 @@ class Round(Record):
     """The working version that the round started from."""
     candidate: str | None = None
     """``None`` when no version came of it."""
+    identity: str = ""
+    """A digest of what the candidate does, where the runner can tell: the same for versions that differ in comments
+    and the like alone."""
     proposal: Proposal | None = None
     decision: Decision | None = None
     """``None`` in round 0 and in the last."""
@@ -813,7 +816,7 @@ class Run(Record):
     tasks: dict[str, int]
     """Split → number of tasks."""
     tried: dict[str, str] = Field(default_factory=dict)
-    """Version → the run and round that tried it before, under the same fingerprint."""
+    """Version, or ``Round.identity`` → the run and round that tried it before, under the same fingerprint."""
     known: tuple[Finding, ...] = ()
     """What earlier runs had found, so that the same failure keeps its id."""
     memory: str = ""

@@ -329,6 +329,7 @@ CREATE TABLE rounds (
     number BIGINT,          -- from 0
     incumbent VARCHAR,      -- the working version that the round started from
     candidate VARCHAR,      -- the version that was tried; NULL: none came of it
+    identity VARCHAR,       -- a digest of what that does, where the runner can tell; else ''
     working VARCHAR,        -- the version that the next round starts from
     proposal VARCHAR,       -- proposals.id
     verdict VARCHAR,        -- keep, discard or inconclusive; NULL in round 0 and in the last
@@ -648,4 +649,4 @@ CREATE TABLE marks (
 CREATE TABLE meta (
     version BIGINT          -- grows whenever the tables change
 );
-INSERT INTO meta VALUES (5);
+INSERT INTO meta VALUES (6);

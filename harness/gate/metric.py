@@ -21,6 +21,8 @@ KEEPS = 10
 """Keeps that the median is taken over; with fewer there is none."""
 HARM_ALPHA = 0.3
 """Chance of taking out a change that does no harm: as loose as keeping one is."""
+MOVED = 3.0
+"""In sigmas: how far a run of the incumbent may lie from the mean that it is judged by."""
 RESOLUTION = 1e-9
 """Of a metric, relative to its size: what is below is rounding. It stands in for the noise of runs that always give the
 same number."""
@@ -71,6 +73,9 @@ class MetricGate:
     """Fresh seeds that a candidate has to win on, too."""
     final: int = 5
     """Runs of each side in the promotion test, and again in the measurement after it."""
+    recheck: int = 10
+    """Rounds after which the incumbent is run once more, beside a candidate: a machine that others use by now, or that
+    throttles, gives other numbers than the one that measured it. 0: never."""
     alpha: float = 0.05
     """Chance that the promotion test of a run promotes a version that is no better."""
     confidence: float = 0.90
@@ -79,8 +84,8 @@ class MetricGate:
     def __post_init__(self) -> None:
         if not self.metric or self.better not in ("higher", "lower"):
             raise ValueError('name the metric and say which is better, MetricGate("val_bpb", better="lower")')
-        if self.repeats < 1 or self.confirm < 1 or self.final < 2:
-            raise ValueError("repeats and confirm are at least 1, final at least 2")
+        if self.repeats < 1 or self.confirm < 1 or self.final < 2 or self.recheck < 0:
+            raise ValueError("repeats and confirm are at least 1, final at least 2, recheck at least 0")
         if not 0 < self.alpha < 0.5 or not 0 < self.confidence < 1:
             raise ValueError("alpha is between 0 and 0.5, confidence between 0 and 1")
 
@@ -130,6 +135,9 @@ class MetricGate:
         last ten keeps is above three sigma. A candidate with less text is kept, too, when neither is worse by more than
         half a sigma.
 
+        Now and then the incumbent is run once more, as ``recheck`` says; where that is not within three sigmas of what
+        it gave, it is measured afresh.
+
         The gain is that of the fresh seeds alone: they were not chosen for being good. Its ``differences`` are all runs
         of the candidate, in order, against the incumbent's mean.
         """
@@ -138,8 +146,13 @@ class MetricGate:
         if isinstance(known, Decision):
             return known
         tasks = tasks_of(trials, "train")
-        [fresh] = trials.attempt([candidate], tasks)
-        changed = drift_between(base, fresh)
+        changed = ""
+        if self._is_due(base, rounds):
+            again, fresh = trials.attempt([incumbent, candidate], tasks)
+            changed = moved(known, outcomes(again), pooled(known, incumbent, rounds, self.metric, self.repeats))
+        else:
+            [fresh] = trials.attempt([candidate], tasks)
+        changed = changed or drift_between(base, fresh)
         if changed and not drift_between(fresh):
             trials.refresh(incumbent, "drift", changed)
             base = trials.baseline(incumbent, self.repeats)
@@ -216,6 +229,14 @@ class MetricGate:
         mean = fmean(found)
         half = student(len(found) - 1, self.confidence) * math.sqrt(variance(found) / len(found))
         return mean, mean - half, mean + half
+
+    def _is_due(self, base: Mapping[str, Sequence[Trial]], rounds: Sequence[Round]) -> bool:
+        """Is it time to run the incumbent again?"""
+        if not self.recheck or not rounds:
+            return False
+        measured = max((trial.round or 0 for task in base.values() for trial in task), default=0)
+        age = rounds[-1].number + 1 - measured
+        return age > 0 and age % self.recheck == 0
 
     def _known(self, incumbent: str, runs: Sequence[Outcome]) -> tuple[float, ...] | Decision:
         """The incumbent's numbers, or why they are not enough."""
@@ -388,6 +409,21 @@ def drift_between(*sides: Mapping[str, Sequence[Trial]]) -> str:
 def resolution(values: Sequence[float]) -> float:
     """A gain that rounding alone could make."""
     return RESOLUTION * max(abs(x) for x in values)
+
+
+def moved(known: Sequence[float], again: Sequence[Outcome], sigma: float | None) -> str:
+    """What happened to a version that gave *known* before and gives *again* now, in words; empty: nothing."""
+    fresh = numbers(again)
+    if not fresh or sigma is None:
+        return ""
+    off, most = abs(fresh[0] - fmean(known)), MOVED * sigma * math.sqrt(1 + 1 / len(known))
+    if off <= max(most, resolution(known)):
+        return ""
+    far = f", {off / sigma:.1f} sigmas away" if sigma else ""
+    return (
+        f"the incumbent gave {fresh[0]:.6g} where the mean of its {len(known)} runs was {fmean(known):.6g}{far}: the "
+        "machine, or what else runs on it, is not what it was"
+    )
 
 
 def pooled(own: Sequence[float], incumbent: str, rounds: Sequence[Round], metric: str, repeats: int) -> float | None:

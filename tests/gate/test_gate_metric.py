@@ -234,6 +234,41 @@ def test_conditions_that_go_on_changing_decide_nothing():
     assert decision.detail == "gpu was again and round/1"
 
 
+@pytest.mark.parametrize(
+    ("now", "number", "is_measured_afresh"),
+    [(1.01, 10, False), (1.05, 10, False), (1.08, 10, True), (0.92, 20, True), (1.08, 11, False), (0.5, 9, False)],
+)
+def test_a_machine_that_gives_other_numbers_than_before_is_noticed_by_running_the_incumbent_again(
+    now, number, is_measured_afresh
+):
+    def read(scope: str, version: str, task: str, repeat: int) -> float:
+        if version == "b":
+            return now + 0.001
+        return BASE[repeat] if scope == "train" else now + repeat / 1000
+
+    trials = MetricTrials(read, scope=f"round/{number}")
+    before = [a_round(n) for n in range(number)]
+    decision = LOWER.keep("a", "b", trials, is_shorter=False, rounds=before)
+
+    assert trials.refreshed == (["a"] if is_measured_afresh else [])
+    if is_measured_afresh:
+        assert decision.verdict == "discard"
+        assert decision.comparison is not None
+        assert decision.comparison.incumbent_score == pytest.approx(now + 0.001)
+
+
+def test_an_incumbent_whose_run_fails_when_it_is_run_again_tells_nothing_of_the_machine():
+    def read(scope: str, version: str, task: str, repeat: int) -> float | str:
+        return 0.9 if version == "b" else BASE[repeat] if scope == "train" else "crash"
+
+    trials = MetricTrials(read, scope="round/10")
+    before = [a_round(n) for n in range(10)]
+
+    LOWER.keep("a", "b", trials, is_shorter=False, rounds=before)
+
+    assert trials.refreshed == []
+
+
 # ── runs that always give the same, and runs that cannot be repeated ───────────────────────────────────────────
 
 
