@@ -14,6 +14,7 @@ from harness.experiment import Budget
 from harness.gate import PairedGate
 from harness.ledger import is_finished, journal_file, run_to_take_up, runs, stop_file
 from harness.protocols import History
+from harness.verify import verify
 from harness.versions import Repo
 from tests.conftest import git
 from tests.world import PROMPT, AskingRunner, KnowingRunner, ListProposer, an_experiment, outcome, play, some_tasks
@@ -370,3 +371,59 @@ def test_a_busy_loop_whose_score_stays_flat_is_stopped_although_it_goes_on_keepi
     assert "no clear gain" in rounds[-1].detail
     assert len(rounds) - 2 < 40
     assert kept
+
+
+# ── what is no candidate ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Refereed(KnowingRunner):
+    """What case a prompt is written in means nothing, and a seed is no business of it."""
+
+    def identity(self, text: Mapping[str, str]) -> str:
+        return f"same:{text[PROMPT].casefold()}"
+
+    def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+        return "prompts/solve.md line 2 sets the seed" if "seed" in after[PROMPT] else ""
+
+
+def verified(directory: Path, run: str) -> object:
+    return verify(journal_file(directory, run), directory).differences
+
+
+def decided(rounds: list[Round]) -> list[tuple[str, str]]:
+    return [(r.decision.because, r.decision.detail) for r in rounds if r.decision]
+
+
+def test_a_change_of_what_is_measured_is_no_candidate_and_buys_no_trial(checkout, directory):
+    proposer = ListProposer(("Use seed 3.", "Mind the plural."))
+    rounds = play(an_experiment(runner=Refereed(), proposer=proposer, budget=Budget(rounds=2)), checkout, directory)
+
+    assert decided(rounds)[0] == ("not-a-candidate", "prompts/solve.md line 2 sets the seed")
+    assert rounds[1].trials == rounds[0].trials
+    assert decided(rounds)[1][0] not in ("not-a-candidate", "already-tried")
+    assert not verified(directory, rounds[0].run)
+
+
+def test_what_does_the_same_as_a_version_that_was_tried_is_not_tried_again(checkout, directory):
+    proposer = ListProposer(("Be brief.", "BE BRIEF.", "be Brief."))
+    rounds = play(an_experiment(runner=Refereed(), proposer=proposer, budget=Budget(rounds=3)), checkout, directory)
+
+    first, *others = decided(rounds)
+    assert first[0] != "already-tried"
+    assert others == [("already-tried", f"does the same as {rounds[0].run} round 1")] * 2
+    assert len({r.candidate for r in rounds[1:4]}) == 3
+    assert rounds[3].trials == rounds[1].trials
+    assert not verified(directory, rounds[0].run)
+
+
+def test_what_does_the_same_as_the_live_version_is_not_tried(checkout, directory):
+    @dataclass(frozen=True)
+    class Shouter:
+        def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
+            edit = Edit(path=PROMPT, text=text[PROMPT].replace("Answer.", "ANSWER."))
+            return Proposal(id="p", proposer="Shouter", edits=(edit,), rationale="louder")
+
+    rounds = play(an_experiment(runner=Refereed(), proposer=Shouter(), budget=Budget(rounds=1)), checkout, directory)
+
+    assert decided(rounds) == [("already-tried", "does the same as the live version")]
