@@ -1,17 +1,714 @@
-"""Is a change of code a candidate? Not where it does the same as before, and not where it changes what is measured."""
+"""Is a change of code a candidate? Not where it does the same as before, and not where it changes what is measured.
 
-from collections.abc import Mapping, Sequence
+This reads code and runs none, so it is a fence that keeps honest proposers off the seed, the evaluation, the data order
+and the timing, and tells them the line. It is no wall: who means to cheat can compute a name that no reader sees. The
+walls are the sandbox, the files that are fixed, and a metric that is made outside of the candidate's process.
 
-GUARDED: tuple[str, ...] = ()
-"""Patterns of dotted names: what calls them, or assigns to them, is about seed, evaluation, data order or timing."""
+What is guarded in Python are *places*: a simple statement, or the head of a compound one, that names something of
+``GUARDED``; of a definition with such a name all of it. Smaller where that is sound: of an argument ``seed=…``, of an
+entry of a dictionary and of a seed that is handed to a call only that. Each stands with the functions, loops and
+branches around it, and those in one of these keep their order. So definitions can be moved, other lines can be added
+between the places, and names that are new can take the place of names that are gone; while a guarded line cannot move
+into a loop or past another one. What is not seen: a change of what guarded code is given (a shorter ``data`` before
+``evaluate(data)``), and a draw more from a generator that others draw from.
+"""
+
+import ast
+import hashlib
+import re
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+GUARDED: tuple[str, ...] = (
+    "*seed*",
+    "random_state",
+    "randomstate",
+    "default_rng",
+    "prngkey",
+    "random.key",
+    "use_deterministic_algorithms",
+    "ratchet_*",
+    "*shuffle*",
+    "permutation",
+    "permuted",
+    "randperm",
+    "random_split",
+    "train_test_split",
+    "*sampler",
+    "evaluate*",
+    "eval_*",
+    "validate*",
+    "validation*",
+    "val_*",
+    "time.*",
+    "timeit.*",
+    "datetime.now",
+    "datetime.utcnow",
+    "datetime.today",
+    "perf_counter*",
+    "monotonic*",
+    "process_time*",
+    "sleep",
+    "signal.*",
+    "*time_budget*",
+    "*time_limit*",
+    "*deadline*",
+)
+"""Patterns of dotted names: what calls them, assigns to them or reads them is about seed, evaluation, data order or
+timing. ``*`` stands for any part of one name, upper and lower case are alike, and the pattern may stand anywhere in a
+dotted name: ``time.*`` is in ``time.sleep`` as ``seed`` is in ``np.random.seed``. Imported names count as what they are
+in their module, whatever they are called here."""
+
+_SEEDS = re.compile(r".*seed.*|random_?state|default_rng|prngkey|key", re.IGNORECASE)
+"""Names that are only handed on: arithmetic with what comes of them does not change what is measured."""
+
+_UNREADABLE = re.compile(
+    r"(?:builtins\.)?(?:exec|eval|compile|__import__|globals|locals|vars)|(?:importlib|runpy|ctypes|marshal|gc|imp)(?:\..+)?"
+    r"|types\.(?:CodeType|FunctionType)|sys\.(?:modules|meta_path|path_hooks|path|settrace|setprofile|_getframe)(?:\..+)?"
+    r"|(?:pickle|dill|cloudpickle|joblib)\.loads?|inspect\.(?:currentframe|stack)|builtins(?:\..+)?"
+    r"|(?:.*\.)?__(?:builtins|code|globals|subclasses|dict|getattribute)__(?:\..+)?"
+)
+"""Ways to do what no reader of the text can see."""
+
+_SETTINGS = re.compile(r".*\.(?:backends|rcParams|options|config)\..+")
+"""What modules hold to be set."""
+
+_REACHES_IN = ("getattr", "setattr", "delattr", "builtins.getattr", "builtins.setattr", "builtins.delattr")
+_CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_PYTHON = (".py", ".pyw")
+_PROSE = (".md", ".rst")
+"""Nothing runs or reads them as settings."""
+_SELF_STARTING = ("sitecustomize.py", "usercustomize.py")
+
+_warnings_lock = threading.Lock()
 
 
 def identity(text: Mapping[str, str]) -> str:
     """A digest of what the files do: of Python the syntax tree without docstrings, of others the lines without blanks
-    at their ends."""
-    raise NotImplementedError
+    at their ends. Python that does not parse counts by its text.
+
+    Docstrings count where some file reads ``__doc__``. Never raises, whatever *text* is.
+    """
+    has_readers = any("__doc__" in source or "getdoc" in source for source in text.values())
+    digest = hashlib.sha256()
+    for path in sorted(text):
+        for part in (_encoded(path), _file_identity(is_python(path), text[path], has_readers)):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 def objection(before: Mapping[str, str], after: Mapping[str, str], guarded: Sequence[str] = GUARDED) -> str:
-    """Why *after* is no candidate beside *before*: names file, line and what stands there. Empty: it is one."""
-    raise NotImplementedError
+    """Why *after* is no candidate beside *before*: names file, line and what stands there. Empty: it is one.
+
+    What is new or changed is shown as it stands in *after*, what is gone as it stood in *before*. Code that cannot be
+    read (``exec``, ``importlib``), and what reaches into modules that are not the subject's, may not be added either,
+    whatever is *guarded*. Never raises.
+    """
+    names = frozenset(_modules(before) | _modules(after))
+    patterns = tuple(guarded)
+    for path in sorted({*before, *after}):
+        old, new = before.get(path), after.get(path)
+        if old == new:
+            continue
+        if old is None and (why := _intrusion(path, before, after)):
+            return why
+        if new is not None and (why := _coding_objection(path, old or "", new)):
+            return why
+        if why := _file_objection(path, old, new, patterns, names):
+            return why
+    return ""
+
+
+def is_python(path: str) -> bool:
+    return path.endswith(_PYTHON)
+
+
+def _file_identity(python: bool, source: str, with_docstrings: bool) -> bytes:
+    if python and (known := _python_identity(source, with_docstrings)):
+        return b"python:" + known
+    lines = "\n".join(line.rstrip() for line in source.splitlines())
+    return b"text:" + hashlib.sha256(_encoded(lines.rstrip("\n"))).digest()
+
+
+@lru_cache(maxsize=512)
+def _python_identity(source: str, with_docstrings: bool) -> bytes:
+    try:
+        tree = _parsed(source, with_docstrings)
+        dumped = ast.dump(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return b""
+    return hashlib.sha256(_encoded(f"{_coding(source)}\0{dumped}")).digest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _parsed(source: str, with_docstrings: bool = False) -> ast.Module:
+    """The syntax tree without what does nothing: ``pass`` and bare constants, docstrings among them."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tree = ast.parse(source.removeprefix("\ufeff"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            node.kind = None
+        for name in ("body", "orelse", "finalbody"):
+            body = getattr(node, name, None)
+            if isinstance(body, list):
+                kept = [s for i, s in enumerate(body) if not _does_nothing(s, with_docstrings and i == 0)]
+                setattr(node, name, kept)
+    return tree
+
+
+def _does_nothing(statement: ast.AST, may_be_read: bool) -> bool:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return not (may_be_read and isinstance(statement.value.value, str))
+    return isinstance(statement, ast.Pass)
+
+
+# ── files as such ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _modules(text: Mapping[str, str]) -> set[str]:
+    """What ``import`` may call the files of *text*."""
+    return {part.removesuffix(".py") for path in text if is_python(path) for part in PurePosixPath(path).parts}
+
+
+def _intrusion(path: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Would the new file *path* be taken for another one?"""
+    place = PurePosixPath(path)
+    if place.name in _SELF_STARTING or place.suffix == ".pth":
+        return f"{path}: Python runs such a file by itself, before the command's own code"
+    if not is_python(path):
+        return ""
+    module = place.parent if place.name == "__init__.py" else place.with_suffix("")
+    if f"{module.parent}/__init__.py".removeprefix("./") in after:
+        return ""
+    taken = {name for p, source in before.items() if is_python(p) for name in _imported(source)} - _modules(before)
+    if module.name in sys.stdlib_module_names or module.name in taken:
+        return f"{path}: it would be imported in the place of the module {module.name!r}, which is not the subject's"
+    return ""
+
+
+@lru_cache(maxsize=512)
+def _imported(source: str) -> frozenset[str]:
+    try:
+        nodes = list(ast.walk(_parsed(source)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return frozenset(name.partition(".")[0] for name in plain | parts)
+
+
+def _coding(source: str) -> str:
+    """What the file declares to be written in, unless that is how it is read here."""
+    for line in source.removeprefix("\ufeff").split("\n", 2)[:2]:
+        if found := _CODING.match(line):
+            name = found[1].lower().replace("_", "-")
+            return "" if name in ("utf-8", "utf8", "ascii", "us-ascii") or name.startswith("utf-8-") else name
+    return ""
+
+
+def _coding_objection(path: str, old: str, new: str) -> str:
+    coding = _coding(new)
+    if not is_python(path) or not coding or coding == _coding(old):
+        return ""
+    return f"{path}:1: it declares to be written in {coding}, so that Python would read other code than stands there"
+
+
+# ── what is guarded in a file ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A guarded part of a file."""
+
+    line: int
+    because: str
+    """The guarded name, or what is wrong with it."""
+    around: tuple[str, ...]
+    """Functions, loops and branches that it stands in."""
+    form: str
+    """What it does, with a blank for each name that the file may choose freely."""
+    names: tuple[str, ...] = ()
+    """What stands in the blanks."""
+
+    @property
+    def what(self) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+        return self.around, self.form, self.names
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a file says that matters here."""
+
+    places: tuple[_Place, ...]
+    """In the order of the file."""
+    strange: tuple[_Place, ...]
+    """What cannot be read, or reaches into the modules of others: no more of it may come."""
+    names: frozenset[str] = frozenset()
+    """All that it calls by a name of its own."""
+
+
+def _file_objection(
+    path: str, old: str | None, new: str | None, guarded: tuple[str, ...], modules: frozenset[str]
+) -> str:
+    readings: list[_Reading | None] = [None, None]
+    if is_python(path):
+        readings = [_read(source, guarded, modules) for source in (old or "", new or "")]
+    elif path.endswith(_PROSE):
+        return ""
+    if readings[0] is None or readings[1] is None:
+        readings = [_read_words(source, guarded) for source in (old or "", new or "")]
+    was, now = readings
+    assert was is not None
+    assert now is not None
+    found = _difference(was, now)
+    if found is None:
+        return ""
+    place, what, is_old = found
+    shown = _line((old if is_old else new) or "", place.line)
+    where = f"{path}:{place.line}" + (" of the version before" if is_old else "")
+    return f"{where}: {what}: {shown}" if what else f"{where}: {place.because}: {shown}"
+
+
+def _line(source: str, number: int) -> str:
+    lines = re.split(r"\r\n|\r|\n", source)
+    line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    return line if len(line) <= 160 else f"{line[:159]}…"
+
+
+def _difference(was: _Reading, now: _Reading) -> tuple[_Place, str, bool] | None:
+    """The first difference that matters: where it is, what it is, and whether that is in the file before."""
+    odd = _beyond(now.strange, was.strange)
+    if odd:
+        return odd[0], "", False
+    new, gone = _beyond(now.places, was.places), _beyond(was.places, now.places)
+    new, gone = _renamed(new, gone, now.names - was.names, was.names - now.names)
+    if new:
+        changed = "changes" if any(p.around == new[0].around or p.because == new[0].because for p in gone) else "adds"
+        return new[0], f"it {changed} what is guarded ({new[0].because})", False
+    if gone:
+        return gone[0], f"it takes out what is guarded ({gone[0].because})", True
+    for around in {place.around for place in now.places}:
+        before = [p.form for p in was.places if p.around == around]
+        after = [p for p in now.places if p.around == around]
+        if len(before) == len(after):
+            for form, place in zip(before, after, strict=True):
+                if form != place.form:
+                    return place, f"it moves what is guarded ({place.because}) past something else that is", False
+    return None
+
+
+def _beyond(these: Iterable[_Place], those: Iterable[_Place]) -> list[_Place]:
+    """Those of *these* that *those* do not have, or not so often."""
+    rest = Counter(place.what for place in those)
+    more: list[_Place] = []
+    for place in these:
+        if rest[place.what]:
+            rest[place.what] -= 1
+        else:
+            more.append(place)
+    return more
+
+
+def _renamed(
+    new: list[_Place], gone: list[_Place], fresh: frozenset[str], vanished: frozenset[str]
+) -> tuple[list[_Place], list[_Place]]:
+    """What is left of both where names that vanished from the file were replaced by names that are new in it."""
+    renames: dict[str, str] = {}
+    left: list[_Place] = []
+    gone = list(gone)
+    for place in new:
+        for other in gone:
+            pairs = _pairs(other, place, renames)
+            if pairs is not None and all(a == b or (a in vanished and b in fresh) for a, b in pairs.items()):
+                renames |= pairs
+                gone.remove(other)
+                break
+        else:
+            left.append(place)
+    return left, gone
+
+
+def _pairs(old: _Place, new: _Place, known: Mapping[str, str]) -> dict[str, str] | None:
+    """Old name → new name, one to one, where nothing but names differs and *known* agrees."""
+    before, after = (*old.around, *old.names), (*new.around, *new.names)
+    if old.form != new.form or len(before) != len(after) or len(old.around) != len(new.around):
+        return None
+    pairs = dict(known)
+    for a, b in zip(before, after, strict=True):
+        if pairs.setdefault(a, b) != b:
+            return None
+    return pairs if len(set(pairs.values())) == len(pairs) else None
+
+
+@lru_cache(maxsize=64)
+def _matcher(guarded: tuple[str, ...]) -> re.Pattern[str]:
+    globs = [re.escape(glob).replace(r"\*", r"\w*") for glob in guarded]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(globs)})(?!\w)" if globs else r"(?!)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=512)
+def _read_words(source: str, guarded: tuple[str, ...]) -> _Reading:
+    """Of what is no Python: the lines that name something guarded."""
+    matcher = _matcher(guarded)
+    places = tuple(
+        _Place(number, found[0], (), line.strip())
+        for number, line in enumerate(re.split(r"\r\n|\r|\n", source), start=1)
+        if (found := matcher.search(line))
+    )
+    return _Reading(places, ())
+
+
+@lru_cache(maxsize=512)
+def _read(source: str, guarded: tuple[str, ...], modules: frozenset[str]) -> _Reading | None:
+    """``None``: this is no Python that could be read."""
+    try:
+        tree = _parsed(source)
+        reader = _Reader(_matcher(guarded), modules)
+        reader.learn(tree)
+        reader.block(tree.body, ())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return _Reading(tuple(reader.places), tuple(reader.strange), frozenset(reader.own))
+
+
+NOTHING, HANDED, GUARDS = 0, 1, 2
+"""How much a name in an expression guards: nothing, the argument that it stands in, all of the statement."""
+
+
+@dataclass
+class _Reader:
+    """Walks a syntax tree and notes what is guarded in it."""
+
+    matcher: re.Pattern[str]
+    modules: frozenset[str]
+    """The subject's own: setting what they hold is no reaching into others."""
+    origins: dict[str, str] = field(default_factory=dict[str, str])
+    """Name → what was imported under it."""
+    foreign: set[str] = field(default_factory=set[str])
+    """Those of them that come from elsewhere."""
+    own: set[str] = field(default_factory=set[str])
+    places: list[_Place] = field(default_factory=list[_Place])
+    strange: list[_Place] = field(default_factory=list[_Place])
+    around: tuple[str, ...] = ()
+    because: str = ""
+    """The guarded name that was seen last."""
+
+    def learn(self, tree: ast.Module) -> None:
+        """Note what the file imports, and what else it gives names to."""
+        nodes = list(ast.walk(tree))
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    top = alias.name.partition(".")[0]
+                    self._imports(alias.asname or top, alias.name if alias.asname else top, is_foreign=True)
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    origin = f"{node.module}.{alias.name}" if node.module else alias.name
+                    self._imports(alias.asname or alias.name, origin, is_foreign=not node.level)
+            elif isinstance(node, ast.Name):
+                self.own.add(node.id)
+            elif isinstance(node, ast.arg):
+                self.own.add(node.arg)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self.own.add(node.name)
+        for node in nodes:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=(ast.Name() | ast.Attribute()) as value):
+                    dotted = self.dotted(value)
+                    if dotted and dotted.partition(".")[0] != name and self._root(value) in self.foreign:
+                        self.origins.setdefault(name, dotted)
+                case _:
+                    pass
+        self.own -= set(self.origins)
+
+    def _imports(self, name: str, origin: str, *, is_foreign: bool) -> None:
+        if name not in self.origins or self.matcher.search(origin):
+            self.origins[name] = origin
+        if is_foreign and origin.partition(".")[0] not in self.modules:
+            self.foreign.add(name)
+
+    # ── statements ──
+
+    def block(self, body: Sequence[ast.stmt], around: tuple[str, ...]) -> None:
+        for statement in body:
+            self.around = around
+            self._statement(statement, around)
+
+    def _statement(self, node: ast.stmt, around: tuple[str, ...]) -> None:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self._definition(node, around)
+            case ast.If():
+                jumps = [type(s).__name__ for s in (*node.body, *node.orelse) if _jumps(s)]
+                self._look(node.test, "if", *jumps)
+                self.block(node.body, (*around, "if "))
+                self.block(node.orelse, (*around, "else "))
+            case ast.While():
+                self._look(node.test, "while")
+                self.block(node.body, (*around, "loop "))
+                self.block(node.orelse, (*around, "else "))
+            case ast.For() | ast.AsyncFor():
+                self._look(ast.Assign([node.target], node.iter, lineno=node.lineno), "for")
+                self.block(node.body, (*around, "loop "))
+                self.block(node.orelse, (*around, "else "))
+            case ast.With() | ast.AsyncWith():
+                for item in node.items:
+                    self._look(item, "with")
+                self.block(node.body, around)
+            case ast.Try() | ast.TryStar():
+                self.block(node.body, around)
+                for handler in node.handlers:
+                    self.block(handler.body, (*around, "except "))
+                self.block(node.orelse, around)
+                self.block(node.finalbody, around)
+            case ast.Match():
+                self._look(node.subject, "match")
+                for case in node.cases:
+                    self.around = around
+                    if case.guard is not None:
+                        self._look(case.guard, "case")
+                    self.block(case.body, (*around, "case "))
+            case ast.Import() | ast.ImportFrom():
+                self._import(node)
+            case _:
+                self._look(node)
+
+    def _definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, around: tuple[str, ...]) -> None:
+        if node.name in self.foreign:
+            self._odd(node, f"it takes the place of the imported {self.origins[node.name]}", node.name)
+        if self.matcher.search(node.name):
+            self._note(node, node.name)
+            return
+        for expression in node.decorator_list:
+            self._look(expression, "decorator")
+        if isinstance(node, ast.ClassDef):
+            for expression in (*node.bases, *(keyword.value for keyword in node.keywords)):
+                self._look(expression, "base")
+        else:
+            for argument, default in _defaults(node.args):
+                if self.matcher.search(argument.arg):
+                    self._note(ast.keyword(argument.arg, default or ast.Constant(...)), argument.arg, argument.lineno)
+                elif default is not None:
+                    self._look(default, "default")
+        self.block(node.body, (*around, node.name))
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
+        for alias in node.names:
+            dotted = f"{module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            if _UNREADABLE.fullmatch(dotted) or (alias.name == "*" and _UNREADABLE.fullmatch(module)):
+                self._odd(node, f"code that cannot be read ({dotted})", dotted)
+            elif self.matcher.search(dotted):
+                self.places.append(_Place(node.lineno, dotted, self.around, f"import {dotted} as {alias.asname or ''}"))
+
+    def _look(self, node: ast.AST, *said: str) -> None:
+        """Note what is guarded in a simple statement, or in the head of a compound one."""
+        for part in ast.walk(node):
+            if why := self._oddity(part):
+                self._odd(node, why)
+                break
+        if self._find(node):
+            self._note(node, self.because, None, *said)
+
+    def _note(self, node: ast.AST, because: str, line: int | None = None, *said: str) -> None:
+        form, names = self._form(node)
+        self.places.append(_Place(line or _first_line(node), because, self.around, " ".join((*said, form)), names))
+
+    def _odd(self, node: ast.AST, why: str, form: str = "") -> None:
+        names: tuple[str, ...] = ()
+        if not form:
+            form, names = self._form(node)
+        self.strange.append(_Place(_first_line(node), why, (), form, names))
+
+    # ── expressions ──
+
+    def _find(self, node: ast.AST) -> int:
+        """How much the names in *node* guard around it; what guards less than that is noted on the way."""
+        match node:
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                dotted = self.dotted(node)
+                if dotted:
+                    return self._weight(dotted)
+                value = node.value if not isinstance(node, ast.Name) else node
+                inner = self._find(value)
+                if isinstance(node, ast.Attribute):
+                    if inner == HANDED:
+                        self._note(value, self.because)
+                        inner = NOTHING
+                    return max(inner, self._weight(f"().{node.attr}"))
+                return max(inner, self._find(node.slice)) if isinstance(node, ast.Subscript) else inner
+            case ast.Call():
+                return self._call(node)
+            case ast.Dict():
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if max(self._find(key) if key else NOTHING, self._find(value)):
+                        self._note(ast.Dict([key], [value]), self.because, value.lineno)
+                return NOTHING
+            case ast.Constant(value=str(text)):
+                return self._string(text)
+            case ast.arg():
+                return self._weight(node.arg)
+            case ast.keyword():
+                return self._find(node.value)
+            case _:
+                return max((self._find(child) for child in ast.iter_child_nodes(node)), default=NOTHING)
+
+    def _call(self, node: ast.Call) -> int:
+        if reached := self._reached(node):
+            return max(self._weight(reached), *(self._find(argument) for argument in node.args[2:]), NOTHING)
+        weight = self._find(node.func)
+        callee = self.because
+        if weight:
+            # what a guarded call is given belongs to it
+            self.because = callee
+            return weight
+        for argument in node.args:
+            found = self._find(argument)
+            if found == HANDED:
+                self._note(ast.Call(node.func, [argument], []), self.because, argument.lineno)
+            else:
+                weight = max(weight, found)
+        for keyword in node.keywords:
+            is_named = bool(keyword.arg and self.matcher.search(keyword.arg))
+            if is_named:
+                self.because = keyword.arg or ""
+            found = HANDED if is_named else self._find(keyword.value)
+            if found == HANDED:
+                self._note(ast.Call(node.func, [], [keyword]), self.because, keyword.value.lineno)
+            else:
+                weight = max(weight, found)
+        return weight
+
+    def _reached(self, node: ast.Call) -> str:
+        """``getattr(random, "seed")`` is ``random.seed``."""
+        match node:
+            case ast.Call(func=ast.Name() as function, args=[owner, ast.Constant(value=str(name)), *_]):
+                if self.dotted(function) in _REACHES_IN:
+                    return f"{self.dotted(owner) or '()'}.{name}"
+            case _:
+                pass
+        return ""
+
+    def _weight(self, dotted: str) -> int:
+        found = self.matcher.search(dotted)
+        if not found:
+            return NOTHING
+        self.because = dotted.removeprefix("().")
+        return HANDED if _SEEDS.fullmatch(found[0].rpartition(".")[2]) else GUARDS
+
+    def _string(self, text: str) -> int:
+        """A text that is a guarded name, or prints one: ``"--seed"``, ``"val_loss: "``."""
+        if len(text) > 2000:
+            return NOTHING
+        for found in re.finditer(r"[\w.]+", text.replace("-", "_")):
+            name = found[0].strip("_.")
+            follows = text[found.end() : found.end() + 2].lstrip("'\" ")[:1]
+            is_name = follows in (":", "=") or found[0].strip("_") == text.replace("-", "_").strip("_")
+            if is_name and name and self.matcher.search(name):
+                self.because = name
+                return GUARDS
+        return NOTHING
+
+    def _oddity(self, node: ast.AST) -> str:
+        """Why *node* may not be added: it hides what it does, or reaches into what is not the subject's."""
+        match node:
+            case ast.Name(ctx=ast.Load()) | ast.Attribute(ctx=ast.Load()):
+                dotted = self.dotted(node) or (f"().{node.attr}" if isinstance(node, ast.Attribute) else "")
+                if _UNREADABLE.fullmatch(dotted):
+                    return f"code that cannot be read ({dotted})"
+            case ast.Attribute() | ast.Subscript():
+                dotted = self.dotted(node)
+                if _UNREADABLE.fullmatch(dotted):
+                    return f"code that cannot be read ({dotted})"
+                is_set = isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+                if is_set and self._root(node) in self.foreign and not _SETTINGS.fullmatch(dotted):
+                    return f"it reaches into a module that is not the subject's ({dotted or 'an attribute'})"
+            case ast.Name(id=name) if name in self.foreign:
+                return f"it takes the place of the imported {self.origins[name]}"
+            case ast.Call(func=ast.Name() as function, args=[owner, name, *_]):
+                called = self.dotted(function).removeprefix("builtins.")
+                is_foreign = self._root(owner) in self.foreign
+                if called in ("setattr", "delattr") and is_foreign:
+                    return f"it reaches into a module that is not the subject's ({called})"
+                if called == "getattr" and is_foreign and not isinstance(name, ast.Constant):
+                    return "code that cannot be read (getattr with a name that is computed)"
+            case _:
+                pass
+        return ""
+
+    def dotted(self, node: ast.AST) -> str:
+        """``numpy.random.seed`` for what says so, whatever it is called here; empty: it is more than a dotted name."""
+        match node:
+            case ast.Name(id=name):
+                return self.origins.get(name, name)
+            case ast.Attribute(value=value, attr=attr):
+                head = self.dotted(value)
+                return f"{head}.{attr}" if head else ""
+            case ast.Subscript(value=value, slice=ast.Constant(value=str(key))):
+                head = self.dotted(value)
+                return f"{head}.{key}" if head else ""
+            case _:
+                return ""
+
+    def _root(self, node: ast.AST) -> str:
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        return node.id if isinstance(node, ast.Name) else ""
+
+    def _form(self, node: ast.AST) -> tuple[str, tuple[str, ...]]:
+        names: list[str] = []
+
+        def spelled(part: Any) -> str:
+            match part:
+                case ast.Name(id=name, ctx=ctx):
+                    if name in self.origins:
+                        return f"{self.origins[name]}{'' if isinstance(ctx, ast.Load) else ' ='}"
+                    names.append(name)
+                    return "_"
+                case ast.AST():
+                    inner: list[str] = []
+                    for key, value in ast.iter_fields(part):
+                        is_free = (key == "arg" and isinstance(part, ast.arg)) or (key == "name" and _defines(part))
+                        if is_free:
+                            names.append(str(value))
+                        elif key not in ("ctx", "type_comment", "kind"):
+                            inner.append(spelled(value))
+                    return f"{type(part).__name__}({','.join(inner)})"
+                case list():
+                    items: list[Any] = part
+                    return f"[{','.join(spelled(item) for item in items)}]"
+                case _:
+                    return f"{type(part).__name__}:{part!r}"
+
+        return spelled(node), tuple(names)
+
+
+def _first_line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0) or min(getattr(part, "lineno", 1 << 30) for part in ast.walk(node))
+
+
+def _defines(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _jumps(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Break | ast.Continue | ast.Return | ast.Raise)
+
+
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+    """Each argument with its default."""
+    positional = [*arguments.posonlyargs, *arguments.args]
+    missing: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    yield from zip(positional, [*missing, *arguments.defaults], strict=True)
+    yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
