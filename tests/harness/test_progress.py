@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.progress import characters_changed, progress
+from harness.progress import characters_changed, crash_streak, progress
 from harness.progress import fingerprint as print_of
 from traces.records import Comparison, Decision, Edit, Proposal, Round
 
@@ -125,13 +125,106 @@ def test_a_run_without_rounds_has_no_progress():
     ],
 )
 def test_what_changed_is_counted_in_characters(before, after, changed):
-    assert characters_changed(before, after) == changed
+    assert characters_changed([before], [after]) == changed
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_no_more_changes_than_there_is_and_the_same_text_is_no_change(before, after):
-    assert 0 <= characters_changed(before, after) <= max(len(before), len(after))
-    assert characters_changed(before, before) == 0
+    assert 0 <= characters_changed([before], [after]) <= max(len(before), len(after))
+    assert characters_changed([before], [before]) == 0
+
+
+# ── code, judged by a metric ───────────────────────────────────────────────────────────────────────────────────
+
+TRAIN = "".join(f"layer_{n} = Linear({n}, {n + 1}, bias=False)\n" for n in range(100))
+
+
+def a_run(number, text=TRAIN, *, gain=0.0, sigma=1.0, detail="", because="no-improvement", edits=None):
+    """A round of a metric; without a *gain* its run gave no number."""
+    before = a_round(number, text, answers=())
+    comparison = before.decision.comparison.model_copy(
+        update={
+            "metric": "val_bpb",
+            "sigma": sigma,
+            "gain": gain,
+            "low": None,
+            "high": None,
+            "differences": () if gain is None else (gain,),
+            "errors": int(because == "errors"),
+        }
+    )
+    verdict = "inconclusive" if because in ("errors", "drift") else "discard"
+    decision = Decision(verdict=verdict, because=because, detail=detail, comparison=comparison)
+    proposal = before.proposal if edits is None else before.proposal.model_copy(update={"edits": edits})
+    return before.model_copy(update={"decision": decision, "proposal": proposal})
+
+
+def crash(number, error="KeyError: 'lr'", **more):
+    return a_run(number, gain=None, detail=f"1 of 1 runs gave no val_bpb: it crashed\n  File a.py\n{error}", **more)
+
+
+def test_literals_of_code_that_bring_nothing_are_no_progress_in_the_metric():
+    found = found_in([a_run(n, TRAIN.replace("bias=False", f"bias={n}", 1), gain=-3.0) for n in range(5)], TRAIN)
+
+    assert (found.reason, found.causes) == ("no-progress", ())
+    assert str(found).startswith("no clear gain in val_bpb in the last 5 rounds")
+
+
+def test_rewrites_of_code_that_bring_nothing_are_thrashing():
+    found = found_in([a_run(n, f"# {n}\n" + TRAIN.replace(" = ", "="), gain=-3.0) for n in range(5)], TRAIN)
+    assert (found.reason, [cause.name for cause in found.causes]) == ("thrashing", ["edits too large"])
+
+
+def test_code_that_only_moved_to_another_file_is_no_rewrite():
+    moved = (Edit(path=PROMPT, text=None), Edit(path="layers.py", text=TRAIN))
+    found = found_in([a_run(n, edits=moved, gain=-3.0) for n in range(5)], TRAIN)
+    assert (found.reason, found.churn) == ("no-progress", 0.0)
+
+
+def test_gains_below_the_scatter_of_a_run_are_a_noisy_signal():
+    gains = (0.4, -0.7, 0.2, 2.0)
+    [cause] = found_in([a_run(n, gain=gain * 0.01, sigma=0.01) for n, gain in enumerate(gains)], TRAIN).causes
+    assert str(cause) == (
+        "noisy signal (3 of 4 changes did less than the noise: a single run of val_bpb scatters by 0.01)"
+    )
+
+
+def test_runs_that_always_give_the_same_number_are_no_noisy_signal():
+    assert found_in([a_run(n, gain=0.0, sigma=0.0) for n in range(5)], TRAIN).causes == ()
+
+
+def test_changes_that_mostly_fail_are_named_with_what_they_fail_with():
+    rounds = [crash(1), crash(2, "IndexError: 3"), crash(3, "IndexError: 4"), a_run(4, gain=-2.0)]
+    [cause] = found_in(rounds, TRAIN).causes
+    assert str(cause) == "changes that fail (3 of 4 gave no number, 2 of them with: IndexError: #)"
+
+
+def test_a_crash_streak_is_counted_from_the_last_number_with_its_most_frequent_error():
+    rounds = [crash(1), a_run(2), crash(3, "IndexError: 7"), crash(4), crash(5, "IndexError: 9")]
+
+    found = crash_streak(rounds)
+
+    assert (found.count, found.times, found.rounds) == (3, 2, (3, 4, 5))
+    assert found.fingerprint == print_of("IndexError: 1")
+    assert found.example.endswith("IndexError: 9")
+    assert str(found) == "the last 3 changes that were run gave no number, 2 of them with: IndexError: 9"
+
+
+def test_rounds_that_bought_no_run_neither_break_a_crash_streak_nor_count():
+    unmeasured = a_round(2, TRAIN, because="invalid", measured=False)
+    cut_off = a_run(3, gain=None, because="errors")
+    assert crash_streak([crash(1), unmeasured, cut_off, crash(4)]).rounds == (1, 4)
+
+
+def test_a_change_that_ran_once_or_was_kept_ends_a_crash_streak():
+    partly = a_run(2, detail="1 of 3 runs gave no val_bpb: nan", gain=0.5)
+    kept = a_run(2).model_copy(update={"decision": a_run(2, gain=1.0).decision.model_copy(update={"verdict": "keep"})})
+    assert crash_streak([crash(1), partly]).count == crash_streak([crash(1), kept]).count == 0
+    assert crash_streak([]).count == 0
+    assert crash_streak([a_round(1, small(1))]).count == 0
+
+
+# ── failures that are the same ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_failed_twice_alike_has_one_fingerprint():
@@ -140,7 +233,7 @@ def test_what_failed_twice_alike_has_one_fingerprint():
 
 
 def test_a_long_rewrite_takes_no_long_look():
-    assert characters_changed("a b " * 50_000, "b c " * 50_000)  # in linear time: else this takes hours
+    assert characters_changed(["a b " * 50_000], ["b c " * 50_000])  # in linear time: else this takes hours
 
 
 @pytest.mark.parametrize("piece", ["a", "a1", "/", "a/", "1:", "12345678-", "\\a", "0x"])
