@@ -1,0 +1,374 @@
+import ast
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.candidacy import GUARDED, identity, objection
+
+TRAIN = '''\
+"""Train a small model."""
+
+import os
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import prepare
+from prepare import TIME_BUDGET, batches, evaluate
+
+SEED = int(os.environ.get("RATCHET_SEED", "0"))
+LEARNING_RATE = 0.1
+HIDDEN = 64
+ACTIVATION = "tanh"
+USE_BIAS = True
+config = {"hidden": 64, "seed": 0, "depth": 2}
+
+
+@dataclass
+class Settings:
+    width: int = 32
+    dropout: float = 0.1
+
+
+def schedule(step, total):
+    """Cosine."""
+    return 0.5 * (1 + np.cos(np.pi * step / total))
+
+
+def split(data, rng):
+    order = rng.permutation(len(data))
+    return data[order[10:]], data[order[:10]]
+
+
+random.seed(SEED)
+rng = np.random.default_rng(SEED)
+weights = 0.02 * rng.normal(size=(HIDDEN, 8))
+noise = np.random.default_rng(SEED).normal(size=8) * 0.5
+model = prepare.Model(hidden=HIDDEN, seed=SEED, layers=2)
+started = time.time()
+step = 0
+while time.time() - started < TIME_BUDGET:
+    for x, y in batches("train", 32):
+        rate = LEARNING_RATE * schedule(step, 1000)
+        model.update(x, y, rate)
+        step += 1
+    if time.time() - started > 0.9 * TIME_BUDGET:
+        break
+val_bpb = evaluate(model, batches("val", 32))
+print(f"val_bpb: {val_bpb:.6f}")
+print("steps", step)
+'''
+SETTINGS = "lr = 0.1\nseed = 1\nwidth = 3\n"
+
+
+def objected(*edits: tuple[str, str], path: str = "train.py", **files: str) -> str:
+    before = {"train.py": TRAIN, "settings.toml": SETTINGS, "README.md": "The seed is fixed.\n"}
+    text = before[path]
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return objection(before, {**before, path: text, **files})
+
+
+def put_first(line: str) -> tuple[str, str]:
+    return "LEARNING_RATE = 0.1\n", f"LEARNING_RATE = 0.1\n{line}\n"
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "another seed": ('int(os.environ.get("RATCHET_SEED", "0"))', "7"),
+    "another default seed": ('"RATCHET_SEED", "0"', '"RATCHET_SEED", "1"'),
+    "a seed that is added to": ("default_rng(SEED)\nw", "default_rng(SEED + 1)\nw"),
+    "seeding that is gone": ("random.seed(SEED)\n", ""),
+    "seeding in a loop": ("    for x, y in batches", "    random.seed(SEED)\n    for x, y in batches"),
+    "an argument named seed": ("seed=SEED", "seed=3"),
+    "an entry named seed": ('"seed": 0', '"seed": 5'),
+    "a seed under another name": put_first("import random as r; r.seed(1)"),
+    "a seed imported as something else": put_first("from numpy.random import seed as s"),
+    "a module under a second name": put_first("nr = np.random\nnr.shuffle(HIDDEN)"),
+    "a clock under a second name": put_first("t = time\nt.time()"),
+    "a seed by getattr": put_first('getattr(random, "seed")(1)'),
+    "a seed by a name that is computed": put_first('getattr(random, "se" + chr(101) + "d")(1)'),
+    "exec": put_first('exec("import random; random.see" + "d(1)")'),
+    "eval": put_first('x = eval("1")'),
+    "compile": put_first('f = compile("1", "", "eval")'),
+    "__import__": put_first('__import__("rand" + "om")'),
+    "importlib": put_first("import importlib"),
+    "ctypes": put_first("from ctypes import pythonapi"),
+    "builtins": put_first("import builtins\nbuiltins.len = lambda x: 3"),
+    "sys.modules": put_first('import sys\nsys.modules["prepare"] = None'),
+    "sys.path": put_first('import sys\nsys.path.insert(0, "mine")'),
+    "globals": put_first('globals()["TIME_" + "BUDGET"] = 99'),
+    "pickled code": put_first("import pickle\npickle.loads(b'')"),
+    "a function of the evaluator": put_first("prepare.evaluate = lambda m, b: 0.0"),
+    "something else of the evaluator": put_first("prepare.table = {}"),
+    "setattr on the evaluator": put_first('setattr(prepare, "table", {})'),
+    "a clock that is replaced": put_first("time.time = lambda: 0"),
+    "numpy's own function": put_first("np.mean = np.min"),
+    "an evaluator that is defined anew": put_first("def evaluate(m, b):\n    return 0.0"),
+    "an imported name that is defined anew": put_first("batches = lambda *a: []"),
+    "an import from elsewhere": ("from prepare import TIME_BUDGET, batches, evaluate", "from mine import evaluate"),
+    "a module from elsewhere": ("import prepare\n", "import mine as prepare\nimport prepare as p\n"),
+    "a better number": ("evaluate(model, batches", "0.9 * evaluate(model, batches"),
+    "an easier evaluation": ('batches("val", 32)', 'batches("train", 32)'),
+    "another number printed": ("{val_bpb:.6f}", "{val_bpb / 2:.6f}"),
+    "the metric printed twice": ('print("steps", step)', 'print("val_bpb: 0.1")'),
+    "the budget": ("    if time.time() - started > 0.9", "    if time.time() - started > 1.9"),
+    "a clock that starts late": ("started = time.time()", "started = time.time() + 100"),
+    "a loop without a clock": ("while time.time() - started < TIME_BUDGET:", "while step < 100_000:"),
+    "a break that is gone": ("        break\n", "        continue\n"),
+    "a shorter sleep": put_first("time.sleep(0)"),
+    "an alarm that is turned off": put_first("import signal\nsignal.alarm(0)"),
+    "the order of the data": ("rng.permutation(len(data))", "np.arange(len(data))"),
+    "a shuffle": ("        model.update", "        rng.shuffle(x)\n        model.update"),
+    "a loader that shuffles": put_first("loader = prepare.Loader(8, shuffle=True)"),
+    "two guarded lines in the other order": (
+        "random.seed(SEED)\nrng = np.random.default_rng(SEED)",
+        "rng = np.random.default_rng(SEED)\nrandom.seed(SEED)",
+    ),
+    "a coding that nobody reads": ('"""Train a small model."""', "# coding: utf-7"),
+}
+
+ALLOWED: dict[str, tuple[str, str]] = {
+    "a number": ("LEARNING_RATE = 0.1", "LEARNING_RATE = 0.2"),
+    "a whole number": ("HIDDEN = 64", "HIDDEN = 128"),
+    "a text": ('"tanh"', '"relu"'),
+    "a boolean": ("USE_BIAS = True", "USE_BIAS = False"),
+    "another entry": ('"hidden": 64', '"hidden": 96'),
+    "the entry after the seed": ('"depth": 2', '"depth": 3'),
+    "another argument of a call that is given a seed": ("hidden=HIDDEN, seed", "hidden=2 * HIDDEN, seed"),
+    "the argument after it": ("layers=2", "layers=3"),
+    "what comes of a generator": (".normal(size=8) * 0.5", ".normal(size=8) * 0.25"),
+    "a draw from a generator": ("0.02 * rng.normal", "0.05 * rng.normal"),
+    "a default": ("dropout: float = 0.1", "dropout: float = 0.2"),
+    "a function": ("0.5 * (1 + np.cos(np.pi * step / total))", "1 - step / total"),
+    "a line beside a guarded one": ("step = 0\n", "step = 0\nmomentum = 0.9\n"),
+    "a line in the guarded loop": ("        step += 1", "        step += 1\n        rate *= 0.5"),
+    "the rate": ("LEARNING_RATE * schedule", "2 * LEARNING_RATE * schedule"),
+    "a new function": put_first("def clip(x):\n    return np.clip(x, -1, 1)"),
+    "a new class": put_first("class Layer:\n    size = 3"),
+    "a new import": put_first("import math"),
+    "a new import of a clock's module": put_first("import itertools, functools"),
+    "a docstring": ('"""Cosine."""', '"""A cosine that falls from seed to time_budget."""'),
+    "a comment about the seed": put_first("# random.seed(1) would be wrong"),
+    "a name of its own": ("def schedule(step, total):", "def schedule(step, all_steps, total=10):"),
+    "an attribute of an object": put_first("model = object()\nmodel.scale = 3"),
+    "a setting of a library": put_first("np.config.threads = 2"),
+    "an entry of the environment": put_first('os.environ["OMP_NUM_THREADS"] = "1"'),
+    "a method called eval": put_first("model.eval()"),
+    "a method called compile": put_first("model = prepare.compile(HIDDEN)"),
+    "a regular expression": put_first('import re\npattern = re.compile("a")'),
+    "getattr with a name": put_first("f = getattr(np, 'tanh')"),
+    "words in a message": put_first('print("the time it took to proceed")'),
+    "another message": ('print("steps", step)', 'print("done after", step)'),
+    "a message that is gone": ('print("steps", step)\n', ""),
+    "blanks in a guarded line": ("random.seed(SEED)", "random.seed( SEED )  # as given"),
+    "brackets around what is guarded": ("started = time.time()", "started = (time.time())"),
+    "a fresh name for a budget": ('os.environ.get("RATCHET_SEED", "0")', "os.environ.get('RATCHET_SEED', '0')"),
+}
+
+
+@pytest.mark.parametrize("edit", REFUSED.values(), ids=REFUSED)
+def test_what_changes_what_is_measured_is_refused_with_file_line_and_text(edit):
+    found = objected(edit)
+    place = re.match(r"train\.py:(\d+)( of the version before)?: ", found)
+    assert place, found
+    source = TRAIN if place[2] else TRAIN.replace(*edit, 1)
+    line = source.splitlines()[int(place[1]) - 1].strip()
+    assert line in found or "written in utf-7" in found
+
+
+@pytest.mark.parametrize("edit", ALLOWED.values(), ids=ALLOWED)
+def test_what_changes_anything_else_is_a_candidate(edit):
+    assert objected(edit) == ""
+
+
+def test_a_line_that_is_new_or_changed_is_shown_as_it_is_now_and_one_that_is_gone_as_it_was():
+    assert objected(("seed=SEED", "seed=3")) == (
+        "train.py:40: it changes what is guarded (seed): model = prepare.Model(hidden=HIDDEN, seed=3, layers=2)"
+    )
+    assert objected(("random.seed(SEED)\n", "")) == (
+        "train.py:36 of the version before: it takes out what is guarded (random.seed): random.seed(SEED)"
+    )
+
+
+def test_a_name_that_is_new_may_take_the_place_of_one_that_is_gone_and_no_other():
+    def renamed(old: str, new: str) -> str:
+        return objection({"train.py": TRAIN}, {"train.py": re.sub(rf"\b{old}\b", new, TRAIN)})
+
+    assert renamed("started", "t0") == ""
+    assert renamed("model", "net") == ""
+    assert renamed("split", "divide") == ""
+    assert renamed("started", "step") != ""
+    assert objected(("evaluate(model,", "evaluate(rng,")) != ""
+
+
+def test_a_definition_can_be_moved_with_what_is_guarded_in_it():
+    start, end = TRAIN.index("def split"), TRAIN.index("random.seed(SEED)")
+    moved = TRAIN[:start] + TRAIN[end:] + "\n\n" + TRAIN[start:end]
+    assert objection({"train.py": TRAIN}, {"train.py": moved}) == ""
+
+
+def test_new_files_of_python_count_and_must_not_be_taken_for_others():
+    assert objected(**{"layers.py": "def relu(x):\n    return x * (x > 0)\n"}) == ""
+    assert objected(**{"layers.py": "import random\nrandom.seed(3)\n"}).startswith("layers.py:2: it adds")
+    assert "in the place of the module 'random'" in objected(**{"random.py": "x = 1\n"})
+    assert "in the place of the module 'numpy'" in objected(**{"numpy/__init__.py": "x = 1\n"})
+    assert "in the place of the module 'prepare'" in objected(**{"prepare.py": "x = 1\n"})
+    assert objected(**{"net/__init__.py": "", "net/types.py": "x = 1\n"}) == ""
+    assert "by itself" in objected(**{"sitecustomize.py": "x = 1\n"})
+    assert "by itself" in objected(**{"lib/x.pth": "import x\n"})
+
+
+def test_a_file_that_is_gone_takes_with_it_what_is_guarded_in_it():
+    before = {"train.py": TRAIN, "more.py": "x = 1\n", "seeds.py": "SEED = 1\n"}
+    assert objection(before, {k: v for k, v in before.items() if k != "more.py"}) == ""
+    assert "seeds.py:1 of the version before" in objection(before, {k: v for k, v in before.items() if k != "seeds.py"})
+
+
+def test_of_other_files_lines_count_by_their_words():
+    assert objected(("lr = 0.1", "lr = 0.2"), path="settings.toml") == ""
+    assert objected(("seed = 1", "seed = 2"), path="settings.toml") == (
+        "settings.toml:2: it changes what is guarded (seed): seed = 2"
+    )
+    assert objected(("seed", "Seed"), path="README.md") == ""
+    assert "train.py" in objected(("HIDDEN = 64", "HIDDEN = ("), ("random.seed(SEED)", "random.seed(1)"))
+    assert objected(("HIDDEN = 64", "HIDDEN = (")) == ""
+
+
+def test_what_of_the_subject_is_set_from_another_of_its_files_is_a_candidate():
+    before = {"train.py": "import options\noptions.depth = 3\n", "options.py": "depth = 1\n"}
+    assert objection(before, {**before, "train.py": "import options\noptions.depth = 4\n"}) == ""
+    assert objection(before, {**before, "train.py": "import options\noptions.seed = 4\n"}) != ""
+
+
+def test_the_user_may_guard_something_else():
+    before, after = {"a.py": "alpha = 1\nseed = 1\n"}, {"a.py": "alpha = 1\nseed = 2\n"}
+    assert objection(before, after) != ""
+    assert objection(before, after, ("alpha",)) == ""
+    assert objection(before, {"a.py": "alpha = 2\nseed = 1\n"}, (*GUARDED, "alpha")) != ""
+    assert objection(before, after, ()) == ""
+    assert objection(before, {"a.py": "exec('')\n"}, ()) != ""
+
+
+# ── identity ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+LINES = TRAIN.splitlines()
+LITERALS = [
+    node
+    for node in ast.walk(ast.parse(TRAIN))
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.end_lineno == node.lineno
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_comments_blanks_docstrings_and_quotes_keep_the_identity(data):
+    lines = list(LINES)
+    for at in sorted(data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=6)), reverse=True):
+        if not lines[at].startswith('"""'):
+            added = data.draw(st.sampled_from(["  # seed", "   ", "  # x = 1"]))
+            lines[at] += added
+    text = data.draw(st.sampled_from(["\n", "\r\n"])).join(lines) + data.draw(
+        st.sampled_from(["", "\n", "\n\n# end\n"])
+    )
+    text = text.replace('"""Cosine."""', data.draw(st.sampled_from(['"""Other."""', "pass", "'''Other.\n\n    '''"])))
+    if data.draw(st.booleans()):
+        text = ast.unparse(ast.parse(text))
+    assert identity({"train.py": text}) == identity({"train.py": TRAIN})
+    assert objection({"train.py": TRAIN}, {"train.py": text}) == ""
+
+
+@pytest.mark.parametrize("node", LITERALS, ids=lambda n: f"{n.lineno}:{n.col_offset}")
+def test_any_other_literal_is_another_identity(node):
+    lines = list(LINES)
+    line = lines[node.lineno - 1]
+    other = repr(not node.value if isinstance(node.value, bool) else node.value + 1)
+    lines[node.lineno - 1] = line[: node.col_offset] + other + line[node.end_col_offset :]
+    assert identity({"train.py": "\n".join(lines)}) != identity({"train.py": TRAIN})
+
+
+def test_what_differs_in_what_it_does_differs_in_its_identity():
+    texts = [
+        {"a.py": "x = 1\n"},
+        {"a.py": "x = 1.0\n"},
+        {"a.py": "x = True\n"},
+        {"b.py": "x = 1\n"},
+        {"a.py": "x = 1\n", "b.py": ""},
+        {"a.txt": "x = 1\n"},
+        {"a.py": "x = 1 +\n"},
+        {"a.py": "x = 1  +\n"},
+        {"a.py": "'doc'\nx = __doc__\n"},
+        {"a.py": "'other'\nx = __doc__\n"},
+        {"a.py": "# coding: latin-1\nx = 1\n"},
+        {"a.txt": "  x = 1\n"},
+        {"a.pyb": ""},
+        {"a": "pyb"},
+    ]
+    assert len({identity(text) for text in texts}) == len(texts)
+    assert identity({"a.txt": "x  \ny\n\n"}) == identity({"a.txt": "x\ny"})
+
+
+HOSTILE = {
+    "null bytes": "x = '\0'\n",
+    "half a surrogate pair": "x = '\ud800'\n",
+    "many brackets": "(" * 5000 + ")" * 5000,
+    "many operators": "x = " + "+".join(["1"] * 20_000),
+    "many attributes": "x" + ".y" * 20_000 + "\n",
+    "many signs": "x = " + "-" * 5000 + "1\n",
+    "many blocks": "".join(" " * i + "if x:\n" for i in range(99)) + " " * 99 + "x\n",
+    "a huge number": "x = " + "9" * 10_000 + "\n",
+    "a huge number in hexadecimal": "x = 0x" + "f" * 10_000 + "\n",
+    "bad escapes": "x = '\\d\\q'\n",
+    "a byte order mark": "\ufeffx = 1\n",
+    "form feeds": "\fx = 1\n\f\n",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("path", ["a.py", "a.txt", "\ud800.py"])
+def test_no_text_is_too_odd_to_be_told_from_others(path, text):
+    assert identity({path: text}) == identity({path: text})
+    assert identity({path: text}) != identity({path: f"{text}\nyy = 2\n"})
+    assert objection({path: text}, {path: text}) == ""
+    objection({path: text}, {path: f"seed = 1\n{text}"})
+    objection({}, {path: text})
+
+
+WORDS = [
+    "seed",
+    "x",
+    "(",
+    ")",
+    "=",
+    ".",
+    "import ",
+    "random",
+    "\n",
+    "    ",
+    "def f",
+    ":",
+    "'",
+    "lambda ",
+    "[",
+    "]",
+    "{",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    *[
+        st.dictionaries(
+            st.sampled_from(["a.py", "b.py", "c.toml"]), st.text() | st.lists(st.sampled_from(WORDS)).map("".join)
+        )
+    ]
+    * 2
+)
+def test_whatever_the_texts_are_there_is_an_answer(before, after):
+    assert isinstance(objection(before, after), str)
+    assert objection(before, before) == ""
+    assert len(identity(after)) == 64
