@@ -133,7 +133,7 @@ class Mirror:
     def declare(self, spec: GateSpec) -> GateSpec:
         return self.trials.declare(spec)
 
-    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+    def refresh(self, version: str, because: Literal["age", "drift", "crashes"], detail: str) -> None:
         self.trials.refresh(self.version, because, detail)
 
     def attempt(self, versions: Sequence[str], tasks: Sequence[Task], repeats: int = 1) -> list[dict[str, list[Trial]]]:

@@ -15,7 +15,7 @@ from harness.experiment import Experiment
 from harness.gate.ledger import SplitLedger
 from harness.ledger import Ledger, journal_file
 from harness.meter import metered
-from harness.progress import progress
+from harness.progress import crash_streak, progress
 from harness.protocols import Checks, History, Referee
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
@@ -36,6 +36,11 @@ PATIENCE_WITH_ERRORS = 3
 
 STALE = timedelta(hours=12)
 """Age at which the incumbent's scores at hand are measured again."""
+
+CRASHES = 6
+"""Changes in a row that gave no number, after which the incumbent is run again: perhaps nothing runs any more."""
+PATIENCE_WITH_CRASHES = 24
+"""Such changes until the run ends as ``failing``."""
 
 PATIENCE_WITH_REPEATS = 20
 """Proposals in a row that may be invalid or tried before until the run ends as ``no-progress``."""
@@ -87,7 +92,7 @@ class Night:
         )
         if number > 0:
             if not is_begun:
-                self.refresh_what_is_old(round)
+                self.refresh_what_is_doubtful(round, rounds)
             round = self.try_a_change(round, rounds)
         else:
             self.refuse_in_vain()
@@ -127,13 +132,20 @@ class Night:
         if isinstance(self.experiment.runner, Checks):
             self.experiment.runner.check(self.subject.text(self.ledger.run.live))
 
-    def refresh_what_is_old(self, round: Round) -> None:
-        """Measure the incumbent again when its scores at hand are older than half a day."""
-        base = self.trials(round.number).baseline(round.incumbent, self.experiment.gate.repeats)
-        age = self.ledger.now() - min(trial.started for task in base.values() for trial in task)
+    def refresh_what_is_doubtful(self, round: Round, rounds: Sequence[Round]) -> None:
+        """Measure the incumbent again when its scores at hand are older than half a day, or when so many changes in a
+        row failed to run that it may be no fault of theirs."""
+        trials = self.trials(round.number)
+        base = [t for task in trials.baseline(round.incumbent, self.experiment.gate.repeats).values() for t in task]
+        age = self.ledger.now() - min(trial.started for trial in base)
         if age > STALE:
             hours = age.total_seconds() / 3600
-            self.trials(round.number).refresh(round.incumbent, "age", f"its scores were {hours:.0f} hours old")
+            trials.refresh(round.incumbent, "age", f"its scores were {hours:.0f} hours old")
+            return
+        crashes = crash_streak(rounds)
+        is_due = crashes.count > 0 and crashes.count % CRASHES == 0
+        if is_due and max(trial.round or 0 for trial in base) < crashes.rounds[-1]:
+            trials.refresh(round.incumbent, "crashes", str(crashes))
 
     def score(self, round: Round) -> tuple[float, float, float] | None:
         """Mean train score of the version that *round* ends with; bought afresh if it is a new one."""
@@ -267,6 +279,9 @@ class Night:
         if streak(tries, lambda d: d.because in ("no-proposal", "errors")) >= PATIENCE_WITH_ERRORS:
             last = tries[-1].decision
             raise BudgetSpent("failing", f"{PATIENCE_WITH_ERRORS} rounds in a row came to nothing, last: {last}")
+        crashes = crash_streak(tries)
+        if crashes.count >= PATIENCE_WITH_CRASHES:
+            raise BudgetSpent("failing", str(crashes))
         if streak(tries, lambda d: d.comparison is None) >= PATIENCE_WITH_REPEATS:
             raise BudgetSpent("no-progress", f"the last {PATIENCE_WITH_REPEATS} proposals were not worth a trial")
         idle = rounds_without_progress(rounds)

@@ -137,6 +137,14 @@ class Referee(Protocol):
         ...
 
 
+@runtime_checkable
+class Parallel(Protocol):
+    """A runner that knows how many of its trials may be under way at once."""
+
+    @property
+    def workers(self) -> int: ...
+
+
 class Grader(Protocol):
     def grade(self, task: Task, output: str) -> Grade:
         """Score *output*; raise if it cannot be scored. A wrong answer is a grade of 0, not an exception."""
@@ -294,7 +302,7 @@ class Trials(Protocol):
         """
         ...
 
-    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+    def refresh(self, version: str, because: Literal["age", "drift", "crashes"], detail: str) -> None:
         """From now on ``baseline`` measures *version* afresh."""
         ...
 

@@ -126,7 +126,7 @@ class DurableTrials:
         """The specification of the scope's test as it was first declared: *spec*, unless a killed process did so."""
         return self.ledger.step(f"{self.scope}/spec", lambda: spec, durable=True)
 
-    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+    def refresh(self, version: str, because: Literal["age", "drift", "crashes"], detail: str) -> None:
         """From now on ``baseline`` measures *version* afresh; once a round for the same reason."""
         times = self._refreshed(version)
         last = self.ledger.recall(f"train/{version}/#refresh/{times}") if times else None

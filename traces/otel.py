@@ -41,6 +41,14 @@ EXPLANATION: Final = "gen_ai.evaluation.explanation"
 
 ERROR_TYPE: Final = "error.type"
 
+EXIT_CODE: Final = "process.exit.code"
+ENDED: Final = "ratchet.command.ended"
+"""The limit that a command was ended at, or ``exit``."""
+PEAK_MEMORY: Final = "ratchet.command.peak_memory"
+"""Bytes, of its largest process."""
+PEAK_GPU_MEMORY: Final = "ratchet.command.peak_gpu_memory"
+"""Bytes, of all GPUs together, above what was in use before."""
+
 
 def attributes(span: Span) -> Mapping[str, Any]:
     """All that the conventions say about *span*, for an exporter: what its fields stand for, and its own attributes."""

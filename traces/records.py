@@ -713,7 +713,8 @@ class Refresh(Record):
 
     version: str
     round: int | None = None
-    because: Literal["age", "drift"]
+    because: Literal["age", "drift", "crashes"]
+    """``crashes``: so many changes in a row failed to run that it may be no fault of theirs."""
     detail: str = ""
 
 
@@ -963,7 +964,7 @@ class Hole(Record):
     """A cheat that the grader rewards, or that the place where versions run allows."""
 
     cheat: str
-    """One of ``harness.attack.CHEATS``."""
+    """One of ``harness.attack.CHEATS`` or ``harness.hostile.ATTACKS``."""
     score: float
     """Mean score that it earned."""
     floor: float
@@ -974,6 +975,35 @@ class Hole(Record):
     """An output that was rewarded, or what could be read, at most 200 characters."""
     task: str | None = None
     """The task of the example."""
+
+
+class Attack(Record):
+    """A cheat of code, tried where candidates run."""
+
+    name: str
+    """One of ``harness.hostile.ATTACKS``, or ``honest``: the trial beside them, which has to give its number."""
+    tried: str
+    outcome: Literal["contained", "caught", "believed", "hole", "untried"]
+    """``contained``: it came to nothing. ``caught``: its trial ended without a number. ``believed``: it gave a number
+    of its own, and the metric is one that takes the candidate's word. ``hole``: it got what it wanted."""
+    got: str = ""
+    """What it got, what caught it, or why it was not tried."""
+
+
+class Contention(Record):
+    """What the trials that run at once do to each other."""
+
+    workers: int
+    alone: float
+    """Seconds of a trial that ran alone."""
+    together: float
+    """Seconds of one beside others, on average."""
+    runs: int
+    """That ran at once."""
+    shift: float | None
+    """Their mean metric, less that of runs alone; ``None``: not known."""
+    error: float | None
+    """Standard error of the shift."""
 
 
 class Twin(Record):
@@ -1037,6 +1067,10 @@ class Check(Record):
     wrong_accepted: int
     """Those that scored 0.5 or more, and no nearer to the gate's floor than to what the right answer scored."""
     holes: tuple[Hole, ...]
+    attacks: tuple[Attack, ...] = ()
+    """Of a code experiment: all that was tried, whatever came of it."""
+    contention: Contention | None = None
+    """Of a code experiment whose trials run side by side."""
     twins: tuple[Twin, ...]
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]

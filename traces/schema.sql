@@ -483,7 +483,7 @@ CREATE TABLE refreshes (
     run VARCHAR,
     version VARCHAR,        -- what was measured again
     round BIGINT,           -- in which round
-    because VARCHAR,        -- age or drift
+    because VARCHAR,        -- age, drift or crashes
     detail VARCHAR          -- more, in words
 );
 

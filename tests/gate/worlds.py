@@ -59,7 +59,7 @@ class World:
         at_hand |= found
         return {task.id: at_hand[task.id] for task in wanted}
 
-    def refresh(self, version: str, because: Literal["age", "drift"], detail: str) -> None:
+    def refresh(self, version: str, because: Literal["age", "drift", "crashes"], detail: str) -> None:
         del self.at_hand[version]
 
     def declare(self, spec: GateSpec) -> GateSpec:

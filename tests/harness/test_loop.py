@@ -12,6 +12,8 @@ import traces
 from harness.errors import UserError
 from harness.experiment import Budget
 from harness.gate import PairedGate
+from harness.gate.metric import MetricGate
+from harness.graders import MetricGrader
 from harness.ledger import is_finished, journal_file, run_to_take_up, runs, stop_file
 from harness.protocols import History
 from harness.verify import verify
@@ -427,3 +429,55 @@ def test_what_does_the_same_as_the_live_version_is_not_tried(checkout, directory
     rounds = play(an_experiment(runner=Refereed(), proposer=Shouter(), budget=Budget(rounds=1)), checkout, directory)
 
     assert decided(rounds) == [("already-tried", "does the same as the live version")]
+
+
+# ── changes that do not run ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Crashing:
+    """Runs as it is until *breaks*, counted in runs of the baseline's prompt, and crashes with any change."""
+
+    runs: list[int]
+    breaks: int = 10**9
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        if "Change" in text[PROMPT]:
+            raise RuntimeError("no such layer")
+        self.runs.append(seed)
+        if len(self.runs) > self.breaks:
+            raise RuntimeError("the disk is gone")
+        return f"loss: {1 + seed / 1e12}"
+
+
+def a_crashing_night(runner: Crashing, checkout: Path, directory: Path) -> list[Round]:
+    experiment = an_experiment(
+        tasks=[Task(id="run", input="", split="train")],
+        runner=runner,
+        grader=MetricGrader("loss"),
+        gate=MetricGate("loss", better="lower", recheck=0),
+        proposer=ListProposer([f"Change {i}." for i in range(60)]),
+        budget=Budget(rounds=60),
+    )
+    return play(experiment, checkout, directory)
+
+
+def test_after_six_changes_in_a_row_that_do_not_run_the_incumbent_is_run_again_and_after_24_the_run_ends(
+    checkout, directory
+):
+    runner = Crashing([])
+    rounds = a_crashing_night(runner, checkout, directory)
+
+    assert [len(rounds), rounds[-1].stop] == [1 + 24 + 1, "failing"]
+    assert rounds[-1].detail.startswith("the last 24 changes that were run gave no number, 24 of them")
+    assert "no such layer" in rounds[-1].detail
+    assert len(runner.runs) == 3 + 3 * 3  # the baseline, and again after 6, 12 and 18
+    assert not verified(directory, rounds[0].run)
+
+
+def test_a_machine_on_which_nothing_runs_any_more_ends_the_run_and_blames_no_change(checkout, directory):
+    rounds = a_crashing_night(Crashing([], breaks=3), checkout, directory)
+
+    assert rounds[-1].stop == "failing"
+    assert [r.decision.because for r in rounds[1:-1]] == ["no-improvement"] * 6 + ["errors"] * 3
+    assert "the disk is gone" in rounds[-1].detail
