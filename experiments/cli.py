@@ -67,6 +67,7 @@ from harness.ledger import (
     stop_run,
 )
 from harness.loop import climb, history_for
+from harness.protocols import Parallel
 from harness.text import InvalidText
 from harness.trials import DurableTrials
 from harness.versions import Repo
@@ -81,7 +82,11 @@ if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
 
 WORKERS = 4
-"""Trials under way at once."""
+"""Trials under way at once, unless the runner says otherwise."""
+NoSandboxWanted = Annotated[
+    bool,
+    typer.Option("--no-sandbox", help="Run commands as plain processes, which can read and change whatever you can"),
+]
 ROOM = 10**9
 """Scores that nights may draw in one simulation: some minutes."""
 STOPPED_BY_LIMIT = frozenset({"hours", "trials", "tokens", "dollars", "failing", "stopped"})
@@ -127,9 +132,10 @@ def run(
     trigger: Annotated[
         str, typer.Option(help="What starts it, where no person does: cron, a webhook's name")
     ] = "manual",
+    no_sandbox: NoSandboxWanted = False,
 ) -> None:
     """Start a night, or take up the one that was interrupted. Options can tighten the budget, never widen it."""
-    place = Place.of(name)
+    place = Place.of(name, no_sandbox=no_sandbox)
     limits = [hours for hours in (hours_in(for_), hours_until(until)) if hours is not None]
     budget = Budget(rounds=rounds, dollars=dollars) if rounds is not None or dollars is not None else None
     live = place.subject.live().id
@@ -201,6 +207,7 @@ def refuse_unchecked(name: str, checked: Check | None, hours: float | None) -> N
 def check(
     name: Name,
     clusters: Annotated[int, typer.Option(help="Train clusters that are run twice to measure the noise")] = 100,
+    no_sandbox: NoSandboxWanted = False,
     as_json: AsJson = False,
 ) -> None:
     """Load it, measure its noise, attack its grader; say what a night can prove and what it will cost."""
@@ -209,7 +216,7 @@ def check(
     from harness.check import check as examine
     from harness.check import gradings, open_check
 
-    place = Place.of(name)
+    place = Place.of(name, no_sandbox=no_sandbox)
     live = place.subject.live().id
     try:
         ledger = open_check(place.directory, place.experiment, live)
@@ -345,7 +352,9 @@ def limited() -> Generator[None]:
 @contextmanager
 def closing_run(place: Place, ledger: Ledger) -> Generator[ThreadPoolExecutor]:
     """Around the work of a run: merge as it goes, and end without waiting for answers that nobody wants any more."""
-    executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="trial")
+    runner = place.experiment.runner
+    workers = runner.workers if isinstance(runner, Parallel) else WORKERS
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="trial")
     with Merger(place.directory) as merger:
         try:
             yield executor

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.night import Night, read_night, train_trials
@@ -12,6 +12,8 @@ from experiments.terminal import err
 from harness.errors import UserError
 from harness.experiment import Experiment, find_experiment, load_experiment
 from harness.ledger import journal_file, runs
+from harness.runners.command import CommandRunner
+from harness.sandboxes import NoSandbox
 from harness.versions import Repo, Subject
 from traces.errors import BadLine
 from traces.places import data_directory, spool
@@ -29,10 +31,17 @@ class Place:
     """``traces/data`` of its repository."""
 
     @classmethod
-    def of(cls, name: str) -> "Place":
+    def of(cls, name: str, *, no_sandbox: bool = False) -> "Place":
+        """*no_sandbox*: its commands run as plain processes.
+
+        Raises:
+            UserError: there is no such experiment, or it has no sandbox to do without.
+        """
         path = find_experiment(name, Path.cwd())
         repo = Repo.find(path.parent)
         experiment = load_experiment(path)
+        if no_sandbox:
+            experiment = without_sandbox(experiment)
         return cls(experiment, repo, repo.subject(experiment.subject), data_directory(repo.root))
 
     @property
@@ -49,6 +58,15 @@ class Place:
 
     def train_trials(self, night: Night, version: str) -> list[Trial]:
         return train_trials(journal_file(self.directory, night.run.id), version)
+
+
+def without_sandbox(experiment: Experiment) -> Experiment:
+    if not isinstance(experiment.runner, CommandRunner):
+        raise UserError(
+            f"{experiment.name!r} runs no command whose sandbox could be left out: its runner is a "
+            f"{type(experiment.runner).__name__}. Type the same without --no-sandbox"
+        )
+    return replace(experiment, runner=replace(experiment.runner, sandbox=NoSandbox))
 
 
 def last_night(directory: Path, name: str) -> Night:
