@@ -148,7 +148,12 @@ class FakeBox:
     files: dict[str, str]
 
     def run(
-        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Finished:
         return self.command(command, self.files)
 

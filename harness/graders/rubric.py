@@ -33,9 +33,14 @@ class FreshBox:
         self._box: Box | None = None
 
     def run(
-        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Finished:
-        return self._opened().run(command, seconds=seconds, environment=environment)
+        return self._opened().run(command, seconds=seconds, environment=environment, fixed=fixed)
 
     def read(self, path: str) -> str:
         return self._opened().read(path)

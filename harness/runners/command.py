@@ -1,21 +1,63 @@
 """The runner for code: a command in a fresh worktree of the candidate, and a number read outside of its process."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from platform import python_version
+from typing import Any, Literal
 
-from harness.candidacy import GUARDED
-from harness.protocols import Finished, Outcome, Sandbox
-from harness.runners.metrics import Metric
-from harness.sandboxes import best_sandbox
-from traces.records import Task
+from filelock import FileLock, Timeout
 
-MIB = 1 << 20
+from harness.candidacy import GUARDED, identity, objection
+from harness.errors import TrialError, UserError
+from harness.graders.metric import number, reported
+from harness.meter import meter
+from harness.models.attention import nap
+from harness.models.chat import PREVIEW, text_record
+from harness.protocols import Conditions, Finished, Outcome, Sandbox
+from harness.runners.fixed import Fixed, read_fixed, uncommitted
+from harness.runners.metrics import (
+    Evaluated,
+    Metric,
+    NoMetric,
+    clashing,
+    environment,
+    opened,
+    unchanged,
+    useful_tail,
+    words,
+)
+from harness.sandboxes import NoSandbox, best_sandbox
+from harness.sandboxes.isolation import MIB, gpus, temporary_folder
+from harness.text import InvalidText
+from traces import otel
+from traces.records import Span, Task, now
 
 Failure = Literal["crash", "timeout", "oom", "output", "processes", "no_metric", "nan", "tampered"]
 """``error_class`` of a trial whose command gave no number. ``output``: it printed too much. ``tampered``: it changed
 what it may not, so that nothing it says is believed."""
+
+LIMITS: Mapping[str, Failure] = {"timeout": "timeout", "memory": "oom", "output": "output", "processes": "processes"}
+OUT_OF_MEMORY = re.compile(r"^(\w+\.)*(MemoryError|OutOfMemoryError)\b|out of memory|std::bad_alloc", re.M | re.I)
+LOG = 8000
+"""Characters of the log that an output keeps."""
+LONGEST_INPUT = 100_000
+"""Bytes of a task's input: Linux passes on no variable of more than 128 KiB."""
+LOOK = 0.25
+"""Seconds between two tries to be the only one who measures."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +68,19 @@ class CommandRunner:
     name, ``seconds``, ``peak_memory_mb`` and, where there is a GPU, ``peak_vram_mb``. ``MetricGrader`` reads that line.
     A command that gives no number raises ``TrialError("runner", Failure, …)``.
 
-    The command finds its seed in the variable ``RATCHET_SEED`` and the input of its task in ``RATCHET_TASK``.
+    The command finds its seed in the variable ``RATCHET_SEED`` and the input of its task in ``RATCHET_TASK``. Unless
+    it runs alone (*exclusive*, *gpu*), its numerical libraries are told to use one thread: the other cores belong to
+    other trials.
     """
 
     command: str | Sequence[str]
     """Split as a shell would where it is one text; no shell runs it."""
     metric: Metric
-    fixed: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """Place in the worktree → file or folder outside of the subject: the evaluator, the data. Taken as git has them at
-    HEAD where git tracks them; hashed before and after each trial."""
+    fixed: Mapping[str, Path] = field(default_factory=dict[str, Path], repr=False)
+    """Place in the worktree → file or folder outside of the subject: the evaluator, the data. They are read once, when
+    the experiment is loaded, and every trial gets what was read then. A source that git tracks has to be as git has it
+    at HEAD, and none may change while a run is under way. What has more than 64 MiB is not copied but shown from where
+    it lies. Hashed before and after each trial."""
     seconds: float = 600.0
     """Of wall time, after which it and all that it started is killed: twice what it is meant to take."""
     memory: int = 4096 * MIB
@@ -56,32 +102,288 @@ class CommandRunner:
     guarded: Sequence[str] = GUARDED
     """What a candidate may not change: see ``harness.candidacy``."""
     sandbox: Callable[..., Sandbox] = best_sandbox
+    digest: str = field(init=False)
+    """Of what is fixed: another evaluator is another experiment."""
+    _fixed: Fixed = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words(self.command)
+        fixed = read_fixed(self.fixed)
+        object.__setattr__(self, "_fixed", fixed)
+        object.__setattr__(self, "digest", fixed.digest)
 
     @property
     def workers(self) -> int:
         """How many trials may be under way at once."""
-        raise NotImplementedError
+        return 1 if self.exclusive or self.gpu else max(1, len(os.sched_getaffinity(0)))
+
+    @cached_property
+    def _uncommitted(self) -> str:
+        return uncommitted(self._fixed)
 
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> Outcome:
-        raise NotImplementedError
+        return self.attempt(task, text, seed)[1]
 
     def attempt(
         self, task: Task, text: Mapping[str, str], seed: int, command: Sequence[str] | None = None
     ) -> tuple[Finished, Outcome]:
         """As ``run``, with what was seen of the process; *command* instead of its own, for the hostile suite."""
-        raise NotImplementedError
+        command = words(self.command if command is None else command)
+        if len(task.input.encode()) > LONGEST_INPUT or "\0" in task.input:
+            raise UserError(
+                f"the input of task {task.id!r} cannot be passed on in a variable: it has over {LONGEST_INPUT:,} "
+                "bytes, or a NUL character. Put it into a file, and the file's name into the input"
+            )
+        fixed = unchanged(self._fixed)
+        if place := self._uncommitted:
+            raise UserError(
+                f"{fixed.sources[place]} is not as git has it at HEAD, and by what git has the next run would measure. "
+                "Commit it, or undo the change"
+            )
+        started = now()
+        with temporary_folder("ratchet-code-") as folder:
+            write(text, folder)
+            fixed.put_into(folder)
+            with alone() if self.exclusive else nullcontext(), watched(self.gpu) as gpu:
+                finished = self._finished(command, folder, task, seed)
+            failed, why = self._judged(finished, folder)
+            value = math.nan
+            if failed is None:
+                try:
+                    value = self._read(finished, folder)
+                    if not math.isfinite(value):
+                        failed, why = "nan", f"{self.metric.name} is {value}"
+                except NoMetric as e:
+                    failed, why = "no_metric", str(e)
+        peak_gpu = gpu.peak or printed_peak(finished.output)
+        record(command, finished, started, peak_gpu, failed, why)
+        if failed is not None:
+            raise TrialError("runner", failed, why)
+        seen: dict[str, float] = {
+            "seconds": round(finished.seconds, 3),
+            "peak_memory_mb": round(finished.peak_memory / MIB, 1),
+            **({"peak_vram_mb": round(peak_gpu / MIB, 1)} if peak_gpu else {}),
+        }
+        line = json.dumps({self.metric.name: value} | {k: v for k, v in seen.items() if k != self.metric.name})
+        return finished, Outcome(f"{log_of(finished)}\n{line}")
+
+    def _finished(self, command: Sequence[str], folder: Path, task: Task, seed: int) -> Finished:
+        threads = None if self.exclusive or self.gpu else 1
+        given = {
+            **environment(seed, threads),
+            "RATCHET_SEED": str(seed),
+            "RATCHET_TASK": task.input,
+            **self.environment,
+        }
+        limits: dict[str, Any] = {
+            "seconds": self.seconds,
+            "memory": self.memory,
+            "output": self.output,
+            "disk": self.disk,
+            "network": self.network,
+        }
+        if self.gpu and (devices := gpus()):
+            limits["devices"] = devices
+        with opened(self.sandbox, folder, self._fixed, self.readable, **limits) as box:
+            try:
+                return box.run(command, environment=given, fixed=sorted(self._fixed.copied))
+            except FileNotFoundError as e:
+                if "/" in command[0]:  # the candidate's own, which it has deleted
+                    return Finished(127, f"{command[0]}: {e.strerror or e}\n")
+                raise UserError(
+                    f"there is no program {command[0]!r} where the command runs, so nothing can be measured. It can "
+                    f"see what lies in {environment()['PATH']}; name another one in command=…"
+                ) from e
+
+    def _judged(self, finished: Finished, folder: Path) -> tuple[Failure | None, str]:
+        """How it failed before any number was looked for, and why; ``None``: it did not."""
+        tail = useful_tail(finished.output)
+        if place := self._fixed.changed_in(folder):
+            return "tampered", f"it changed {place}, which is fixed: nothing that it says can be believed. {tail}"
+        if place := self._tampered_source():
+            return "tampered", f"it changed {self._fixed.sources[place]}, outside of its folder. {tail}"
+        if finished.ended != "exit":
+            most = {
+                "timeout": f"it took more than {self.seconds:g} seconds",
+                "memory": f"its processes used more than {self.memory // MIB:,} MiB of memory together",
+                "output": f"it printed more than {self.output // MIB:,} MiB",
+                "processes": "it started too many processes",
+            }[finished.ended]
+            return LIMITS[finished.ended], f"{most}, and was killed. Last it said: {tail or 'nothing'}"
+        if finished.exit_code:
+            how = f"signal {-finished.exit_code}" if finished.exit_code < 0 else f"exit code {finished.exit_code}"
+            killed = finished.exit_code in (-9, 137) and finished.peak_memory > 0.8 * self.memory
+            is_oom = killed or OUT_OF_MEMORY.search("\n".join(tail.splitlines()[-3:])) is not None
+            return "oom" if is_oom else "crash", f"it ended by {how}: {tail or 'without a word'}"
+        return None, ""
+
+    def _tampered_source(self) -> str:
+        """The place whose source a command without a sandbox has changed, and that now is as it was again; empty: there
+        is none. In a sandbox no command can: who did so was a person, whom the next trial tells."""
+        if not isinstance(self.sandbox(), NoSandbox):
+            return ""
+        place = self._fixed.changed_at_source()
+        if place:
+            self._fixed.restore(place)
+        return place
+
+    def _read(self, finished: Finished, folder: Path) -> float:
+        if isinstance(self.metric, Evaluated):
+            return self.metric.read_in(self.sandbox, folder)
+        try:
+            return self.metric.read(finished, folder)
+        except NoMetric as e:
+            raise NoMetric(f"{e}. Last it said: {useful_tail(finished.output) or 'nothing'}") from e
 
     def check(self, text: Mapping[str, str]) -> None:
         """Raise ``InvalidText`` where a file of the version lies in the place of a fixed one, or a Python file does not
         compile."""
-        raise NotImplementedError
+        problems = [
+            f"{path}: lies in the place of {place}, which is fixed"
+            for path in sorted(text)
+            if (place := clashing(path, self._fixed.sources))
+        ]
+        problems += [
+            problem for path, source in sorted(text.items()) if path.endswith(".py") and (problem := flaw(path, source))
+        ]
+        if problems:
+            raise InvalidText(problems)
 
     def identity(self, text: Mapping[str, str]) -> str:
-        raise NotImplementedError
+        return identity(text)
 
     def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
-        raise NotImplementedError
+        return objection(before, after, self.guarded)
 
     def conditions(self) -> Mapping[str, str]:
         """The sandbox, the Python, and a digest of what is fixed."""
-        raise NotImplementedError
+        sandbox = self.sandbox()
+        where = sandbox.conditions() if isinstance(sandbox, Conditions) else {}
+        return {**where, "python": python_version(), "fixed": self.digest}
+
+
+def write(text: Mapping[str, str], folder: Path) -> None:
+    made = {folder}
+    for path, source in text.items():
+        target = folder / path
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        target.write_bytes(source.encode())
+
+
+def flaw(path: str, source: str) -> str:
+    """Why the Python file does not compile, with its line; empty: it does."""
+    try:
+        compile(source, path, "exec", dont_inherit=True)
+    except SyntaxError as e:
+        line = f"line {e.lineno}: " if e.lineno else ""
+        return f"{path}: {line}{e.msg}"
+    except (ValueError, RecursionError, MemoryError, OverflowError) as e:
+        return f"{path}: {type(e).__name__}: {e}"
+    return ""
+
+
+def log_of(finished: Finished) -> str:
+    log = finished.output.rstrip("\n")
+    return log if len(log) <= LOG else f"[…]\n{log[-LOG:]}"
+
+
+def record(
+    command: Sequence[str], finished: Finished, started: datetime, peak_gpu: int, failed: Failure | None, why: str
+) -> None:
+    """Hand the meter what was seen of the command."""
+    log = text_record(log_of(finished))
+    span = Span(
+        id=f"{meter().trial or 'command'}/command/{uuid.uuid4().hex[:12]}",
+        operation="run",
+        name=shlex.join(command),
+        started=started,
+        seconds=finished.seconds,
+        status="error" if failed else "ok",
+        error=text_record(why).text if failed else None,
+        error_class=failed,
+        output_hash=log.hash,
+        output_preview=log.text[:PREVIEW],
+        attributes={
+            otel.EXIT_CODE: finished.exit_code,
+            otel.ENDED: finished.ended,
+            otel.PEAK_MEMORY: finished.peak_memory,
+            **({otel.PEAK_GPU_MEMORY: peak_gpu} if peak_gpu else {}),
+        },
+    )
+    meter().end(span, (log,))
+
+
+# ── the machine ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Within, no other exclusive command runs on this machine, of whichever Ratchet.
+
+    Raises:
+        BudgetSpent: the run has to end while it waits.
+    """
+    lock = FileLock(Path(tempfile.gettempdir()) / f"ratchet-exclusive-{os.getuid()}.lock")
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except Timeout:
+            nap(LOOK)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class Gpu:
+    """What the GPUs hold while a command runs."""
+
+    before: int = 0
+    peak: int = 0
+    """Bytes, above what was in use before."""
+
+
+@contextmanager
+def watched(gpu: bool) -> Generator[Gpu]:
+    """Within, what the GPUs hold is looked at once a second."""
+    seen = Gpu()
+    if not gpu or shutil.which("nvidia-smi") is None:
+        yield seen
+        return
+    seen.before = gpu_memory()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(1.0):
+            seen.peak = max(seen.peak, gpu_memory() - seen.before)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def gpu_memory() -> int:
+    """Bytes in use on all GPUs; 0 where that cannot be told."""
+    asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=10.0, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return MIB * sum(int(line) for line in said.split() if line.isdigit())
+
+
+def printed_peak(log: str) -> int:
+    """Bytes of GPU memory that the command itself reports, as ``peak_vram_mb: NUMBER``; 0: it does not."""
+    for line in reversed(log.splitlines()):
+        said = reported("peak_vram_mb", line)
+        if said is not None:
+            return int(MIB * (number(said) or 0.0))
+    return 0

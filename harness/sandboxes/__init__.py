@@ -2,5 +2,6 @@
 
 from harness.sandboxes.folder import INSIDE
 from harness.sandboxes.isolation import Bubblewrap, Namespaces, best_sandbox
+from harness.sandboxes.none import NoSandbox
 
-__all__ = ["INSIDE", "Bubblewrap", "Namespaces", "best_sandbox"]
+__all__ = ["INSIDE", "Bubblewrap", "Namespaces", "NoSandbox", "best_sandbox"]

@@ -135,3 +135,28 @@ def enter(folder: int, name: str, *, make: bool) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=folder)
     return os.open(name, WALK, dir_fd=folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove *folder* with all that is in it, however deep it goes and whatever rights were taken from it.
+
+    What lies deep is moved to the top first, so that no path grows longer than a path can be.
+    """
+    todo = [folder]
+    while todo:
+        current = todo.pop()
+        with suppress(OSError):
+            current.chmod(0o700)
+            for entry in list(os.scandir(current)):
+                with suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)  # noqa: PTH108
+                        continue
+                    os.chmod(entry.path, 0o700)  # noqa: PTH101
+                    inner = Path(entry.path)
+                    todo.append(inner if current == folder else inner.rename(folder / os.urandom(12).hex()))
+        if current != folder:
+            with suppress(OSError):
+                current.rmdir()
+    with suppress(OSError):
+        folder.rmdir()

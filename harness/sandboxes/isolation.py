@@ -15,17 +15,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import monotonic
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from harness.errors import TrialError, UserError
 from harness.meter import meter
 from harness.protocols import Finished
-from harness.sandboxes.folder import INSIDE, Folder
+from harness.sandboxes.folder import INSIDE, Folder, remove
 
 HERE = Path(__file__).parent
 PID1 = HERE / "pid1.py"
@@ -50,9 +50,10 @@ SHOWN = 64 << 10
 """Bytes of an output that are kept, half of them its end."""
 GRACE = 2.0
 """Seconds after which what did not stop by itself is killed from outside."""
-LONGEST_WAIT = 3600.0
+POLL = 0.25
+"""Seconds between two looks at the stop button while a command runs."""
 
-Kind = Literal["read", "write", "link", "text", "empty", "hidden", "processes"]
+Kind = Literal["read", "device", "write", "link", "text", "empty", "hidden", "processes"]
 
 
 class Mount(NamedTuple):
@@ -81,6 +82,11 @@ class Isolated:
     """Bytes of any one file, and of ``/tmp``, which lives in memory and is empty for each command."""
     readable: tuple[Path, ...] = ()
     """What else can be read, by the name that it has outside."""
+    placed: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Place in the folder → what can be read there without being copied; a file or folder of the same kind has to lie
+    at that place."""
+    devices: tuple[Path, ...] = ()
+    """What of ``/dev`` can be used besides: ``gpus()`` are what a GPU needs."""
     hidden: tuple[Path, ...] = field(default=(), repr=False)
     """What cannot be seen, wherever it lies: of two folders that lie in each other, the inner one decides."""
 
@@ -102,9 +108,8 @@ class Isolated:
         if folder is not None:
             yield OpenBox(self, folder.resolve(strict=True))
             return
-        place = meter().folder  # goes with the trial, also when this process is killed
-        with tempfile.TemporaryDirectory(prefix="ratchet-box-", dir=place, ignore_cleanup_errors=True) as temporary:
-            yield OpenBox(self, Path(temporary).resolve())
+        with temporary_folder("ratchet-box-") as temporary:
+            yield OpenBox(self, temporary)
 
     def works(self) -> str:
         """Empty; or why it does not work here."""
@@ -114,6 +119,25 @@ class Isolated:
         except (TrialError, UserError, OSError) as e:
             return str(e)
         return ""
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Generator[Path]:
+    """Goes with the trial, also when this process is killed; and whatever a command has put there goes with it."""
+    place = meter().folder
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=place)).resolve()
+    try:
+        yield made
+    finally:
+        remove(made)
+
+
+def gpus() -> tuple[Path, ...]:
+    """The devices of this machine that a program needs to use its GPUs; empty where there are none."""
+    found = sorted(Path("/dev").glob("nvidia*"))
+    return (*found, *(Path(path) for path in ("/dev/dri", "/dev/kfd") if Path(path).exists())) if found else ()
 
 
 @dataclass(frozen=True)
@@ -131,8 +155,9 @@ class Bubblewrap(Isolated):
         for kind, source, place in mounts:
             match kind:
                 case "read":
-                    is_device = place.startswith("/dev/")
-                    options += ["--dev-bind" if is_device else "--ro-bind", source, place]
+                    options += ["--ro-bind", source, place]
+                case "device":
+                    options += ["--dev-bind", source, place]
                 case "write":
                     options += ["--bind", source, place]
                 case "link":
@@ -216,7 +241,7 @@ def interpreter() -> str:
     return f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
+def mounts_of(sandbox: Isolated, folder: Path, fixed: Sequence[str] = ()) -> list[Mount]:
     """All that a command can see, in the order in which to mount it: what lies in something comes after it."""
     shown = [Mount("read", os.path.realpath(place), place) for place in (*SETTINGS, *SYSTEM) if is_there(place)]
     links = [Mount("link", os.readlink(place), place) for place in SYSTEM if Path(place).is_symlink()]  # noqa: PTH115
@@ -232,6 +257,11 @@ def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
             raise UserError(f"the sandbox is to show {path}, which {why}. Change readable=… of {sandbox.name}")
         shown.append(Mount("read", str(path.resolve()), str(path.absolute())))
     shown.append(Mount("write", str(folder), INSIDE))
+    shown += fixed_mounts(folder, fixed, sandbox.placed)
+    for device in sandbox.devices:
+        if not device.exists() or not device.is_relative_to("/dev"):
+            raise UserError(f"the sandbox is to show the device {device}, and there is none. Change devices=…")
+        shown.append(Mount("device", str(device), str(device)))
     for path in sandbox.hidden:
         real = path.resolve()
         for mount in tuple(shown):
@@ -244,11 +274,35 @@ def mounts_of(sandbox: Isolated, folder: Path) -> list[Mount]:
         *links,
         Mount("empty", f"size={sandbox.disk}", "/tmp"),
         Mount("empty", f"size={sandbox.disk}", "/dev/shm"),
-        *(Mount("read", f"/dev/{name}", f"/dev/{name}") for name in DEVICES),
+        *(Mount("device", f"/dev/{name}", f"/dev/{name}") for name in DEVICES),
         *(Mount("link", f"/proc/self/fd{end}", f"/dev/{name}") for name, end in STREAMS.items()),
         *(Mount("text", path.read_text(encoding="ascii"), f"/etc/{path.name}") for path in sorted(ETC.iterdir())),
         *shown,
         Mount("processes", "", "/proc"),
+    ]
+
+
+def fixed_mounts(folder: Path, fixed: Sequence[str], placed: Mapping[str, Path]) -> list[Mount]:
+    """Each over itself, read-only; and the folders above it over themselves too: what is mounted on can be neither
+    renamed nor removed, while a folder that merely holds such a place can.
+
+    Raises:
+        ValueError: one is not there, or is reached through a link.
+    """
+    above: dict[str, None] = {}
+    read_only: dict[str, str] = {}
+    for place in (*fixed, *placed):
+        path = PurePosixPath(place)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"{place!r} is no place in the folder")
+        steps = [*reversed(path.parents), path][1:]
+        if not (folder / path).exists() or any((folder / step).is_symlink() for step in steps):
+            raise ValueError(f"{place!r} is not there, or is reached through a link, and so cannot be kept as it is")
+        above.update((str(step), None) for step in steps[:-1])
+        read_only[str(path)] = str(placed[place].resolve() if place in placed else folder / path)
+    return [
+        *(Mount("write", str(folder / path), f"{INSIDE}/{path}") for path in above if path not in read_only),
+        *(Mount("read", source, f"{INSIDE}/{path}") for path, source in read_only.items()),
     ]
 
 
@@ -277,16 +331,20 @@ class OpenBox:
         Folder(self.folder).write(path, text)
 
     def run(
-        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Finished:
         """As ``Box.run``; the command and all that it started are gone when this returns.
 
         Raises:
             TrialError: the sandbox itself does not work; nothing is known of the command.
         """
-        if not command or any("\0" in part for part in command):
-            raise ValueError(f"{command!r} is no command")
-        mounts = mounts_of(self.sandbox, self.folder)
+        is_command(command)
+        mounts = mounts_of(self.sandbox, self.folder, fixed)
         limit = self.sandbox.seconds if seconds is None else seconds
         spec = {
             "command": list(command),
@@ -300,23 +358,50 @@ class OpenBox:
             "root": str(ETC),
             "mounts": self.sandbox.mounted_from_within(mounts),
             "loopback": not self.sandbox.network,
+            "alone": True,
         }
-        begun = monotonic()
-        told, tell = os.pipe()
-        try:
-            process = started(self.sandbox.command(mounts, tell), tell)
-        except BaseException:
-            os.close(told)
-            raise
-        finally:
-            os.close(tell)
-        try:
-            hand_over(process, marshal.dumps(spec))
-            seen = listen(process, told, begun + limit + GRACE, self.sandbox.output)
-        finally:
-            end(process)
-            os.close(told)
-        return finished(seen, process.returncode, monotonic() - begun, command, self.sandbox)
+        return ended_command(self.sandbox, lambda report: self.sandbox.command(mounts, report), spec)
+
+
+def is_command(command: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless *command* can be started."""
+    if not command or any("\0" in part for part in command):
+        raise ValueError(f"{command!r} is no command")
+
+
+class Limits(Protocol):
+    """What a sandbox says of itself where one of its commands has ended."""
+
+    name: ClassVar[str]
+
+    @property
+    def output(self) -> int: ...
+    @property
+    def processes(self) -> int: ...
+
+
+def ended_command(sandbox: Limits, starter: Callable[[int], list[str]], spec: Mapping[str, Any]) -> Finished:
+    """How the command of *spec* ended under ``pid1.py``, which *starter* starts with the descriptor to report on.
+
+    Raises:
+        BudgetSpent: the run has to end at once; the command is gone.
+    """
+    begun = monotonic()
+    told, tell = os.pipe()
+    try:
+        process = started(starter(tell), tell)
+    except BaseException:
+        os.close(told)
+        raise
+    finally:
+        os.close(tell)
+    try:
+        hand_over(process, marshal.dumps(dict(spec)))
+        seen = listen(process, told, begun + spec["seconds"] + GRACE, sandbox.output)
+    finally:
+        end(process)
+        os.close(told)
+    return finished(seen, process.returncode, monotonic() - begun, spec["command"], sandbox)
 
 
 ENVIRONMENT = {"HOME": HOME, "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
@@ -399,7 +484,8 @@ def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: i
         if left <= 0:
             seen.ended = "timeout"
             break
-        for source, _ in poll.poll(1000 * min(left, LONGEST_WAIT)):
+        meter().check_clock()
+        for source, _ in poll.poll(1000 * min(left, POLL)):
             data = os.read(source, 1 << 16)
             if not data:
                 poll.unregister(source)
@@ -429,7 +515,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sandbox: Isolated) -> Finished:
+def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sandbox: Limits) -> Finished:
     output = seen.output.text()
     how, status, peak = marshal.loads(seen.report) if seen.report else ("", 0, 0)
     if how == "failed":

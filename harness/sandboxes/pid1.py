@@ -5,6 +5,9 @@
 Standalone: it runs inside, on a Python that is to start fast, so it imports little. What it is to do comes on its
 standard input, which whoever asked keeps open: at its end this process ends, and with it everything in the sandbox,
 however those who asked have died. On the descriptor REPORT-FD it says how the command ended; empty: it never began.
+
+Where there is no sandbox it does the same for the command and whatever descends from it: those that lose their parent
+become its own children.
 """
 
 # To import pathlib takes longer than all else that is done here; contextlib is not quick either.
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.05
 """Seconds between two looks at what the processes use."""
+LONGEST_END = 30.0
+"""Seconds that are spent on ending what goes on starting others."""
 NICE = 5
 """The command gives way to those who watch it."""
 
@@ -34,7 +39,7 @@ READ_ONLY, NO_SETUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, MOVE, RECURSIVE = (
 )
 KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 """Of ``statvfs`` → of ``mount``: what a mount from outside has may not be taken from it."""
-SET_DUMPABLE, DROP_BOUND, SET_SECURE, NO_NEW_PRIVILEGES = 4, 24, 28, 38
+SET_PARENT_DEATH, SET_DUMPABLE, DROP_BOUND, SET_SECURE, SET_SUBREAPER, NO_NEW_PRIVILEGES = 1, 4, 24, 28, 36, 38
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,12 +51,14 @@ def main(report: int) -> None:
     if spec["mounts"] is not None:
         enter(spec["root"], spec["mounts"], spec["loopback"])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # for a first process that is: none from inside arrives
+    if not spec["alone"]:
+        libc.prctl(SET_SUBREAPER, 1, 0, 0, 0)
     child, failed = start(spec)
     if failed:
         os.write(report, marshal.dumps(("failed", failed, 0)))
     else:
         ended = watch(child, spec)
-        end_all()
+        end_all(spec["alone"])
         os.write(report, marshal.dumps(ended))
 
 
@@ -79,13 +86,15 @@ def start(spec: "Spec") -> "tuple[int, int]":
         return child, int(failed or b"0")
     try:
         os.setsid()  # a signal to its group reaches none of those outside
+        if not spec["alone"]:
+            libc.prctl(SET_PARENT_DEATH, int(signal.SIGKILL), 0, 0, 0)
         os.nice(NICE)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         for kind, most in (
             (resource.RLIMIT_CORE, 0),
             (resource.RLIMIT_FSIZE, spec["disk"]),
-            (resource.RLIMIT_NPROC, spec["processes"]),
+            *([(resource.RLIMIT_NPROC, spec["processes"])] if spec["alone"] else []),  # counts all of the user's
             (resource.RLIMIT_DATA, 2 * spec["memory"]),  # for what grows between two looks
         ):
             hard = resource.getrlimit(kind)[1]
@@ -110,13 +119,13 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
         left = deadline - time.monotonic()
         ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
         if 0 in ready:
-            end_all()
+            end_all(spec["alone"])
             os._exit(0)
         status = reaped(child)
         if status is not None:
             largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
             return "exit", os.waitstatus_to_exitcode(status), max(peak, largest)
-        processes = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+        processes = others(spec["alone"])
         if len(processes) > spec["processes"]:
             return "processes", -9, peak
         sizes = [size_of(process) for process in processes]
@@ -128,13 +137,47 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
         pause = min(1.5 * pause, LONGEST_PAUSE)
 
 
-def end_all() -> None:
+def others(alone: bool) -> "list[str]":
+    """All processes but this one that are in the sandbox; without one, those that descend from this one."""
+    found = [name for name in os.listdir("/proc") if name.isdigit()]
+    if alone:
+        return [name for name in found if name != "1"]
+    children: dict[str, list[str]] = {}
+    for name in found:
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                parent = file.read().rpartition(b")")[2].split()[1].decode()
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(name)
+    family = [str(os.getpid())]
+    for name in family:
+        family += children.get(name, [])
+    return family[1:]
+
+
+def end_all(alone: bool) -> None:
     """The kernel would do it when this process has ended; but its end can wait for minutes behind the forks of a
     thousand processes that share its libraries, while a signal reaches all of them at once."""
-    try:
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    if alone:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        return
+    until = time.monotonic() + LONGEST_END
+    while time.monotonic() < until:
+        left = others(alone)
+        if not left:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # what is stopped forks no more while the rest is found
+            for name in left:
+                try:
+                    os.kill(int(name), number)
+                except ProcessLookupError:
+                    pass
+        reaped(-1)
+        time.sleep(0.001)
 
 
 def reaped(child: int) -> "int | None":
@@ -186,7 +229,7 @@ def enter(root: str, mounts: "list[tuple[str, str, str]]", loopback: bool) -> No
         elif kind == "processes":
             os.makedirs(target, exist_ok=True)
             mount("proc", target, "proc", NO_SETUID | NO_DEVICES | NO_EXEC)
-        else:
+        else:  # read, device, write
             if os.path.isdir(source):
                 os.makedirs(target, exist_ok=True)
             elif not os.path.lexists(target):

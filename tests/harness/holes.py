@@ -162,7 +162,12 @@ class SubprocessBox:
     environment: Mapping[str, str]
 
     def run(
-        self, command: Sequence[str], *, seconds: float | None = None, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        seconds: float | None = None,
+        environment: Mapping[str, str] | None = None,
+        fixed: Sequence[str] = (),
     ) -> Finished:
         program, *arguments = command
         if program not in ("python", "python3"):

@@ -1,0 +1,228 @@
+"""What an experiment puts into the folder of each trial, and no candidate may change: the evaluator, the data."""
+
+import hashlib
+import os
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from harness.errors import UserError
+from harness.versions import Git
+from harness.worktrees import MIB, SKIPPED, File, Files, TooMuch, leads_out, looked_at, walk
+
+COPIED = 64 * MIB
+"""Bytes of one place up to which it is kept in memory and copied for each trial; what has more is shown from where it
+lies."""
+CHUNK = 1 << 20
+
+Signature = tuple[tuple[str, int, int, int, int], ...]
+"""Of each file below a place: name, size, times of its contents and of its rights, inode."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The files as they were when they were read, and never any others."""
+
+    sources: Mapping[str, Path]
+    """Place → where it was read."""
+    copied: Mapping[str, Files]
+    """Place → its files by their path below it; that of a single file is empty."""
+    signatures: Mapping[str, Signature]
+    digests: Mapping[str, str]
+    """Place → digest of its contents."""
+
+    @property
+    def digest(self) -> str:
+        seen = hashlib.sha256()
+        for place, value in sorted(self.digests.items()):
+            seen.update(f"{place!r} {value} ".encode())
+        return seen.hexdigest()[:16]
+
+    @property
+    def large(self) -> dict[str, Path]:
+        """Place → what is not copied."""
+        return {place: source for place, source in self.sources.items() if place not in self.copied}
+
+    def put_into(self, folder: Path) -> None:
+        """Write what is copied to *folder*, and something empty where the rest is to be shown."""
+        for place, source in self.sources.items():
+            target = folder / place
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if place not in self.copied:
+                target.mkdir() if source.is_dir() else target.touch()
+            elif source.is_dir():
+                target.mkdir(exist_ok=True)
+            for path, file in sorted(self.copied.get(place, {}).items(), key=lambda item: item[1].mode == "120000"):
+                put(target / path if path else target, file)
+
+    def changed_in(self, folder: Path) -> str:
+        """The first place in *folder* where something else is now; empty: there is none. Nothing may run there."""
+        for place in self.sources:
+            path = PurePosixPath(place)
+            if any((folder / above).is_symlink() for above in path.parents):
+                return place
+            try:
+                if place in self.copied:
+                    if dict(contents(folder / place)) != self.copied[place]:
+                        return place
+                elif not self._is_shown(folder, place):
+                    return place
+            except (OSError, TooMuch):
+                return place
+        return ""
+
+    def _is_shown(self, folder: Path, place: str) -> bool:
+        target, source = folder / place, self.sources[place]
+        if target.is_symlink():  # without a sandbox
+            return target.readlink() == source.resolve()
+        if source.is_dir():
+            return target.is_dir() and not any(target.iterdir())
+        return target.is_file() and not target.stat().st_size
+
+    def changed_at_source(self) -> str:
+        """The first place whose source has other contents than when it was read; empty: there is none."""
+        for place, source in self.sources.items():
+            try:
+                if signature(source) != self.signatures[place] and digest_at(source) != self.digests[place]:
+                    return place
+            except (OSError, TooMuch):
+                return place
+        return ""
+
+    def restore(self, place: str) -> bool:
+        """Give the source of *place* its contents back; ``False``: too much of it was not kept."""
+        if place not in self.copied:
+            return False
+        source = self.sources[place]
+        files = self.copied[place]
+        if "" not in files:
+            for path, _ in list(walk(source, CHUNK)) if source.is_dir() else ():
+                if path not in files:
+                    (source / path).unlink()
+        for path, file in files.items():
+            target = source / path if path else source
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_symlink() or target.exists():
+                target.unlink()
+            put(target, file)
+        return True
+
+
+def read_fixed(fixed: Mapping[str, Path]) -> Fixed:
+    """Read *fixed*: place → file or folder.
+
+    Raises:
+        UserError: a place lies outside of the folder or in another one, or there is nothing to be put there.
+    """
+    places = {str(PurePosixPath(place)): Path(source) for place, source in fixed.items()}
+    for place in places:
+        path = PurePosixPath(place)
+        if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in place:
+            raise UserError(f"fixed={{{place!r}: …}} is no place in a candidate's folder. Name a path like data/x.txt")
+        if above := [str(up) for up in path.parents if str(up) in places]:
+            raise UserError(f"fixed={{{place!r}: …}} lies within {above[0]!r}, which is fixed as well. Leave one out")
+    copied: dict[str, Files] = {}
+    signatures: dict[str, Signature] = {}
+    digests: dict[str, str] = {}
+    for place, source in places.items():
+        try:
+            signatures[place] = signature(source)
+            if sum(size for _, size, *_ in signatures[place]) <= COPIED:
+                copied[place] = dict(contents(source))
+            digests[place] = digest_at(source)
+        except TooMuch as e:
+            raise UserError(f"what is fixed as {place!r} cannot be used: {e}. Fix a smaller folder") from e
+        except OSError as e:
+            raise UserError(
+                f"what is fixed as {place!r} cannot be read: {e}. Check the path in fixed=… of the experiment"
+            ) from e
+        for path, file in copied.get(place, {}).items():
+            if file.mode == "120000" and leads_out(path, os.fsdecode(file.data)):
+                raise UserError(
+                    f"the link {path} in {source} points out of it, to where no candidate can look. Copy the file there"
+                )
+    return Fixed(places, copied, signatures, digests)
+
+
+def uncommitted(fixed: Fixed) -> str:
+    """The first place whose source is tracked by git and differs from what git has at HEAD; empty: there is none."""
+    for place, source in fixed.sources.items():
+        real = source.resolve()
+        git = Git(real.parent)
+        if git.attempt("rev-parse", "--verify", "--quiet", "HEAD").returncode:  # no repository, or an empty one
+            continue
+        if git.attempt("diff", "--quiet", "--no-ext-diff", "HEAD", "--", real.name).returncode == 1:
+            return place
+    return ""
+
+
+def put(target: Path, file: File) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if file.mode == "120000":
+        target.symlink_to(os.fsdecode(file.data))
+        return
+    target.write_bytes(file.data)
+    target.chmod(0o755 if file.mode == "100755" else 0o644)
+
+
+def contents(place: Path) -> Generator[tuple[str, File]]:
+    """The files at *place* by their path below it, which is empty for a file; no link at *place* is followed.
+
+    Raises:
+        TooMuch: a folder has more than a worktree may have.
+        OSError: there is neither a file nor a folder.
+    """
+    about = place.lstat()
+    if place.is_dir() and not place.is_symlink():
+        yield from walk(place, None)
+        return
+    folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        file = looked_at(folder, place.name, about, None)
+    finally:
+        os.close(folder)
+    if file is None:
+        raise FileNotFoundError(f"{place} is neither a file nor a folder")
+    yield "", file
+
+
+def signature(source: Path) -> Signature:
+    """What changes when any file of *source* does."""
+    return tuple(
+        (name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+        for name, path in files_of(source)
+        for about in [path.lstat()]
+    )
+
+
+def digest_at(source: Path) -> str:
+    """Of the contents of *source*, whatever their size."""
+    seen = hashlib.sha256()
+    for name, path in files_of(source):
+        about = path.lstat()
+        if path.is_symlink():
+            seen.update(f"{name!r} link {path.readlink()} ".encode())
+            continue
+        seen.update(f"{name!r} {bool(about.st_mode & 0o100)} {about.st_size} ".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                seen.update(chunk)
+    return seen.hexdigest()[:16]
+
+
+def files_of(source: Path) -> list[tuple[str, Path]]:
+    """The files and links of *source* with their names below it, sorted; special files are left out."""
+    if source.is_file():
+        return [("", source)]
+    found: list[tuple[str, Path]] = []
+    for top, folders, names in os.walk(source, onerror=raise_it):
+        folders[:] = [name for name in folders if name.lower() not in SKIPPED and not (Path(top) / name).is_symlink()]
+        for name in names:
+            path = Path(top) / name
+            if name.lower() not in SKIPPED and (path.is_symlink() or path.is_file()):
+                found.append((path.relative_to(source).as_posix(), path))
+    return sorted(found)
+
+
+def raise_it(error: OSError) -> None:
+    raise error
