@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from traces.journal import read
-from traces.records import Certification, Round, Run, Session, Span, Stop, Trial, Usage
+from traces.records import Certification, Refresh, Round, Run, Session, Span, Stop, Trial, Usage
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Night:
     """Calls that were charged at their estimate because the process died during them."""
     seconds: float
     """Time at work, all sessions together."""
+    refreshes: tuple[Refresh, ...] = ()
+    """When the incumbent was measured again, and why."""
 
     @property
     def tries(self) -> tuple[Round, ...]:
@@ -73,6 +75,7 @@ def read_night(journal: Path) -> Night | None:
     """The night in *journal*; ``None`` if it holds no run (another kind of writer, or nothing yet)."""
     run: Run | None = None
     rounds: list[Round] = []
+    refreshes: list[Refresh] = []
     stop: Stop | None = None
     times: list[tuple[datetime, datetime]] = []
     began: datetime | None = None
@@ -88,6 +91,8 @@ def read_night(journal: Path) -> Night | None:
                 times.append((line.at, line.at))
             case "Round":
                 rounds.append(cast(Round, line.record()))
+            case "Refresh":
+                refreshes.append(cast(Refresh, line.record()))
             case "Stop":
                 stop = cast(Stop, line.record())
             case "Trial":
@@ -115,6 +120,7 @@ def read_night(journal: Path) -> Night | None:
         trials=trials,
         interrupted=interrupted,
         seconds=sum((b - a).total_seconds() for a, b in times),
+        refreshes=tuple(refreshes),
     )
 
 

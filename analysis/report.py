@@ -131,6 +131,7 @@ def report(
         section("What still fails", findings_table(now, states) if now else "", causes(now, states, aftermath)),
         section("What was answered", answered_table(now, states)),
         section("What was tried", rounds_table(night, gains), kept_of_tried(night)),
+        section("Measured again", refreshes_table(night) if night.refreshes else ""),
         section("Taken apart", removals_table(night) if any(r.removals for r in night.rounds) else ""),
         section(
             "How well do proposals predict?",
@@ -629,6 +630,15 @@ def removals_table(night: Night) -> str:
             what = "; ".join(f"{n}: {short(rationale[n], 80)}" for n in removal.rounds)
             found = gain(removal.comparison) if removal.comparison else ""
             rows.append(f"| {r.number} | {plain(what)} | {removal.verdict} | {found} |")
+    return "\n".join(rows)
+
+
+def refreshes_table(night: Night) -> str:
+    """When the scores at hand were no longer believed, so that the incumbent was measured afresh."""
+    rows = ["| in round | because of | what was seen |", "|---:|---|---|"]
+    for refresh in night.refreshes:
+        at = "" if refresh.round is None else refresh.round
+        rows.append(f"| {at} | {refresh.because} | {plain(short(refresh.detail, 300))} |")
     return "\n".join(rows)
 
 
