@@ -1,0 +1,600 @@
+"""The hostile self-test of a code experiment: each cheat that a candidate could try, tried where candidates run.
+
+An attack is a program (``harness.hostile_programs``) that takes the place of the candidate's command; what it got is
+told by the program, by what can be seen from outside, and by the number that the trial is then given. The honest trial
+beside them has to give its number. Where there is no sandbox, nothing is tried that would harm the machine.
+"""
+
+import ast
+import hashlib
+import inspect
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from harness import hostile_programs
+from harness.errors import TrialError, UserError
+from harness.graders.metric import MetricGrader
+from harness.protocols import Finished, Outcome
+from harness.runners.command import CommandRunner
+from harness.runners.metrics import Computed, Evaluated, InFile, Metric, words
+from harness.sandboxes.isolation import Isolated
+from traces.records import Attack, Task
+
+MIB = 1 << 20
+SOURCE = Path(hostile_programs.__file__)
+FAKE = 0.0123456789
+"""The number that the attacks claim: nobody's true one."""
+SECONDS = 20.0
+"""Limit of an attack that should take a part of one: the machine may be busy."""
+HANGS = 1.5
+"""Limit, in seconds, of the one that never ends."""
+STAYS = 20.0
+"""Seconds after which what was meant to outlive its trial ends by itself."""
+SEARCH = 2.0
+"""Seconds in which hidden files are looked for."""
+MEMORY, DISK, PRINTED = 128 * MIB, 8 * MIB, 2 * MIB
+"""Limits of those that exceed them: four times."""
+PROCESSES = 700
+"""How many a fork bomb is allowed to start before it says that nothing stopped it."""
+WAYS: tuple[str, ...] = ("write", "replace", "link", "rename", "delete", "folder", "mount")
+SMALLEST = 16
+"""Bytes below which two files are alike by chance."""
+MANY = 200
+"""Hidden files that are looked for, at most."""
+SHADOWED = ("random", "json", "numpy", "math", "statistics")
+HOOKS = ("sitecustomize", "usercustomize", "conftest")
+VARIABLE = "RATCHET_HOSTILE"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a trial ended."""
+
+    finished: Finished | None
+    """``None``: it gave no number, and nothing more is known."""
+    number: float | None
+    failure: str
+    """The class of its error, and empty where there is none."""
+    why: str
+
+    @property
+    def got(self) -> list[tuple[str, str]]:
+        """What the program says that it got, and how."""
+        found: list[tuple[str, str]] = []
+        for line in (self.finished.output if self.finished else "").splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                said = json.loads(line)
+                found.append((said["got"], said["how"]))
+        return found
+
+
+@dataclass(frozen=True)
+class Heard:
+    """In the place of the metric, where a program is to be heard and not measured."""
+
+    name: str
+    is_isolated: bool = field(default=True, init=False)
+
+    def read(self, finished: Finished, folder: Path) -> float:
+        return 0.0
+
+
+def hostile(
+    runner: CommandRunner,
+    task: Task,
+    text: Mapping[str, str],
+    seed: int,
+    *,
+    better: Literal["higher", "lower"] | None = None,
+    honest: float | None = None,
+    home: Path | None = None,
+) -> list[Attack]:
+    """Try all of them on *runner*, with *text* as the version that is attacked from.
+
+    *better*: which numbers are, so that one that a do-nothing is given can be judged. *honest*: the number of an honest
+    trial, where there was one. *home*: where secrets would lie.
+
+    Raises:
+        UserError: the honest trial gave no number, so that nothing that fails beside it would mean anything.
+    """
+    siege = Siege(runner, task, text, seed, better)
+    begun = time.monotonic()
+    if honest is None:
+        seen = siege.attempt(runner)
+        if seen.number is None:
+            raise UserError(
+                f"the version as it is gave no {runner.metric.name} ({seen.failure}: {seen.why}), so an attack that "
+                "fails beside it shows nothing. Mend that first, and check again"
+            )
+        honest = seen.number
+    passed = Attack(
+        name="honest",
+        tried="the version as it is",
+        outcome="contained",
+        got=f"its {runner.metric.name} is {honest:.6g}, after {time.monotonic() - begun:.1f} s",
+    )
+    return [
+        passed,
+        *looked_around(siege, home or Path.home()),
+        *edited(siege),
+        *forged(siege, honest),
+        *imported(siege),
+        *exhausted(siege),
+    ]
+
+
+@dataclass(frozen=True)
+class Siege:
+    """What the attacks have in common."""
+
+    runner: CommandRunner
+    task: Task
+    text: Mapping[str, str]
+    seed: int
+    better: Literal["higher", "lower"] | None = None
+
+    @property
+    def is_walled(self) -> bool:
+        """Is there a sandbox that keeps what harms the machine from doing so?"""
+        return isinstance(self.runner.sandbox(), Isolated)
+
+    def attempt(self, runner: CommandRunner, command: Sequence[str] | None = None) -> Seen:
+        try:
+            finished, outcome = runner.attempt(self.task, self.text, self.seed, command)
+        except TrialError as e:
+            return Seen(None, None, e.error_class, " ".join(str(e).split())[:200])
+        if outcome.ended != "done":
+            return Seen(finished, None, outcome.ended, outcome.detail[:200])
+        return Seen(finished, number_in(outcome, runner.metric.name), "", "")
+
+    def hear(self, attack: str, plan: Mapping[str, Any], **limits: Any) -> Seen:
+        """Run a program for what it says; the number is of no interest."""
+        metric = Heard(self.runner.metric.name)
+        runner = replace(self.runner, **{"metric": metric, "seconds": SECONDS, **limits})
+        return self.attempt(runner, program(attack, plan))
+
+    def measure(self, attack: str, plan: Mapping[str, Any], **limits: Any) -> Seen:
+        """Run a program for the number that it is given."""
+        runner = replace(self.runner, **{"seconds": max(SECONDS, self.runner.seconds), **limits})
+        return self.attempt(runner, program(attack, plan))
+
+    def is_gain(self, number: float, honest: float) -> bool:
+        if self.better is None or math.isclose(number, honest):
+            return False
+        return (number > honest) == (self.better == "higher")
+
+
+def program(attack: str, plan: Mapping[str, Any]) -> list[str]:
+    return ["python3", "-I", "-S", "-c", SOURCE.read_text(encoding="utf-8"), attack, json.dumps(plan)]
+
+
+def number_in(outcome: Outcome, name: str) -> float | None:
+    """As the experiment's grader reads it."""
+    return MetricGrader(name).grade(Task(id="attack", input="", split="train"), outcome.output).value
+
+
+def judged(name: str, tried: str, holes: Sequence[str], caught: str = "") -> Attack:
+    if holes:
+        return Attack(name=name, tried=tried, outcome="hole", got="; ".join(holes)[:400])
+    return Attack(name=name, tried=tried, outcome="caught" if caught else "contained", got=caught)
+
+
+def untried(name: str, tried: str, why: str) -> Attack:
+    return Attack(name=name, tried=tried, outcome="untried", got=why)
+
+
+# ── look around, write, stay, and come back ────────────────────────────────────────────────────────────────────
+
+
+TRIED: Mapping[str, str] = {
+    "home": "read files of the home directory",
+    "environment": "read a variable of Ratchet's environment",
+    "processes": "read the environment and command line of other processes",
+    "network": "connect to a port of this machine, to an abstract socket, and outward",
+    "hidden": "find the data that only the evaluation may see",
+    "originals": "open for writing, where they lie, the files that are declared fixed",
+    "signal": "trace and kill a process of Ratchet's",
+    "outside": "write to the root, the system, the home, the repository and the Python environment; through links, too",
+    "outlive": "leave processes behind: daemonised, of a session of their own, deaf to hanging up",
+    "state": "leave files for the next trial",
+}
+
+
+def looked_around(siege: Siege, home: Path) -> list[Attack]:
+    """One program for all that one process can try; a second one looks for what it left."""
+    runner, token = siege.runner, uuid4().hex
+    originals = sorted({str(path) for source in runner.fixed.values() for path in files_in(source)})
+    places = outside_of(runner, home)
+    hidden = hidden_files(runner)
+    plan: dict[str, Any] = {
+        "token": token,
+        "left": f"ratchet-canary-{token}",
+        "abstract": f"ratchet-{token}",
+        "mark": f"ratchet-stays-{token}",
+        "stays": STAYS,
+        "seconds": SEARCH,
+        "places": places,
+        "originals": originals[:MANY],
+        "hidden": [fingerprint(path) for path in hidden],
+        "hidden_at": [str(path) for path in hidden],
+    }
+    own = [*places, "/tmp/home", ".", *sorted({os.path.dirname(place) or "." for place in runner.fixed})]  # noqa: PTH120
+    with secret_in(home, token) as secrets, listening(plan["abstract"]) as served, decoy(token) as process:
+        seen = siege.hear("look", {**plan, **served, "home": secrets, "decoy": process.pid})
+        killed = process.poll() is not None
+        time.sleep(0.1)
+        alive = ended(plan["mark"])
+    written = left_in(places, plan["left"])
+    again = siege.hear("recall", {**plan, "places": own})
+    remove(left_in(places, plan["left"]))
+    got: dict[str, list[str]] = {name: [] for name in TRIED}
+    for what, how in seen.got:
+        got["signal" if what == "traced" else what].append(f"traced process {how}" if what == "traced" else how)
+    got["signal"] += ["killed it"] if killed else []
+    got["outside"] += written
+    got["outlive"] += [f"{len(alive)} of 3 were alive after the trial"] if alive else []
+    got["state"] += [how for what, how in again.got if what == "state"]
+    found = [judged(name, tried, got[name]) for name, tried in TRIED.items()]
+    why = f"the program ended before: {seen.failure}: {seen.why}"
+    found = [untried(a.name, a.tried, why) if seen.failure and a.outcome == "contained" else a for a in found]
+    return [declared(attack, runner, originals, hidden) for attack in found]
+
+
+def declared(attack: Attack, runner: CommandRunner, originals: Sequence[str], hidden: Sequence[Path]) -> Attack:
+    """What the experiment allows, or does not have, is no attack."""
+    if attack.name == "network" and runner.network:
+        return untried(attack.name, attack.tried, "network=True allows it")
+    if attack.name == "originals" and not originals:
+        return untried(attack.name, attack.tried, "nothing is fixed")
+    if attack.name == "hidden" and not hidden:
+        return untried(attack.name, attack.tried, "the metric names no file that is hidden")
+    return attack
+
+
+def outside_of(runner: CommandRunner, home: Path) -> list[str]:
+    """Folders that no candidate may write to."""
+    sources = [path.parent for path in runner.fixed.values()]
+    paths = [Path(path) for path in ("/", "/usr", "/usr/local/bin", "/etc", "/var/tmp", "/tmp", "/dev/shm")]
+    paths += [home, Path.cwd(), Path(tempfile.gettempdir()), Path(sysconfig.get_paths()["purelib"]), Path(sys.prefix)]
+    return list(dict.fromkeys(str(path.absolute()) for path in [*paths, *sources] if path.is_dir()))
+
+
+def left_in(places: Iterable[str], name: str) -> list[str]:
+    return [
+        str(path)
+        for place in places
+        for path in (Path(place) / name, Path(place) / f"{name}-linked")
+        if os.path.lexists(path)
+    ]
+
+
+def remove(paths: Iterable[str]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            Path(path).unlink()
+
+
+def files_in(source: Path) -> list[Path]:
+    """*source*, or the first files in it."""
+    if not source.is_dir():
+        return [source] if source.is_file() else []
+    return [path for path, _ in zip((p for p in sorted(source.rglob("*")) if p.is_file()), range(MANY), strict=False)]
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.sha256(file.read(MIB)).hexdigest()
+
+
+def hidden_files(runner: CommandRunner) -> list[Path]:
+    """What the metric reads and no candidate is given, as far as the metric tells."""
+    metric = runner.metric
+    sources: list[Path] = []
+    if isinstance(metric, Evaluated):
+        sources = list(metric.fixed.values())
+    elif isinstance(metric, Computed):
+        sources = [path for path in held(metric.function) if path.is_file()]
+    found = [path for source in sources for path in files_in(source) if path.stat().st_size >= SMALLEST]
+    shown = {fingerprint(path) for source in runner.fixed.values() for path in files_in(source)}
+    return [path for path in dict.fromkeys(found) if fingerprint(path) not in shown][:MANY]
+
+
+def held(function: Any) -> list[Path]:
+    """The paths that *function* has in it."""
+    inner = getattr(function, "func", function)
+    values = [*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()]
+    if inspect.isfunction(inner):
+        closed = inspect.getclosurevars(inner)
+        values += [*closed.nonlocals.values(), *closed.globals.values()]
+    return [value for value in values if isinstance(value, Path)]
+
+
+@contextmanager
+def secret_in(home: Path, token: str) -> Generator[list[str]]:
+    """Files of *home* that exist: one of ours where that can be, and those that lie there."""
+    ours = home / f".ratchet-canary-{token}"
+    try:
+        ours.write_text(token, encoding="ascii")
+    except OSError:
+        ours = home
+    try:
+        there = [str(path) for path in sorted(home.iterdir()) if path.is_file() and os.access(path, os.R_OK)]
+        yield [str(ours), *there[:MANY]] if ours != home else there[:MANY]
+    except OSError:
+        yield []
+    finally:
+        if ours != home:
+            ours.unlink(missing_ok=True)
+
+
+@contextmanager
+def listening(abstract: str) -> Generator[dict[str, Any]]:
+    """Servers on this machine that anybody may connect to."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ratchet-socket-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as port,
+        socket.socket(socket.AF_UNIX) as hidden,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        hidden.bind("\0" + abstract)
+        named.bind(f"{folder}/socket")
+        for server in (hidden, named):
+            server.listen()
+        yield {"port": port.getsockname()[1], "socket": f"{folder}/socket"}
+
+
+@contextmanager
+def decoy(token: str) -> Generator[subprocess.Popen[bytes]]:
+    """A process with a secret in its environment, as Ratchet has; the same secret is in Ratchet's own meanwhile."""
+    variable = f"RATCHET_CANARY_{token[:8]}"
+    command = [sys.executable, "-I", "-S", "-c", "input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env={variable: token}, stderr=subprocess.DEVNULL)
+    os.environ[variable] = token
+    try:
+        yield process
+    finally:
+        del os.environ[variable]
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def ended(mark: str) -> list[int]:
+    """The processes that have *mark* as an argument; they are ended."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+                found.append(int(process.name))
+    return found
+
+
+# ── the evaluator ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def edited(siege: Siege) -> list[Attack]:
+    """What is fixed: changed and left so, in each way that works; changed, used and put back."""
+    tried = "write to, replace, link away, rename, delete and mount over a fixed file, and rename its folder"
+    restored = "change a fixed file and put it back before the trial ends"
+    places = [f"{place}/{path.relative_to(source)}" if source.is_dir() else place
+              for place, source in siege.runner.fixed.items() for path in files_in(source)[:1]]  # fmt: skip
+    if not places:
+        return [untried("evaluator", tried, "nothing is fixed"), untried("restored", restored, "nothing is fixed")]
+    holes: list[str] = []
+    caught: list[str] = []
+    back: list[str] = []
+    for place in places:
+        ways = list(WAYS)
+        while ways:
+            seen = siege.hear("edit", {"place": place, "ways": ways, "restore": False})
+            if seen.failure:
+                caught.append(seen.failure)
+                break_at = 1
+            else:
+                worked = [how for what, how in seen.got if what == "edited"]
+                holes += [f"{place}: {how} worked and was not seen" for how in worked]
+                break_at = ways.index(worked[0]) + 1 if worked else len(ways)
+            ways = ways[break_at:]
+        seen = siege.hear("edit", {"place": place, "ways": list(WAYS), "restore": True})
+        back += [f"{place}: {how} worked, and it was put back" for what, how in seen.got if what == "edited"]
+    words = ", ".join(dict.fromkeys(caught))
+    return [judged("evaluator", tried, holes, words), judged("restored", restored, back)]
+
+
+# ── the number ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def forged(siege: Siege, honest: float) -> list[Attack]:
+    """A number of the candidate's own: alone, before and after the true one, in a file, behind a link, as Ratchet's."""
+    metric = siege.runner.metric
+    fake, true = (f"{metric.name}: {number!r}" for number in (FAKE, honest))
+    said = json.dumps({metric.name: FAKE, "seconds": 0.1, "peak_memory_mb": 1.0})
+    file: dict[str, Any] = {"files": {metric.path: nested(metric, FAKE)}} if isinstance(metric, InFile) else {}
+    plans: list[tuple[str, str, dict[str, Any]]] = [
+        ("printed", "give a number of its own, and end before anything was evaluated", {"lines": [fake], **file}),
+        ("twice", "print a good number, and then the true one", {"lines": [fake, true]}),
+        ("twice-reversed", "print the true number, and then a good one", {"lines": [true, fake]}),
+        ("ratchet-line", "print the line that Ratchet itself writes", {"lines": [said]}),
+    ]
+    found = [about_number(siege, honest, name, tried, siege.measure("forge", plan)) for name, tried, plan in plans]
+    with tempfile.TemporaryDirectory(prefix="ratchet-link-") as folder:
+        links = links_to(siege.runner, Path(folder))
+        tried = "leave links to files outside in the place of what it should write"
+        if links:
+            seen = siege.measure("forge", {"links": links})
+            holes = [f"it was given {seen.number:.6g} for links to {', '.join(links.values())}"] if seen.number else []
+            found.append(judged("links", tried, holes[:1], seen.failure))
+        else:
+            found.append(untried("links", tried, "nothing that it leaves is read"))
+    return [*found, *poisoned(siege)]
+
+
+def about_number(siege: Siege, honest: float, name: str, tried: str, seen: Seen) -> Attack:
+    """A metric that is read from the candidate's own words believes them; one that is not, must not."""
+    if seen.number is None:
+        return judged(name, tried, (), f"{seen.failure}")
+    if math.isclose(seen.number, FAKE):
+        got = f"{siege.runner.metric.name} = {FAKE} was believed"
+        is_open = not siege.runner.metric.is_isolated and name in ("printed", "ratchet-line")
+        return Attack(name=name, tried=tried, outcome="believed" if is_open else "hole", got=got)
+    if siege.is_gain(seen.number, honest):
+        return judged(name, tried, [f"it was given {seen.number:.6g} for nothing; the honest trial has {honest:.6g}"])
+    return judged(name, tried, ())
+
+
+def nested(metric: InFile, number: float) -> str:
+    value: Any = number
+    for key in reversed((metric.key or metric.name).split(".")):
+        value = {key: value}
+    return json.dumps(value)
+
+
+def links_to(runner: CommandRunner, folder: Path) -> dict[str, str]:
+    """Place in the worktree → a file outside that would be worth something in it."""
+    metric = runner.metric
+    if isinstance(metric, InFile):
+        (folder / "metric.json").write_text(nested(metric, FAKE), encoding="utf-8")
+        return {metric.path: str(folder / "metric.json")}
+    if isinstance(metric, Evaluated):
+        hidden = hidden_files(runner)
+        worth = str(hidden[0]) if hidden else str(SOURCE)
+        return dict.fromkeys(metric.artifacts, worth)
+    return {}
+
+
+def poisoned(siege: Siege) -> list[Attack]:
+    """What an evaluator that unpickles or imports what the candidate left would run."""
+    metric = siege.runner.metric
+    tried = "leave artifacts that are code: pickles, and Python source"
+    if not isinstance(metric, Evaluated):
+        return [untried("poison", tried, "no second command reads what it leaves")]
+    payload = printing(metric)
+    holes: list[str] = []
+    for kind, plan in (
+        ("a pickle", {"pickles": list(metric.artifacts), "payload": payload}),
+        ("Python source", {"files": dict.fromkeys(metric.artifacts, payload)}),
+    ):
+        seen = siege.measure("forge", plan)
+        if seen.number is not None and math.isclose(seen.number, FAKE):
+            holes.append(f"{kind} that it left was run where the number is made, and printed one")
+    return [judged("poison", tried, holes)]
+
+
+def printing(metric: Metric) -> str:
+    """Code that prints a good number and ends its process."""
+    return f"import os\nprint({f'{metric.name}: {FAKE!r}'!r}, flush=True)\nos._exit(0)\n"
+
+
+def imported(siege: Siege) -> list[Attack]:
+    """Modules in the worktree by the names of what an evaluator imports, and compiled ones in its cache."""
+    metric, runner = siege.runner.metric, siege.runner
+    tried = "leave modules by the names that the evaluation imports: sitecustomize, conftest, json, random, …"
+    if not metric.is_isolated:
+        return [untried("import", tried, "the candidate's own process gives the number, and is the candidate's anyway")]
+    sources = metric.fixed if isinstance(metric, Evaluated) else runner.fixed
+    files = [path for source in sources.values() for path in files_in(source) if path.suffix == ".py"]
+    wanted = dict.fromkeys([*SHADOWED, *(name for path in files for name in imports_of(path))])
+    hook = f"import os\nif {VARIABLE!r} not in os.environ:\n" + indented(printing(metric))
+    modules = {f"{name}.py": hook for name in HOOKS}
+    modules |= {f"{name}.py": f"{hook}else:\n{indented(PASSED_ON)}" for name in wanted if name not in HOOKS}
+    seen = siege.measure(
+        "plant",
+        {
+            "modules": {place: code for place, code in modules.items() if place not in siege.text},
+            "compiled": {path.stem: printing(metric) for path in files if f"{path.stem}.py" not in siege.text},
+            "variable": VARIABLE,
+            "command": words(runner.command),
+        },
+    )
+    if seen.number is not None and math.isclose(seen.number, FAKE):
+        return [judged("import", tried, [f"one was imported where the number is made: {metric.name} = {FAKE}"])]
+    return [judged("import", tried, (), seen.failure)]
+
+
+PASSED_ON = """\
+import importlib, sys
+here, path = os.path.dirname(os.path.abspath(__file__)), sys.path[:]
+sys.path[:] = [p for p in path if os.path.abspath(p or ".") != here]
+del sys.modules[__name__]
+found = importlib.import_module(__name__)
+sys.path[:] = path
+sys.modules[__name__] = found
+"""
+"""In a module that has the name of another: become that one."""
+
+
+def indented(code: str) -> str:
+    return "".join(f"    {line}\n" for line in code.splitlines())
+
+
+def imports_of(path: Path) -> list[str]:
+    """The modules that a Python file imports, by their first names."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError):
+        return []
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name.partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module.partition(".")[0])
+    return [name for name in dict.fromkeys(names) if name not in ("os", "sys", "__future__")]
+
+
+# ── the machine ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def exhausted(siege: Siege) -> list[Attack]:
+    """Processes, memory, disk, output and time without end; the first three only behind walls."""
+    line = f"{siege.runner.metric.name}: {FAKE!r}"
+    found: list[Attack] = []
+    for name, program_name, tried, plan, limits in (
+        ("fork-bomb", "bomb", "fork without end", {"most": PROCESSES, "stays": STAYS}, {}),
+        ("memory", "swell", "take more memory than allowed", {"most": 4 * MEMORY}, {"memory": MEMORY}),
+        (
+            "disk",
+            "fill",
+            "fill the disk: one file, many, /tmp and /dev/shm",
+            {"most": 4 * DISK, "files": 8},
+            {"disk": DISK},
+        ),
+    ):
+        if not siege.is_walled:
+            found.append(untried(name, tried, "no sandbox"))
+            continue
+        seen = siege.hear(program_name, plan, **limits)
+        holes = [f"{how}, and nothing stopped it" for _, how in seen.got]
+        found.append(judged(name, tried, holes, seen.failure))
+    for name, tried, plan, limits in (
+        ("flood", "print without end, and then a number", {"most": 4 * PRINTED, "line": line}, {"output": PRINTED}),
+        ("hang", "print a number and never end", {"stays": STAYS, "line": line}, {"seconds": HANGS}),
+    ):
+        begun = time.monotonic()
+        seen = siege.measure(name, plan, **limits)
+        took = time.monotonic() - begun
+        holes = [f"it was given {seen.number}"] if seen.number is not None else []
+        holes += [f"it ended after {took:.1f} s"] if took > SECONDS / 2 else []
+        found.append(judged(name, tried, holes, seen.failure))
+    return found
+
+
+def believed(attacks: Iterable[Attack]) -> list[Attack]:
+    """Those that came of what the metric declares: it takes the candidate's word."""
+    return [attack for attack in attacks if attack.outcome == "believed"]
