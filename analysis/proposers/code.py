@@ -36,7 +36,7 @@ from harness.redact import redacted
 from harness.text import Slots, render
 from harness.versions import InvalidEdit, applied
 from traces.journal import clean
-from traces.records import Edit, Proposal, Round, Turn
+from traces.records import Edit, Proposal, Turn
 
 FOLDER = Path(harness.__file__).parent / "text" / "coder"
 PROPOSE = "prompts/propose.md"
@@ -293,8 +293,8 @@ class CodeProposer:
             yield f"exactly this was tried before ({history.tried[version]}): propose something else"
         elif (does := identity(after)) == identity(text):
             yield "it does the same as what is there: comments, docstrings and blanks are no change"
-        elif before := same_before(does, history):
-            yield f"it does the same as what was tried before ({before}): propose something else"
+        elif does in history.tried:
+            yield f"it does the same as what was tried before ({history.tried[does]}): propose something else"
         if why := objection(text, after, self.guarded):
             yield f"it is no candidate: {why}"
 
@@ -337,39 +337,6 @@ def why_not_python(source: str) -> str:
     except (ValueError, RecursionError, MemoryError) as e:
         return f"{type(e).__name__}: {e}"
     return ""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A version that was tried, and where its files are to be had; told apart by its id alone, which names them."""
-
-    version: str
-    text_of: Callable[[str], Mapping[str, str]] = field(compare=False)
-
-
-@lru_cache(maxsize=10_000)
-def identity_of(candidate: Candidate) -> str:
-    """What its files do; empty where they are gone."""
-    try:
-        return identity(candidate.text_of(candidate.version))
-    except UserError:
-        return ""
-
-
-def same_before(does: str, history: History) -> str:
-    """The round of this run whose version did the same; empty where none did."""
-    if history.text_of is None:
-        return ""
-    for r in reversed(history.rounds):
-        if r.candidate in history.tried and identity_of(Candidate(r.candidate or "", history.text_of)) == does:
-            return named(r)
-        if identity_of(Candidate(r.incumbent, history.text_of)) == does:
-            return f"it is what round {r.number} began with"
-    return ""
-
-
-def named(r: Round) -> str:
-    return f"round {r.number}{f', {r.decision.verdict} ({r.decision.because})' if r.decision else ''}"
 
 
 @lru_cache(maxsize=256)

@@ -65,6 +65,7 @@ GROUPED: frozenset[Kind] = frozenset({"failed", "refused", "void"})
 ASSIGNED = re.compile(r"""\s*(?:self\.)?["']?([A-Za-z_][\w.]*)["']?\s*(?:[-+*/|&%@]|//|\*\*|<<|>>)?(?:=(?!=)|:)""")
 CALLED = re.compile(r"([A-Za-z_][\w.]*)\(")
 ERROR = re.compile(r"[\w.]*(?:Error|Exception|Warning|Interrupt|Exit)\b.*")
+TRACEBACK = "Traceback (most recent call last):"
 GAVE_NONE = re.compile(r"\d+ of \d+ runs gave no [^:]*: ")
 
 
@@ -136,9 +137,6 @@ def standing(history: History) -> Iterator[str]:
     yield f"{count(len(rounds), 'round')} so far{f': {ends}' if ends else ''}."
     if kept := [r for r in rounds if kind_of(r) == "kept"]:
         yield f"Since the last change that was kept: {count(rounds[-1].number - kept[-1].number, 'round')}."
-    here = {r.candidate for r in rounds} | {r.incumbent for r in rounds[:1]}
-    if earlier := sum(version not in here for version in history.tried):
-        yield f"{count(earlier, 'version')} besides: the live one, or tried in earlier runs; none is run again."
 
 
 def memory_of(history: History, key: str, tokens: int) -> str:
@@ -205,7 +203,7 @@ def why_not(r: Round) -> str:
     told = GAVE_NONE.sub("", detail, count=1)
     lines = [line.strip() for line in told.splitlines() if line.strip()] or ["it gave no number"]
     last = next((found[0] for line in reversed(lines) if (found := ERROR.match(line))), lines[-1])
-    first = lines[0] if lines[0] != last else ""
+    first = lines[0].removesuffix(TRACEBACK).rstrip(": ") if lines[0] != last else ""
     return f"{first[:LINE]} … {last}" if first else last
 
 
