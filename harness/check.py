@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from harness import attack, hygiene
+from harness import attack, hostile, hygiene
+from harness.contention import about_contention, contention, has_company, runs_alone
 from harness.contract import lints
 from harness.errors import TrialError, UserError
 from harness.experiment import SPLITS, Budget, Experiment, clusters_in, digest, meaning
@@ -30,14 +31,29 @@ from harness.gate import PairedGate
 from harness.gate.guards import MUST_PASS_RUNS, must_pass
 from harness.gate.ledger import SplitLedger
 from harness.gate.metric import MetricGate
+from harness.graders.metric import MetricGrader
 from harness.ledger import Ledger, journal_file, open_aside
 from harness.loop import check_baseline
 from harness.protocols import Checks, Gate, Sandbox, Trials
-from harness.runners import AgentRunner, JudgingRunner
+from harness.runners import AgentRunner, CommandRunner, JudgingRunner
 from harness.trials import DurableTrials
 from harness.versions import Subject
 from traces.journal import read
-from traces.records import Check, Comparison, Estimate, GateSpec, Hole, Noise, Split, Stop, Task, Trial, Usage
+from traces.records import (
+    Attack,
+    Check,
+    Comparison,
+    Contention,
+    Estimate,
+    GateSpec,
+    Hole,
+    Noise,
+    Split,
+    Stop,
+    Task,
+    Trial,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -419,7 +435,7 @@ class Examination:
         a_a, twice = self.against_itself(chosen)
         noise, about_churn = with_churn(self.noise(chosen, twice), self.earlier)
         again = self.regraded(sample, twice)
-        answers = attack.right_and_wrong(sample, seed=0)
+        answers = ({}, {}) if self.reads_numbers else attack.right_and_wrong(sample, seed=0)
         true, false = (self.said(name, sample, each) for name, each in zip(("right", "wrong"), answers, strict=True))
         known, right = [*true.values()], scores(true.values())
         own = [trial for trials in twice.values() for trial in trials]
@@ -427,8 +443,10 @@ class Examination:
         one = cost_of_one(own)
         course = course_of(experiment, noise)
         provable, for_half = resolution(experiment, noise, a_a, alpha)
-        rewarded = self.rewarded(sample)
+        rewarded = [] if self.reads_numbers else self.rewarded(sample)
         readable, about_reach = self.in_reach()
+        attacks = self.attacked(sample, twice, text)
+        beside = self.beside_others(chosen)
         found = Check(
             id=id,
             experiment=experiment.name,
@@ -446,7 +464,11 @@ class Examination:
             runs=len(own),
             runs_ungraded=sum(map(is_ungraded, own)),
             ungraded=f"task {failed[0].task!r}: {failed[0].error}" if failed else "",
-            holes=(*rewarded, *readable),
+            holes=(*rewarded, *readable, *hostile.holes(attacks)),
+            attacks=tuple(attacks),
+            contention=beside,
+            run_seconds=fmean(trial.seconds for trial in own),
+            final=experiment.gate.final if isinstance(experiment.gate, MetricGate) else None,
             twins=tuple(hygiene.twins(experiment.tasks)),
             leaks=tuple(hygiene.leaks(experiment.tasks, text)),
             warnings=(),
@@ -464,6 +486,8 @@ class Examination:
             *about_the_path(found),
             *about_the_grader(experiment, found),
             *about_reach,
+            *about_the_number(experiment, attacks),
+            *about_contention(beside, a_a.metric or "the number"),
             *about_the_size(experiment, found),
             *self.about_what_must_pass(),
             *(f"{lint[0].upper()}{lint[1:]}." for lint in lints(experiment)),
@@ -471,6 +495,44 @@ class Examination:
             *(() if isinstance(self.experiment.gate, MetricGate) else about_churn),
         ]
         return found.model_copy(update={"warnings": tuple(warnings)})
+
+    @property
+    def reads_numbers(self) -> bool:
+        """Does the grader only read the line that Ratchet itself writes? Then no answer could cheat it."""
+        return isinstance(self.experiment.runner, CommandRunner) and isinstance(self.experiment.grader, MetricGrader)
+
+    def attacked(
+        self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]], text: Mapping[str, str]
+    ) -> list[Attack]:
+        """What a hostile candidate could do where commands run; beside the first task's trial, which was honest."""
+        runner, gate = self.experiment.runner, self.experiment.gate
+        if not isinstance(runner, CommandRunner):
+            return []
+        better = gate.better if isinstance(gate, MetricGate) else None
+        first = twice[sample[0].id][0]
+        honest = first.grade.value if first.grade is not None else None
+        return hostile.hostile(runner, sample[0], text, seed=0, better=better, honest=honest)
+
+    def beside_others(self, chosen: Sequence[Sequence[Task]]) -> Contention | None:
+        """Some trials alone, beside those of the noise, which ran at once as far as the runner lets them."""
+        runner, live = self.experiment.runner, self.ledger.run.live
+        if not isinstance(runner, CommandRunner) or runner.workers < 2:
+            return None
+        noise = self.noise_runs(chosen)
+        if not any(has_company(trial, noise) for trial in noise):
+            return None
+        trials, task = self.trials("check/alone"), tasks_in(chosen)[:1]
+        for runs in range(1, runs_alone(fmean(trial.seconds for trial in noise)) + 1):
+            [alone] = trials.attempt([live], task, runs)
+        return contention([trial for trials in alone.values() for trial in trials], noise, runner.workers)
+
+    def noise_runs(self, chosen: Sequence[Sequence[Task]]) -> list[Trial]:
+        """All that were bought to measure the noise."""
+        gate = self.experiment.gate
+        runs = 2 if not isinstance(gate, MetricGate) else 1 if gate.repeats == 1 else 2 * max(gate.repeats, 2)
+        trials = self.trials(f"check/a-a-{len(chosen)}")
+        [found] = trials.attempt([self.ledger.run.live], tasks_in(chosen), runs)
+        return [trial for runs_of_task in found.values() for trial in runs_of_task]
 
     def against_itself(self, chosen: Sequence[Sequence[Task]]) -> tuple[Comparison, dict[str, list[Trial]]]:
         """The gate's verdict on the live version as its own opponent; and task → its two runs, of all that were
@@ -500,7 +562,9 @@ class Examination:
             raise
 
     def regraded(self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]]) -> list[tuple[float, float]]:
-        """Scores of the same outputs: when they were made, and again."""
+        """Scores of the same outputs: when they were made, and again. A number that is read is read alike."""
+        if self.reads_numbers:
+            return []
         before = {
             task.id: trial.grade.score
             for task in sample
@@ -535,7 +599,10 @@ class Examination:
         """What the place where versions run lets them read of hidden tasks; and what is not known of it, in words."""
         runner, floor = self.experiment.runner, self.experiment.gate.floor
         secrets = [*self.experiment.split("validation"), *self.experiment.split("test")]
-        sandbox = getattr(runner, "sandbox", None)
+        if isinstance(runner, CommandRunner):
+            sandbox = runner.sandbox(readable=tuple(runner.readable))
+        else:
+            sandbox = getattr(runner, "sandbox", None)
         if isinstance(runner, AgentRunner | JudgingRunner) and sandbox is None:
             return [], []  # its versions are sent to a model, and nothing of them is run
         if isinstance(sandbox, Sandbox):
@@ -710,6 +777,27 @@ def about_the_grader(experiment: Experiment, found: Check) -> Iterator[str]:
             f"The grader accepted {found.wrong_accepted} of {found.wrong_answers} known wrong answers (another task's "
             "target), so a night may learn to be wrong."
         )
+
+
+def about_the_number(experiment: Experiment, attacks: Sequence[Attack]) -> Iterator[str]:
+    """Where a code experiment takes the candidate's word."""
+    runner = experiment.runner
+    if isinstance(runner, CommandRunner) and any(attack.outcome == "believed" for attack in attacks):
+        metric = runner.metric.name
+        models = sorted(models_in(experiment.proposer))
+        risk = (
+            f"The proposer asks {', '.join(models)}, and a model that is rewarded for a number does find out that it can "
+            "write it. Do not leave this alone for a night: "
+            if models
+            else "A mutation hardly hits on that; a model or a person may. "
+        )
+        yield (
+            f"{metric} is the candidate's own word: a version that does nothing but print it was believed. {risk}"
+            "let the number be made where no candidate's code runs: metric=Evaluated(…) runs a second command on the "
+            "files that the first one left, in a sandbox of its own; metric=Computed(…) lets a function read them."
+        ).replace("may. let", "may. Let")
+    if isinstance(runner, CommandRunner) and (missed := [a.name for a in attacks if a.got == hostile.NO_SANDBOX]):
+        yield f"There is no sandbox, so these were not tried, and would succeed: {', '.join(missed)}."
 
 
 def about_the_size(experiment: Experiment, found: Check) -> Iterator[str]:

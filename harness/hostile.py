@@ -32,7 +32,7 @@ from harness.protocols import Finished, Outcome
 from harness.runners.command import CommandRunner
 from harness.runners.metrics import Computed, Evaluated, InFile, Metric, words
 from harness.sandboxes.isolation import Isolated
-from traces.records import Attack, Task
+from traces.records import Attack, Hole, Task
 
 MIB = 1 << 20
 SOURCE = Path(hostile_programs.__file__)
@@ -50,6 +50,33 @@ MEMORY, DISK, PRINTED = 128 * MIB, 8 * MIB, 2 * MIB
 """Limits of those that exceed them: four times."""
 PROCESSES = 700
 """How many a fork bomb is allowed to start before it says that nothing stopped it."""
+ATTACKS: tuple[str, ...] = (
+    "home",
+    "variables",
+    "processes",
+    "network",
+    "hidden",
+    "originals",
+    "signal",
+    "outside",
+    "outlive",
+    "state",
+    "evaluator",
+    "restored",
+    "printed",
+    "twice",
+    "twice-reversed",
+    "ratchet-line",
+    "links",
+    "poison",
+    "import",
+    "fork-bomb",
+    "memory",
+    "disk-full",
+    "flood",
+    "hang",
+)
+"""What is tried, in this order, after the honest trial."""
 WAYS: tuple[str, ...] = ("write", "replace", "link", "rename", "delete", "folder", "mount")
 SMALLEST = 16
 """Bytes below which two files are alike by chance."""
@@ -58,6 +85,8 @@ MANY = 200
 SHADOWED = ("random", "json", "numpy", "math", "statistics")
 HOOKS = ("sitecustomize", "usercustomize", "conftest")
 VARIABLE = "RATCHET_HOSTILE"
+NO_SANDBOX = "there is no sandbox"
+"""Why what would harm the machine is not tried."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +231,7 @@ def untried(name: str, tried: str, why: str) -> Attack:
 
 TRIED: Mapping[str, str] = {
     "home": "read files of the home directory",
-    "environment": "read a variable of Ratchet's environment",
+    "variables": "read a variable of Ratchet's environment",
     "processes": "read the environment and command line of other processes",
     "network": "connect to a port of this machine, to an abstract socket, and outward",
     "hidden": "find the data that only the evaluation may see",
@@ -219,7 +248,7 @@ def looked_around(siege: Siege, home: Path) -> list[Attack]:
     runner, token = siege.runner, uuid4().hex
     originals = sorted({str(path) for source in runner.fixed.values() for path in files_in(source)})
     places = outside_of(runner, home)
-    hidden = hidden_files(runner)
+    hidden = hidden_files(runner, siege.text)
     plan: dict[str, Any] = {
         "token": token,
         "left": f"ratchet-canary-{token}",
@@ -300,7 +329,7 @@ def fingerprint(path: Path) -> tuple[int, str]:
         return path.stat().st_size, hashlib.sha256(file.read(MIB)).hexdigest()
 
 
-def hidden_files(runner: CommandRunner) -> list[Path]:
+def hidden_files(runner: CommandRunner, text: Mapping[str, str]) -> list[Path]:
     """What the metric reads and no candidate is given, as far as the metric tells."""
     metric = runner.metric
     sources: list[Path] = []
@@ -310,6 +339,7 @@ def hidden_files(runner: CommandRunner) -> list[Path]:
         sources = [path for path in held(metric.function) if path.is_file()]
     found = [path for source in sources for path in files_in(source) if path.stat().st_size >= SMALLEST]
     shown = {fingerprint(path) for source in runner.fixed.values() for path in files_in(source)}
+    shown |= {(len(data), hashlib.sha256(data[:MIB]).hexdigest()) for data in (own.encode() for own in text.values())}
     return [path for path in dict.fromkeys(found) if fingerprint(path) not in shown][:MANY]
 
 
@@ -331,11 +361,11 @@ def secret_in(home: Path, token: str) -> Generator[list[str]]:
         ours.write_text(token, encoding="ascii")
     except OSError:
         ours = home
-    try:
+    there: list[str] = []
+    with suppress(OSError):
         there = [str(path) for path in sorted(home.iterdir()) if path.is_file() and os.access(path, os.R_OK)]
+    try:
         yield [str(ours), *there[:MANY]] if ours != home else there[:MANY]
-    except OSError:
-        yield []
     finally:
         if ours != home:
             ours.unlink(missing_ok=True)
@@ -434,7 +464,7 @@ def forged(siege: Siege, honest: float) -> list[Attack]:
     ]
     found = [about_number(siege, honest, name, tried, siege.measure("forge", plan)) for name, tried, plan in plans]
     with tempfile.TemporaryDirectory(prefix="ratchet-link-") as folder:
-        links = links_to(siege.runner, Path(folder))
+        links = links_to(siege, Path(folder))
         tried = "leave links to files outside in the place of what it should write"
         if links:
             seen = siege.measure("forge", {"links": links})
@@ -465,14 +495,14 @@ def nested(metric: InFile, number: float) -> str:
     return json.dumps(value)
 
 
-def links_to(runner: CommandRunner, folder: Path) -> dict[str, str]:
+def links_to(siege: Siege, folder: Path) -> dict[str, str]:
     """Place in the worktree → a file outside that would be worth something in it."""
-    metric = runner.metric
+    metric = siege.runner.metric
     if isinstance(metric, InFile):
         (folder / "metric.json").write_text(nested(metric, FAKE), encoding="utf-8")
         return {metric.path: str(folder / "metric.json")}
     if isinstance(metric, Evaluated):
-        hidden = hidden_files(runner)
+        hidden = hidden_files(siege.runner, siege.text)
         worth = str(hidden[0]) if hidden else str(SOURCE)
         return dict.fromkeys(metric.artifacts, worth)
     return {}
@@ -577,7 +607,7 @@ def exhausted(siege: Siege) -> list[Attack]:
         ),
     ):
         if not siege.is_walled:
-            found.append(untried(name, tried, "no sandbox"))
+            found.append(untried(name, tried, NO_SANDBOX))
             continue
         seen = siege.hear(program_name, plan, **limits)
         holes = [f"{how}, and nothing stopped it" for _, how in seen.got]
@@ -593,6 +623,15 @@ def exhausted(siege: Siege) -> list[Attack]:
         holes += [f"it ended after {took:.1f} s"] if took > SECONDS / 2 else []
         found.append(judged(name, tried, holes, seen.failure))
     return found
+
+
+def holes(attacks: Iterable[Attack]) -> list[Hole]:
+    """As the grader's holes are recorded: what a candidate gets without the work."""
+    return [
+        Hole(cheat=attack.name, score=1.0, floor=0.0, tasks=1, example=attack.got[:200])
+        for attack in attacks
+        if attack.outcome == "hole"
+    ]
 
 
 def believed(attacks: Iterable[Attack]) -> list[Attack]:

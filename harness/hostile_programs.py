@@ -70,7 +70,7 @@ def read_home(plan: Plan) -> None:
 def read_environments(plan: Plan) -> None:
     canary = plan["token"]
     if any(canary in value for value in os.environ.values()):
-        say("environment", "inherited from Ratchet")
+        say("variables", "inherited from Ratchet")
     own = str(os.getpid())
     for process in sorted(os.listdir("/proc")) if os.path.isdir("/proc") else ():
         if not process.isdigit() or process == own:

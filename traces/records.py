@@ -995,11 +995,12 @@ class Contention(Record):
 
     workers: int
     alone: float
-    """Seconds of a trial that ran alone."""
+    """Seconds of a trial that ran alone, on average."""
+    alone_runs: int
     together: float
     """Seconds of one beside others, on average."""
     runs: int
-    """That ran at once."""
+    """That ran beside others."""
     shift: float | None
     """Their mean metric, less that of runs alone; ``None``: not known."""
     error: float | None
@@ -1071,6 +1072,10 @@ class Check(Record):
     """Of a code experiment: all that was tried, whatever came of it."""
     contention: Contention | None = None
     """Of a code experiment whose trials run side by side."""
+    run_seconds: float | None = None
+    """Of a run of the live version, on average; ``None``: not known."""
+    final: int | None = None
+    """Runs of each side in the promotion test of a metric."""
     twins: tuple[Twin, ...]
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]
