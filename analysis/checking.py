@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from analysis.report import count, duration, gain, short
-from traces.records import Check, Estimate, Hole
+from traces.records import Attack, Check, Comparison, Contention, Estimate, Hole
 
 SHOWN = 10
 """Problems of one kind that are listed; of more their number is told."""
@@ -35,6 +35,46 @@ CHEATS = {
     "parent": ("Code of a version can read hidden tasks of other processes", "Give the sandbox processes of its own."),
 }
 """Cheat → what it is, and what closes the hole."""
+WALL = "Run `ratchet run` where a sandbox works (bubblewrap); what `readable=…` names, every candidate can read."
+OF_CODE = {
+    "home": ("read files of your home directory", WALL),
+    "variables": ("read a secret of Ratchet's environment", "Give the command no variable but those that it needs."),
+    "processes": ("read what other processes were started with", WALL),
+    "network": ("reach the network although network=False", WALL),
+    "hidden": (
+        "read the data that only the evaluation may see",
+        "Keep them out of fixed=…, readable=… and the subject: Evaluated(fixed=…) is given them alone.",
+    ),
+    "originals": ("write to the files that are declared fixed, where they lie", WALL),
+    "signal": ("trace or kill Ratchet's processes", WALL),
+    "outside": ("write outside of its worktree", WALL),
+    "outlive": ("leave processes that outlive the trial", WALL),
+    "state": ("leave files that the next trial finds", WALL),
+    "evaluator": ("change what is fixed without being seen", WALL),
+    "restored": ("change what is fixed, use it, and put it back before anyone looks", WALL),
+    "printed": ("give itself a number", "Let no code of the candidate run where the number is made: see `Evaluated`."),
+    "twice": ("print a good number before the true one, and be believed", "Take a number only where there is one."),
+    "twice-reversed": ("print a good number after the true one, and be believed", "Take it only where there is one."),
+    "ratchet-line": ("print the line that Ratchet writes, and be believed", "Read the number from what is isolated."),
+    "links": (
+        "have files read that it can only point to",
+        "Open what a candidate left without following links, as `Folder` does.",
+    ),
+    "poison": (
+        "run code where it is judged, by the files that it leaves",
+        "Let the evaluation read data: JSON, or numpy with allow_pickle=False; never unpickle or import an artifact.",
+    ),
+    "import": (
+        "have its own modules imported where it is judged",
+        "Run the evaluation in a folder of its own: `Evaluated` does, with nothing of the candidate's but artifacts.",
+    ),
+    "fork-bomb": ("start processes without end", WALL),
+    "memory": ("take more memory than it may", "See whether the sandbox keeps memory=…."),
+    "disk-full": ("fill the disk", "Put the temporary folder (TMPDIR) on a disk or tmpfs of a size that may be lost."),
+    "flood": ("print without end", "See whether the sandbox keeps output=…."),
+    "hang": ("never end, or be given a number all the same", "See whether the sandbox keeps seconds=…."),
+}
+"""Attack of ``harness.hostile`` → what a candidate can do, and what keeps it from that."""
 OF_THE_PLACE = ("disk", "environment", "parent")
 """Cheats that say something of where versions run, not of the grader."""
 
@@ -86,6 +126,9 @@ def broken(check: Check) -> Iterator[str]:
 
 
 def hole(found: Hole) -> str:
+    if found.cheat in OF_CODE:
+        what, mend = OF_CODE[found.cheat]
+        return f"A candidate can {what}: {found.example}. {mend}"
     what, mend = CHEATS[found.cheat]
     if found.cheat in OF_THE_PLACE:
         return f"{what}: {found.example}. {mend}"
@@ -103,6 +146,7 @@ def render(check: Check, judge: Sequence[str] = ()) -> str:
     parts = [
         f"# {check.experiment}: check of `{check.live[:12]}`",
         problem_list(check),
+        "## What a hostile candidate could do\n\n" + besieged(check.attacks) if check.attacks else "",
         "## What a night can prove\n\n" + resolution(check),
         "## Noise\n\n" + bullets(noise(check)),
         "## The judge\n\n" + bullets(judge) if judge else "",
@@ -128,9 +172,34 @@ def problem_list(check: Check) -> str:
         else ""
     )
     if not found:
-        return "No problem found: no cheat pays, no hidden task leaks." + (f"\n\n{also}" if also else "")
+        tried = sum(attack.outcome in ("contained", "caught") for attack in check.attacks) - 1
+        seen = f"all of the {tried} attacks that were tried failed" if check.attacks else "no cheat pays"
+        return f"No problem found: {seen}, no hidden task leaks." + (f"\n\n{also}" if also else "")
     title = f"## {count(len(found), 'problem')} to mend before a night"
     return f"{title}\n\n" + bullets(lines) + (f"\n\n{also}" if also else "")
+
+
+def besieged(attacks: Sequence[Attack]) -> str:
+    """One line for each outcome, and one for each attack that got something."""
+    honest = [f"The honest trial beside them: {a.got}." for a in attacks if a.name == "honest"]
+    words = {
+        "contained": "Came to nothing",
+        "caught": "Ended without a number",
+        "believed": "Gave a number of their own, which the metric takes from the candidate",
+        "hole": "SUCCEEDED",
+        "untried": "Not tried",
+    }
+    lines = []
+    for outcome, word in words.items():
+        found = [a for a in attacks if a.outcome == outcome and a.name != "honest"]
+        if found:
+            lines.append(f"{word}: {', '.join(named(a) for a in found)}.")
+    return bullets([*honest, *lines])
+
+
+def named(attack: Attack) -> str:
+    says_why = attack.got and attack.outcome in ("caught", "untried")
+    return f"{attack.name} ({attack.got})" if says_why else attack.name
 
 
 def resolution(check: Check) -> str:
@@ -148,9 +217,11 @@ def resolution(check: Check) -> str:
     half = check.clusters_for_half
     if metric:
         runs = "" if half is None else f"; {half:,} runs of each side would prove half of that"
+        sides = "" if check.final is None else f" of {check.final} fresh runs against {check.final}"
+        sigmas = f" ({check.provable / check.a_a.sigma:.1f} sigma)" if check.a_a.sigma else ""
         return (
-            f"A promotion test at alpha = {check.alpha:.4g} proves a gain of {check.provable:.4g} in {metric} or more "
-            f"with 80 % power{runs}. Only gains above it are worth a night."
+            f"The promotion test{sides}, at alpha = {check.alpha:.4g}, proves a gain of {check.provable:.4g} in "
+            f"{metric}{sigmas} or more with 80 % power{runs}. Only gains above it are worth a night."
         )
     more = "more than a million clusters" if half is None else f"about {half:,} validation clusters"
     return (
@@ -168,12 +239,15 @@ def noise(check: Check) -> list[str]:
     if a_a.metric:
         sigma = "not known" if a_a.sigma is None else f"{a_a.sigma:.4g}"
         lines.append(
-            f"A single run of {a_a.metric} scatters by sigma = {sigma} ({a_a.tasks} against {a_a.tasks} runs)."
+            f"A single run of {a_a.metric} scatters by sigma = {sigma} ({a_a.tasks} against {a_a.tasks} runs)"
+            f"{scatter(a_a)}."
         )
     else:
         differing = part(round(n.discordance * n.clusters), n.clusters, "clusters")
         by = "" if n.is_binary else f", by {n.variance**0.5:.3f} (root mean square)"
         lines.append(f"It scores {n.score:.3f} on train; two runs of it differ on {differing}{by}.")
+    if check.contention is not None:
+        lines.append(company(check.contention, a_a.metric or "the number"))
     if check.regraded:
         again = part(check.regraded_differently, check.regraded, "outputs")
         lines.append(f"The grader against itself: {again} got another score when it saw them again.")
@@ -182,6 +256,23 @@ def noise(check: Check) -> list[str]:
         wrong = part(check.wrong_accepted, check.wrong_answers, "wrong ones")
         lines.append(f"The grader against the key: it refused {right} and accepted {wrong}.")
     return lines
+
+
+def scatter(a_a: Comparison) -> str:
+    """What sigma is a share of."""
+    if not a_a.sigma or not a_a.incumbent_score:
+        return ""
+    return f", {100 * a_a.sigma / abs(a_a.incumbent_score):.2g} % of its mean of {a_a.incumbent_score:.6g}"
+
+
+def company(found: Contention, metric: str) -> str:
+    shift = ""
+    if found.shift is not None and found.error is not None:
+        shift = f", and {metric} differs by {found.shift:+.3g} (standard error {found.error:.2g})"
+    return (
+        f"Beside others ({found.workers} at once, n = {found.runs}) a run takes {found.together:.3g} s, alone "
+        f"(n = {found.alone_runs}) {found.alone:.3g} s{shift}."
+    )
 
 
 def cost(check: Check) -> str:
@@ -198,7 +289,16 @@ def cost(check: Check) -> str:
         else "Expected amounts: what a trial took here, times the trials of simulated nights in which one proposal in "
         "ten helps. More that help cost more: what is kept is measured anew. So does a stack that is taken apart."
     )
-    return "\n".join(rows) + f"\n\n{expected}"
+    pace = f"{one_run(check)} " if check.attacks else ""
+    return "\n".join(rows) + f"\n\n{pace}{expected}"
+
+
+def one_run(check: Check) -> str:
+    """What one costs, and how many an hour has."""
+    hours = check.round.hours / check.round.trials if check.round.trials else 0.0
+    if check.run_seconds is None or not hours:
+        return ""
+    return f"One run takes {check.run_seconds:.3g} s, so an hour has about {1 / hours:,.0f} trials."
 
 
 def row(name: str, e: Estimate) -> str:

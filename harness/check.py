@@ -522,9 +522,9 @@ class Examination:
         if not any(has_company(trial, noise) for trial in noise):
             return None
         trials, task = self.trials("check/alone"), tasks_in(chosen)[:1]
-        for runs in range(1, runs_alone(fmean(trial.seconds for trial in noise)) + 1):
-            [alone] = trials.attempt([live], task, runs)
-        return contention([trial for trials in alone.values() for trial in trials], noise, runner.workers)
+        wanted = runs_alone(fmean(trial.seconds for trial in noise))
+        alone = [trials.attempt([live], task, runs)[0][task[0].id][-1] for runs in range(1, wanted + 1)]
+        return contention(alone, noise, runner.workers)
 
     def noise_runs(self, chosen: Sequence[Sequence[Task]]) -> list[Trial]:
         """All that were bought to measure the noise."""
@@ -780,24 +780,31 @@ def about_the_grader(experiment: Experiment, found: Check) -> Iterator[str]:
 
 
 def about_the_number(experiment: Experiment, attacks: Sequence[Attack]) -> Iterator[str]:
-    """Where a code experiment takes the candidate's word."""
+    """Where a code experiment takes the candidate's word, and what was not tried on it."""
     runner = experiment.runner
-    if isinstance(runner, CommandRunner) and any(attack.outcome == "believed" for attack in attacks):
-        metric = runner.metric.name
-        models = sorted(models_in(experiment.proposer))
+    if not isinstance(runner, CommandRunner):
+        return
+    if any(attack.outcome == "believed" for attack in attacks):
+        asked = ", ".join(minds_in(experiment.proposer))
         risk = (
-            f"The proposer asks {', '.join(models)}, and a model that is rewarded for a number does find out that it can "
-            "write it. Do not leave this alone for a night: "
-            if models
-            else "A mutation hardly hits on that; a model or a person may. "
+            f"The proposer asks {asked}, and whoever is rewarded for a number may find out that it can be written: do "
+            "not leave this alone for a night. Let"
+            if asked
+            else "A mutation hardly hits on that; a model or a person may. To be safe, let"
         )
         yield (
-            f"{metric} is the candidate's own word: a version that does nothing but print it was believed. {risk}"
-            "let the number be made where no candidate's code runs: metric=Evaluated(…) runs a second command on the "
-            "files that the first one left, in a sandbox of its own; metric=Computed(…) lets a function read them."
-        ).replace("may. let", "may. Let")
-    if isinstance(runner, CommandRunner) and (missed := [a.name for a in attacks if a.got == hostile.NO_SANDBOX]):
+            f"{runner.metric.name} is the candidate's own word: a version that does nothing but print it was believed. "
+            f"{risk} the number be made where no candidate's code runs: metric=Evaluated(…) runs a second command, in "
+            "a sandbox of its own, on the files that the first one left; metric=Computed(…) has a function read them."
+        )
+    if missed := [attack.name for attack in attacks if attack.got == hostile.NO_SANDBOX]:
         yield f"There is no sandbox, so these were not tried, and would succeed: {', '.join(missed)}."
+
+
+def minds_in(proposer: object) -> list[str]:
+    """The models and coding agents that a proposer asks, and those that it holds."""
+    agents = [getattr(part, "agent", None) for part in (proposer, *held_by(proposer))]
+    return sorted(models_in(proposer) | {type(agent).__name__ for agent in agents if agent is not None})
 
 
 def about_the_size(experiment: Experiment, found: Check) -> Iterator[str]:

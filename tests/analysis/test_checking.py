@@ -174,7 +174,7 @@ def test_a_metric_is_told_in_its_own_unit():
     a_a = a_check().a_a.model_copy(update={"metric": "val_bpb", "sigma": 0.0123, "tasks": 3})
     text = render(a_check(a_a=a_a, provable=0.0211, clusters_for_half=17, right_answers=0, wrong_answers=0))
     assert "scatters by sigma = 0.0123 (3 against 3 runs)" in text
-    assert "a gain of 0.0211 in val_bpb or more with 80 % power; 17 runs of each side" in text
+    assert "a gain of 0.0211 in val_bpb (1.7 sigma) or more with 80 % power; 17 runs of each side" in text
     assert "points" not in text
     assert "key" not in text
 
