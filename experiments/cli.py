@@ -107,8 +107,35 @@ app.add_typer(inbox_app, name="inbox")
 
 
 @app.command()
-def new(name: Name) -> None:
-    """Write experiments/NAME/ from a template that runs as it is."""
+def new(
+    name: Name,
+    command: Annotated[
+        str | None, typer.Option(help="What to improve: a command that reports a number, such as 'python bench.py'")
+    ] = None,
+    edit: Annotated[
+        list[Path] | None, typer.Option(help="A file or folder that proposals may change; may be given again")
+    ] = None,
+    fixed: Annotated[
+        list[Path] | None,
+        typer.Option(help="What the command needs and no proposal may change: what measures, data; may be given again"),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The number to improve, by the name that the command reports it by")] = "",
+    better: Annotated[str | None, typer.Option(help="lower or higher", metavar="lower|higher")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long one trial may take")] = None,
+    readable: Annotated[
+        list[Path] | None,
+        typer.Option(help="What else the command reads, outside of the repository; may be given again"),
+    ] = None,
+    autoresearch: Annotated[
+        Path | None, typer.Option(help="A checkout of karpathy/autoresearch, to go on from", metavar="PATH")
+    ] = None,
+) -> None:
+    """Write experiments/NAME/, which runs as it is: for a command of your own, or from a template."""
+    from experiments import adopt  # it takes a while to import, and this command alone needs it
+
+    given = adopt.Given(command, edit or [], fixed or [], metric, better, seconds, readable or [], autoresearch)
+    if adopt.begin(Path.cwd(), name, given):
+        return
     top = data_directory(Path.cwd()).parents[1]  # of the checkout: a subject is named from there
     for path in scaffold.write(top, name):
         say(f"wrote {os.path.relpath(path)}")
@@ -397,7 +424,8 @@ def tried_before(place: Place) -> dict[str, str]:
 
 def learned_before(place: Place) -> dict[str, Any]:
     """What a run begins with, as ``open_run`` wants it: what earlier ones had found, so that the same failure keeps its
-    name, and their memory. Not of those that learned from tasks which are hidden now."""
+    name, and their memory, after the notes that people keep beside the experiment. Not of those that learned from tasks
+    which are hidden now."""
     hidden = {task.id for task in place.experiment.tasks if task.split != "train"}
     try:
         spoiled = taught_by_hidden(place.name, place.directory, hidden)
@@ -405,9 +433,13 @@ def learned_before(place: Place) -> dict[str, Any]:
     except TracesError as e:
         err.print(f"What earlier nights found is not known, and gets new names: {e}", markup=False, highlight=False)
         return {}
-    if not spoiled:
-        return {"known": known, "memory": remembered(place.directory, place.name)}
-    return {"known": known, "memory": memory_of([n for n in nights_of(place) if n.run.id not in spoiled])}
+    memory = (
+        memory_of([n for n in nights_of(place) if n.run.id not in spoiled])
+        if spoiled
+        else remembered(place.directory, place.name)
+    )
+    notes = scaffold.notes_of(place.repo.root, place.name)
+    return {"known": known, "memory": "\n\n".join(text for text in (notes, memory) if text)}
 
 
 def hours_in(text: str | None) -> float | None:

@@ -2,13 +2,20 @@
 
 import getpass
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from harness.errors import UserError
-from harness.experiment import check_name
+from harness.experiment import Experiment, check_name, load_experiment
 from harness.versions import run_git
 
 TEMPLATE = Path(__file__).parent / "template"
+COMMAND = Path(__file__).parent / "templates" / "command"
+"""Of an experiment on a command."""
+MUTATES = "no model: changes numbers, operators and choices in the syntax tree"
 KINDS = ("number", "place", "sentiment")
 """Of the tasks of word_tasks, those that a new experiment begins with."""
 
@@ -21,8 +28,7 @@ def write(start: Path, name: str) -> list[Path]:
     """
     check_name(name)
     target = start / "experiments" / name
-    if target.exists():
-        raise UserError(f"{target} exists already, and nothing is overwritten. Choose another name, or remove it")
+    refuse_existing(target)
     owner = json.dumps(owner_of(start), ensure_ascii=False)  # as Python would write it, too
     written: list[Path] = []
     for source in sorted(TEMPLATE.rglob("*")):
@@ -38,6 +44,46 @@ def write(start: Path, name: str) -> list[Path]:
     lines = (Path(__file__).parent / "word_tasks" / "tasks.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     tasks.write_text("".join(line for line in lines if json.loads(line)["tags"][0] in KINDS), encoding="utf-8")
     return [*written, tasks]
+
+
+def refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise UserError(f"{target} exists already, and nothing is overwritten. Choose another name, or remove it")
+
+
+def render(target: Path, values: Mapping[str, object]) -> None:
+    """Write the ``experiment.py`` of a command into *target*."""
+    jinja = Environment(
+        loader=FileSystemLoader(COMMAND), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    jinja.filters["quoted"] = quoted
+    text = jinja.get_template("experiment.py.jinja").render(values)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "experiment.py").write_text(text, encoding="utf-8")
+
+
+def quoted(text: str) -> str:
+    """*text* as a Python string; with double quotes, as the formatter has it, and raw where it has backslashes."""
+    if "\\" in text and '"' not in text and text.isprintable() and not text.endswith("\\"):
+        return f'r"{text}"'
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else repr(text)
+
+
+def load_written(target: Path) -> Experiment:
+    """The experiment that was just written to *target*, which goes again if it does not load."""
+    try:
+        return load_experiment(target / "experiment.py")
+    except UserError:
+        shutil.rmtree(target)
+        raise
+
+
+def notes_of(top: Path, name: str) -> str:
+    """What people, or a ``results.tsv``, say that was tried before: ``notes/memory.md``; empty where there is none."""
+    try:
+        return (top / "experiments" / name / "notes" / "memory.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def owner_of(folder: Path) -> str:

@@ -11,8 +11,9 @@ from traces.records import Comparison, Round, Trial
 SHORT = 7
 """Characters of an id, as in autoresearch's short commits."""
 NO_VERSION = "0" * SHORT
-MEMORY = "peak_vram_mb"
-"""What autoresearch's ``train.py`` prints of its memory, in MiB."""
+MEMORY = ("peak_vram_mb", "peak_memory_mb")
+"""What autoresearch's ``train.py`` prints of its memory, and ``CommandRunner`` of any command's, in MiB: that of a GPU
+goes before that of the machine."""
 LONGEST = 300
 """Characters of a description."""
 
@@ -104,9 +105,13 @@ def memory(trials: Iterable[Trial]) -> dict[str, float]:
     """Version → the most gigabytes that its runs say they took."""
     found: dict[str, float] = {}
     for trial in trials:
-        for text in (trial.output or "").splitlines():
-            said = reported(MEMORY, text)
-            mebibytes = number(said) if said is not None else None
-            if mebibytes is not None:
-                found[trial.version] = max(found.get(trial.version, 0.0), mebibytes / 1024)
+        mebibytes = next((most for name in MEMORY if (most := said(name, trial.output or "")) is not None), None)
+        if mebibytes is not None:
+            found[trial.version] = max(found.get(trial.version, 0.0), mebibytes / 1024)
     return found
+
+
+def said(name: str, output: str) -> float | None:
+    """The largest number of that *name* that a line of *output* reports."""
+    reports = (text for line in output.splitlines() if (text := reported(name, line)) is not None)
+    return max((value for text in reports if (value := number(text)) is not None), default=None)
