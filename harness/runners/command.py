@@ -10,11 +10,11 @@ import subprocess
 import tempfile
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from harness.meter import meter
 from harness.models.attention import nap
 from harness.models.chat import PREVIEW, text_record
 from harness.protocols import Conditions, Finished, Outcome, Sandbox
-from harness.runners.fixed import Fixed, read_fixed, uncommitted
+from harness.runners.fixed import Fixed, read_fixed
 from harness.runners.metrics import (
     Evaluated,
     Metric,
@@ -36,12 +36,13 @@ from harness.runners.metrics import (
     clashing,
     environment,
     opened,
+    readable,
     unchanged,
     useful_tail,
     words,
 )
 from harness.sandboxes import NoSandbox, best_sandbox
-from harness.sandboxes.isolation import MIB, gpus, temporary_folder
+from harness.sandboxes.isolation import MIB, WRITTEN, gpus, temporary_folder
 from harness.text import InvalidText
 from traces import otel
 from traces.records import Span, Task, now
@@ -88,7 +89,7 @@ class CommandRunner:
     output: int = 64 * MIB
     """Bytes that it may print."""
     disk: int = 1024 * MIB
-    """Bytes of any one file that it writes."""
+    """Bytes of any one file that it writes; all together may have four times as many."""
     readable: Sequence[Path] = ()
     """What else it can read, by the name that it has outside, such as a cache of data. The Python environment that
     Ratchet runs in always is."""
@@ -117,10 +118,6 @@ class CommandRunner:
         """How many trials may be under way at once."""
         return 1 if self.exclusive or self.gpu else max(1, len(os.sched_getaffinity(0)))
 
-    @cached_property
-    def _uncommitted(self) -> str:
-        return uncommitted(self._fixed)
-
     def run(self, task: Task, text: Mapping[str, str], seed: int) -> Outcome:
         return self.attempt(task, text, seed)[1]
 
@@ -135,11 +132,6 @@ class CommandRunner:
                 "bytes, or a NUL character. Put it into a file, and the file's name into the input"
             )
         fixed = unchanged(self._fixed)
-        if place := self._uncommitted:
-            raise UserError(
-                f"{fixed.sources[place]} is not as git has it at HEAD, and by what git has the next run would measure. "
-                "Commit it, or undo the change"
-            )
         started = now()
         with temporary_folder("ratchet-code-") as folder:
             write(text, folder)
@@ -200,13 +192,16 @@ class CommandRunner:
         tail = useful_tail(finished.output)
         if place := self._fixed.changed_in(folder):
             return "tampered", f"it changed {place}, which is fixed: nothing that it says can be believed. {tail}"
-        if place := self._tampered_source():
-            return "tampered", f"it changed {self._fixed.sources[place]}, outside of its folder. {tail}"
+        if source := self._tampered_source():
+            return (
+                "tampered",
+                f"it changed {source}, outside of its folder: nothing that it says can be believed. {tail}",
+            )
         if finished.ended != "exit":
             most = {
                 "timeout": f"it took more than {self.seconds:g} seconds",
                 "memory": f"its processes used more than {self.memory // MIB:,} MiB of memory together",
-                "output": f"it printed more than {self.output // MIB:,} MiB",
+                "output": f"it printed more than {self.output // MIB:,} MiB, or wrote more than {WRITTEN * self.disk // MIB:,} MiB",
                 "processes": "it started too many processes",
             }[finished.ended]
             return LIMITS[finished.ended], f"{most}, and was killed. Last it said: {tail or 'nothing'}"
@@ -218,14 +213,15 @@ class CommandRunner:
         return None, ""
 
     def _tampered_source(self) -> str:
-        """The place whose source a command without a sandbox has changed, and that now is as it was again; empty: there
-        is none. In a sandbox no command can: who did so was a person, whom the next trial tells."""
+        """What of the sources of fixed files a command without a sandbox has changed, and now is as it was again;
+        empty: nothing. In a sandbox no command can: who did so was a person, whom the next trial tells."""
         if not isinstance(self.sandbox(), NoSandbox):
             return ""
-        place = self._fixed.changed_at_source()
-        if place:
-            self._fixed.restore(place)
-        return place
+        for fixed in (self._fixed, *([self.metric.frozen] if isinstance(self.metric, Evaluated) else [])):
+            if place := fixed.changed_at_source():
+                fixed.restore(place)
+                return str(fixed.sources[place])
+        return ""
 
     def _read(self, finished: Finished, folder: Path) -> float:
         if isinstance(self.metric, Evaluated):
@@ -275,7 +271,9 @@ def write(text: Mapping[str, str], folder: Path) -> None:
 def flaw(path: str, source: str) -> str:
     """Why the Python file does not compile, with its line; empty: it does."""
     try:
-        compile(source, path, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, path, "exec", dont_inherit=True)
     except SyntaxError as e:
         line = f"line {e.lineno}: " if e.lineno else ""
         return f"{path}: {line}{e.msg}"
@@ -285,7 +283,7 @@ def flaw(path: str, source: str) -> str:
 
 
 def log_of(finished: Finished) -> str:
-    log = finished.output.rstrip("\n")
+    log = readable(finished.output).rstrip("\n")
     return log if len(log) <= LOG else f"[…]\n{log[-LOG:]}"
 
 

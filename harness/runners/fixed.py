@@ -4,15 +4,17 @@ import hashlib
 import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from harness.errors import UserError
+from harness.sandboxes.folder import remove
 from harness.versions import Git
-from harness.worktrees import MIB, SKIPPED, File, Files, TooMuch, leads_out, looked_at, walk
+from harness.worktrees import MIB, MOST, SKIPPED, File, Files, TooMuch, leads_out, looked_at, walk
 
 COPIED = 64 * MIB
-"""Bytes of one place up to which it is kept in memory and copied for each trial; what has more is shown from where it
-lies."""
+"""Bytes of all places together that are kept in memory and copied for each trial; a place that goes beyond is shown
+from where it lies."""
 CHUNK = 1 << 20
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
@@ -30,6 +32,18 @@ class Fixed:
     signatures: Mapping[str, Signature]
     digests: Mapping[str, str]
     """Place → digest of its contents."""
+
+    @cached_property
+    def uncommitted(self) -> str:
+        """The first place whose source git tracks, and had at HEAD as something else when this was first asked; empty:
+        there is none."""
+        for place, source in self.sources.items():
+            git = Git(source.parent)
+            if git.attempt("rev-parse", "--verify", "--quiet", "HEAD").returncode:  # no repository, or an empty one
+                continue
+            if git.attempt("diff", "--quiet", "--no-ext-diff", "HEAD", "--", source.name).returncode == 1:
+                return place
+        return ""
 
     @property
     def digest(self) -> str:
@@ -74,7 +88,7 @@ class Fixed:
     def _is_shown(self, folder: Path, place: str) -> bool:
         target, source = folder / place, self.sources[place]
         if target.is_symlink():  # without a sandbox
-            return target.readlink() == source.resolve()
+            return target.readlink() == source
         if source.is_dir():
             return target.is_dir() and not any(target.iterdir())
         return target.is_file() and not target.stat().st_size
@@ -93,18 +107,25 @@ class Fixed:
         """Give the source of *place* its contents back; ``False``: too much of it was not kept."""
         if place not in self.copied:
             return False
-        source = self.sources[place]
-        files = self.copied[place]
-        if "" not in files:
-            for path, _ in list(walk(source, CHUNK)) if source.is_dir() else ():
+        source, files = self.sources[place], self.copied[place]
+        try:
+            if source.is_symlink() or not source.is_dir():
+                source.unlink(missing_ok=True)
+            elif "" in files:
+                remove(source)
+            for path, target in files_of(source) if source.is_dir() else ():
                 if path not in files:
-                    (source / path).unlink()
-        for path, file in files.items():
-            target = source / path if path else source
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_symlink() or target.exists():
-                target.unlink()
-            put(target, file)
+                    target.unlink()
+            if "" not in files:
+                source.mkdir(parents=True, exist_ok=True)
+            for path, file in files.items():
+                target = source / path if path else source
+                if target.is_dir() and not target.is_symlink():
+                    remove(target)
+                target.unlink(missing_ok=True)
+                put(target, file)
+        except OSError:
+            return False
         return True
 
 
@@ -114,7 +135,7 @@ def read_fixed(fixed: Mapping[str, Path]) -> Fixed:
     Raises:
         UserError: a place lies outside of the folder or in another one, or there is nothing to be put there.
     """
-    places = {str(PurePosixPath(place)): Path(source) for place, source in fixed.items()}
+    places = {str(PurePosixPath(place)): Path(source).resolve() for place, source in fixed.items()}
     for place in places:
         path = PurePosixPath(place)
         if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in place:
@@ -124,10 +145,13 @@ def read_fixed(fixed: Mapping[str, Path]) -> Fixed:
     copied: dict[str, Files] = {}
     signatures: dict[str, Signature] = {}
     digests: dict[str, str] = {}
+    room = COPIED
     for place, source in places.items():
         try:
             signatures[place] = signature(source)
-            if sum(size for _, size, *_ in signatures[place]) <= COPIED:
+            size = sum(size for _, size, *_ in signatures[place])
+            if size <= room and len(signatures[place]) <= MOST:
+                room -= size
                 copied[place] = dict(contents(source))
             digests[place] = digest_at(source)
         except TooMuch as e:
@@ -142,18 +166,6 @@ def read_fixed(fixed: Mapping[str, Path]) -> Fixed:
                     f"the link {path} in {source} points out of it, to where no candidate can look. Copy the file there"
                 )
     return Fixed(places, copied, signatures, digests)
-
-
-def uncommitted(fixed: Fixed) -> str:
-    """The first place whose source is tracked by git and differs from what git has at HEAD; empty: there is none."""
-    for place, source in fixed.sources.items():
-        real = source.resolve()
-        git = Git(real.parent)
-        if git.attempt("rev-parse", "--verify", "--quiet", "HEAD").returncode:  # no repository, or an empty one
-            continue
-        if git.attempt("diff", "--quiet", "--no-ext-diff", "HEAD", "--", real.name).returncode == 1:
-            return place
-    return ""
 
 
 def put(target: Path, file: File) -> None:

@@ -22,6 +22,7 @@ from harness.sandboxes.isolation import MIB, search_path, temporary_folder
 from harness.worktrees import File
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+UNSEEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 TAIL = 1500
 """Characters of a log that a message repeats."""
 MOST_ARTIFACT = 256 << 20
@@ -179,7 +180,11 @@ class Computed:
 @dataclass(frozen=True)
 class Evaluated:
     """What a second command prints, in a sandbox of its own, on a folder with its own files and nothing of the
-    candidate's but the *artifacts* that it left."""
+    candidate's but the *artifacts* that it left.
+
+    It has to be content with whatever they hold: where it ends badly there is no number, and the end of what it printed
+    is shown to whoever proposes next.
+    """
 
     name: str
     command: str | Sequence[str]
@@ -203,6 +208,11 @@ class Evaluated:
                 raise UserError(f"the artifact {artifact} lies in the place of the evaluator's {clash}. Rename one")
         object.__setattr__(self, "_fixed", fixed)
         object.__setattr__(self, "digest", fixed.digest)
+
+    @property
+    def frozen(self) -> Fixed:
+        """What is fixed, as it was read."""
+        return self._fixed
 
     def read(self, finished: Finished, folder: Path) -> float:
         return self.read_in(best_sandbox, folder)
@@ -250,11 +260,16 @@ def environment(seed: int = 0, threads: int | None = 1) -> dict[str, str]:
 
 
 def unchanged(fixed: Fixed) -> Fixed:
-    """*fixed*, if its sources still are what they were.
+    """*fixed*, if its sources still are what they were, and what git has where git tracks them.
 
     Raises:
         UserError: one is not, so that the next run would measure by something else than this one.
     """
+    if place := fixed.uncommitted:
+        raise UserError(
+            f"{fixed.sources[place]} is not as git has it at HEAD, and nobody could tell later by what was measured. "
+            "Commit it, or undo the change"
+        )
     if place := fixed.changed_at_source():
         raise UserError(
             f"{fixed.sources[place]} has changed since the experiment was loaded, so its trials would not be measured "
@@ -275,9 +290,16 @@ def clashing(path: str, fixed: Iterable[str]) -> str:
     return ""
 
 
+def readable(log: str) -> str:
+    """*log* as a terminal would be left by it: of a line that was written over only the last state, and none of the
+    characters that move or paint."""
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in log.split("\n"))
+    return UNSEEN.sub("", "\n".join(lines))
+
+
 def useful_tail(log: str, most: int = TAIL) -> str:
     """The end of *log*; of one that ends in a Python traceback its last lines, where the trouble was."""
-    log = log.strip()
+    log = readable(log).strip()
     at = log.rfind("Traceback (most recent call last):")
     if at >= 0 and len(log) - at <= 4 * most:
         log = log[at:]

@@ -50,6 +50,8 @@ SHOWN = 64 << 10
 """Bytes of an output that are kept, half of them its end."""
 GRACE = 2.0
 """Seconds after which what did not stop by itself is killed from outside."""
+WRITTEN = 4
+"""How many times as many bytes as one file may have can be added to the folder by a command."""
 POLL = 0.25
 """Seconds between two looks at the stop button while a command runs."""
 
@@ -79,7 +81,8 @@ class Isolated:
     """Bytes that a command may print. What is kept of it is its beginning and its end."""
     processes: int = 256
     disk: int = 1024 * MIB
-    """Bytes of any one file, and of ``/tmp``, which lives in memory and is empty for each command."""
+    """Bytes of any one file, and of ``/tmp``, which lives in memory and is empty for each command; to the folder a
+    command can add ``WRITTEN`` times as many, and then ends as one that printed too much."""
     readable: tuple[Path, ...] = ()
     """What else can be read, by the name that it has outside."""
     placed: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -137,7 +140,7 @@ def temporary_folder(prefix: str) -> Generator[Path]:
 def gpus() -> tuple[Path, ...]:
     """The devices of this machine that a program needs to use its GPUs; empty where there are none."""
     found = sorted(Path("/dev").glob("nvidia*"))
-    return (*found, *(Path(path) for path in ("/dev/dri", "/dev/kfd") if Path(path).exists())) if found else ()
+    return (*found, *(path for path in [Path("/dev/dri")] if path.exists())) if found else ()
 
 
 @dataclass(frozen=True)
@@ -346,21 +349,35 @@ class OpenBox:
         is_command(command)
         mounts = mounts_of(self.sandbox, self.folder, fixed)
         limit = self.sandbox.seconds if seconds is None else seconds
-        spec = {
-            "command": list(command),
-            "environment": {**ENVIRONMENT, "PATH": search_path(), **(environment or {})},
-            "folder": INSIDE,
-            "home": HOME,
-            "seconds": limit,
-            "memory": self.sandbox.memory,
-            "processes": self.sandbox.processes,
-            "disk": self.sandbox.disk,
-            "root": str(ETC),
-            "mounts": self.sandbox.mounted_from_within(mounts),
-            "loopback": not self.sandbox.network,
-            "alone": True,
-        }
+        variables = {"PATH": search_path(), **(environment or {})}
+        spec = spec_of(self.sandbox, command, mounts, seconds=limit, environment=variables)
         return ended_command(self.sandbox, lambda report: self.sandbox.command(mounts, report), spec)
+
+
+def spec_of(
+    sandbox: Isolated,
+    command: Sequence[str],
+    mounts: Sequence[Mount],
+    *,
+    seconds: float,
+    environment: Mapping[str, str],
+) -> dict[str, Any]:
+    """What ``pid1.py`` is told."""
+    return {
+        "command": list(command),
+        "environment": {**ENVIRONMENT, **environment},
+        "folder": INSIDE,
+        "home": HOME,
+        "seconds": seconds,
+        "memory": sandbox.memory,
+        "processes": sandbox.processes,
+        "disk": sandbox.disk,
+        "written": WRITTEN * sandbox.disk,
+        "root": str(ETC),
+        "mounts": sandbox.mounted_from_within(mounts),
+        "loopback": not sandbox.network,
+        "alone": True,
+    }
 
 
 def is_command(command: Sequence[str]) -> None:
@@ -378,6 +395,8 @@ class Limits(Protocol):
     def output(self) -> int: ...
     @property
     def processes(self) -> int: ...
+    @property
+    def disk(self) -> int: ...
 
 
 def ended_command(sandbox: Limits, starter: Callable[[int], list[str]], spec: Mapping[str, Any]) -> Finished:
@@ -527,6 +546,8 @@ def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sand
         raise TrialError("sandbox", "failed", f"{sandbox.name} ended with {code}: {output.strip()[-500:] or 'no word'}")
     if ended == "exit":
         return Finished(status, output, "exit", seconds, peak)
+    if how == "output":
+        output += f"\n[ended: it wrote more than {WRITTEN * sandbox.disk // MIB:,} MiB]\n"
     if ended == "processes":
         output += f"\n[ended: more than {sandbox.processes} processes]\n"
     return Finished(-signal.SIGKILL, output, ended, seconds, peak)

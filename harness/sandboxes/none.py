@@ -19,6 +19,7 @@ from harness.sandboxes.isolation import (
     ENVIRONMENT,
     MIB,
     PID1,
+    WRITTEN,
     ended_command,
     interpreter,
     is_command,
@@ -45,7 +46,7 @@ class NoSandbox:
     output: int = 64 * MIB
     processes: int = 256
     disk: int = 1024 * MIB
-    """Bytes of any one file."""
+    """Bytes of any one file; to the folder a command can add ``WRITTEN`` times as many."""
     readable: tuple[Path, ...] = ()
     placed: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """As of ``Bubblewrap``: a link takes the place of what lies there."""
@@ -116,6 +117,7 @@ class BareBox:
                 "memory": self.sandbox.memory,
                 "processes": self.sandbox.processes,
                 "disk": self.sandbox.disk,
+                "written": WRITTEN * self.sandbox.disk,
                 "mounts": None,
                 "alone": False,
             }

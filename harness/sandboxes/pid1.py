@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FIRST_LOOK, LONGEST_PAUSE = 0.005, 0.05
 """Seconds between two looks at what the processes use."""
+MOST_FILES = 1_000_000
+LONGEST_SEARCH = 0.5
+"""Seconds that are spent on adding up what a command has written."""
 LONGEST_END = 30.0
 """Seconds that are spent on ending what goes on starting others."""
 NICE = 5
@@ -115,6 +118,8 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
     deadline = time.monotonic() + spec["seconds"]
     ended = os.pidfd_open(child)
     peak, pause = 0, FIRST_LOOK
+    longest = LONGEST_PAUSE if spec["alone"] else 5 * LONGEST_PAUSE  # where all of the machine is looked through
+    free = free_in(spec["folder"])
     while True:
         left = deadline - time.monotonic()
         ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
@@ -134,7 +139,44 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
             return "memory", -9, peak
         if left <= 0:
             return "timeout", -9, peak
-        pause = min(1.5 * pause, LONGEST_PAUSE)
+        if is_full(spec["folder"], free, spec["written"]):
+            return "output", -9, peak
+        pause = min(1.5 * pause, longest)
+
+
+def free_in(folder: str) -> "tuple[int, int]":
+    """Bytes and files that there is room for beside *folder*."""
+    about = os.statvfs(folder)
+    return about.f_bfree * about.f_frsize, about.f_ffree
+
+
+def is_full(folder: str, free: "tuple[int, int]", most: int) -> bool:
+    """Has more than *most* bytes, or a million files, been written to *folder*, since there was *free* room?
+
+    Room goes for other reasons as well, so once it has gone *folder* is looked through; for a moment: what is too much
+    to look through, or hides, is too much.
+    """
+    try:
+        now = free_in(folder)
+    except OSError:
+        return False
+    if free[0] - now[0] <= most and free[1] - now[1] <= MOST_FILES:
+        return False
+    until = time.monotonic() + LONGEST_SEARCH
+    todo, size = [folder], 0
+    try:
+        while todo:
+            for entry in os.scandir(todo.pop()):
+                if time.monotonic() > until:
+                    return True
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+    except FileNotFoundError:  # it moved: next time
+        return False
+    except OSError:
+        return True
+    return size > most
 
 
 def others(alone: bool) -> "list[str]":
