@@ -22,7 +22,7 @@ import typer
 from experiments.autoresearch import go_on_from
 from experiments.entry import Entry, entry, files_needed, local, measures
 from experiments.figures import Direction, Figure, direction, figures, is_timing, source_of
-from experiments.scaffold import COMMAND, MUTATES, load_written, owner_of, quoted, refuse_existing, render
+from experiments.scaffold import COMMAND, MUTATIONS, load_written, owner_of, quoted, refuse_existing, render
 from experiments.terminal import err, say
 from harness.errors import TrialError, UserError
 from harness.experiment import check_name
@@ -591,7 +591,7 @@ def has_python(paths: Sequence[str]) -> bool:
 def proposer_for(edited: Sequence[str]) -> tuple[str, str, str]:
     """The proposer, how it is imported, and what it does: one that needs no model."""
     if has_python(edited):
-        return "MutationProposer()", "from analysis.proposers.mutation import MutationProposer", MUTATES
+        return MUTATIONS
     return 'Ideas(HERE / "ideas")', "from analysis.proposers import Ideas", "no model: the changes that you put there"
 
 

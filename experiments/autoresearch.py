@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analysis.results_in import notes_of, read_results
 from experiments.entry import interpreter
-from experiments.scaffold import MUTATES, load_written, owner_of, quoted, refuse_existing, render
+from experiments.scaffold import MUTATIONS, load_written, owner_of, quoted, refuse_existing, render
 from harness.agent.memory import Notes
 from harness.errors import UserError
 from harness.experiment import check_name
@@ -59,6 +59,7 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
         if prepare.is_relative_to(top)
         else f"Path({quoted(str(prepare))})"
     )
+    proposer, imported, said = MUTATIONS
     render(
         target,
         {
@@ -70,9 +71,9 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
             "subject": f"experiments/{name}/code",
             "note": f"``code/{EDITED}`` was copied from the checkout, which stays as it is. What is promoted is "
             f"brought back by\n``cp experiments/{name}/code/{EDITED} {checkout}/`` at the top of the repository.",
-            "proposer": "MutationProposer()",
-            "proposer_note": MUTATES,
-            "proposer_import": "from analysis.proposers.mutation import MutationProposer",
+            "proposer": proposer,
+            "proposer_import": imported,
+            "proposer_note": said,
             "code_proposer": f', context={{"{FIXED}": {place}}}',
             "command": f"{program} {EDITED}",
             "fixed": {FIXED: place},

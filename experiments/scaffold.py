@@ -15,7 +15,15 @@ from harness.versions import run_git
 TEMPLATE = Path(__file__).parent / "template"
 COMMAND = Path(__file__).parent / "templates" / "command"
 """Of an experiment on a command."""
-MUTATES = "no model: changes numbers, operators and choices in the syntax tree"
+MUTATIONS = (
+    "Combining(Pruning(MutationProposer()))",
+    "from analysis.proposers.combining import Combining\n"
+    "from analysis.proposers.mutation import MutationProposer\n"
+    "from analysis.proposers.pruning import Pruning",
+    "no model: it varies numbers, operators and choices. Comments on a line steer it: # range: 1e-4 .. 1e-1, "
+    "# choices: 2, 4",
+)
+"""The proposer for Python, how it is imported, and what is said of it."""
 KINDS = ("number", "place", "sentiment")
 """Of the tasks of word_tasks, those that a new experiment begins with."""
 
