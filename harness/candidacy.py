@@ -126,6 +126,11 @@ def objection(before: Mapping[str, str], after: Mapping[str, str], guarded: Sequ
     return ""
 
 
+def names_guarded(text: str, guarded: Sequence[str] = GUARDED) -> bool:
+    """Does a word of *text*, whatever it is, name something guarded? For who would rather not come near it."""
+    return _matcher(tuple(guarded)).search(text) is not None
+
+
 def is_python(path: str) -> bool:
     return path.endswith(_PYTHON)
 
@@ -137,7 +142,7 @@ def _file_identity(python: bool, source: str, with_docstrings: bool) -> bytes:
     return b"text:" + hashlib.sha256(_encoded(lines.rstrip("\n"))).digest()
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _python_identity(source: str, with_docstrings: bool) -> bytes:
     try:
         tree = _parsed(source, with_docstrings)
@@ -151,8 +156,10 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+@lru_cache(maxsize=8)
 def _parsed(source: str, with_docstrings: bool = False) -> ast.Module:
-    """The syntax tree without what does nothing: ``pass`` and bare constants, docstrings among them."""
+    """The syntax tree without what does nothing: ``pass`` and bare constants, docstrings among them. Not to be changed
+    by who asked for it."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source.removeprefix("\ufeff"))
