@@ -57,8 +57,14 @@ def a_round(
     decision = Decision.model_validate(
         {"verdict": verdict, "because": because, "detail": detail, "comparison": comparison}
     )
-    given = {"incumbent": "live", "working": "live", "proposal": proposal, "candidate": f"c{number}", **more}
-    return Round(run="run", number=number, decision=decision, started=now(), seconds=1, **given)
+    fields: dict[str, Any] = {
+        "incumbent": "live",
+        "working": "live",
+        "proposal": proposal,
+        "candidate": f"c{number}",
+        **more,
+    }
+    return Round(run="run", number=number, decision=decision, started=now(), seconds=1, **fields)
 
 
 def crashed(number: int, said: str, **more: Any) -> Round:
@@ -85,7 +91,8 @@ def a_history(*rounds: Round, numbers: tuple[float, ...] = (1.24, 1.26, 1.25), *
         )
         for i, value in enumerate(numbers)
     ]
-    return History(run="run", tasks={}, trials=trials, rounds=rounds, **{"text_of": {"live": LIVE}.__getitem__, **more})
+    fields: dict[str, Any] = {"text_of": {"live": LIVE}.__getitem__, **more}
+    return History(run="run", tasks={}, trials=trials, rounds=rounds, **fields)
 
 
 def test_it_says_where_the_run_stands_and_shows_what_was_kept_with_its_change_and_its_numbers():
@@ -154,7 +161,9 @@ def test_what_was_taken_out_again_says_so():
 
 def test_what_there_is_no_room_for_is_counted_by_what_it_changed():
     rounds = [
-        a_round(n, comparison=a_comparison(-0.02), **({} if n % 3 else {"old": "WIDTH = 3\n", "new": f"WIDTH = {n}0\n"}))
+        a_round(
+            n, comparison=a_comparison(-0.02), **({} if n % 3 else {"old": "WIDTH = 3\n", "new": f"WIDTH = {n}0\n"})
+        )
         for n in range(1, 61)
     ]
     said = recap(a_history(*rounds), 700)
