@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest

@@ -174,7 +174,7 @@ class CodingAgentProposer:
             ended=report.ended,
             message=without(report.message, key),
             error_class=report.error_class,
-            detail=detail[:TOLD],
+            detail=detail[: 2 * TOLD],
             edits=left.edits,
             faults=left.faults,
             aside=left.aside,
@@ -236,7 +236,6 @@ class CodingAgentProposer:
             "ratchet.agent.torn_lines": report.torn or None,
         }
         has_failed = report.ended != "done"
-        why = "; ".join(part for part in (report.detail, complaint(heard)) if part) if has_failed else ""
         with inside(about.span):
             texts: list[Text] = []
             for use in report.uses[:MOST_SPANS]:
@@ -250,7 +249,7 @@ class CodingAgentProposer:
                 started=about.started,
                 seconds=heard.seconds,
                 status="interrupted" if about.is_stopped else "error" if has_failed else "ok",
-                error=without(why, about.key) or None if has_failed else None,
+                error=without(report.detail, about.key) or None,
                 error_class=report.error_class or None,
                 attempt=about.attempt,
                 usage=usage,
@@ -384,8 +383,9 @@ def report_of(agent: Agent, heard: Heard, limits: CodingAgentProposer) -> AgentR
     if heard.ended == "exit":
         if report.ended != "no_result":
             return report
-        how = f"killed at the limit of its sandbox ({heard.limit})" if heard.limit else f"ended with {heard.code}"
-        return replace(report, detail=f"{report.detail or 'no result'}: the program {how}")
+        how = f"was killed at a limit of its sandbox ({heard.limit})" if heard.limit else f"ended with {heard.code}"
+        said = complaint(heard)
+        return replace(report, detail=f"{report.detail}: the program {how}{f' and complained: {said}' if said else ''}")
     if report.ended == "done" and heard.ended in ("time", "idle"):
         return report  # its work was done; only the program was not
     assert heard.ended in ENDED_FROM_OUTSIDE

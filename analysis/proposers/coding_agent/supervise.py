@@ -20,7 +20,7 @@ from harness.agent import leash
 from harness.meter import meter
 from harness.models.wire import POLL
 from harness.sandboxes import INSIDE
-from harness.sandboxes.isolation import ENVIRONMENT, ETC, GRACE, Isolated, hand_over, mounts_of
+from harness.sandboxes.isolation import GRACE, Isolated, hand_over, mounts_of, spec_of
 from traces.records import now
 
 MIB = 1 << 20
@@ -115,20 +115,8 @@ def in_a_sandbox(
 ) -> Generator[Running]:
     """As ``on_a_leash``, in *work* within the folder *session*, which is all that it can change."""
     mounts = mounts_of(sandbox, session)
-    spec = {
-        "command": list(command),
-        "environment": {**ENVIRONMENT, **environment},
-        "folder": f"{INSIDE}/{work}",
-        "home": environment["HOME"],
-        "seconds": seconds + GRACE,
-        "memory": sandbox.memory,
-        "processes": sandbox.processes,
-        "disk": sandbox.disk,
-        "root": str(ETC),
-        "mounts": sandbox.mounted_from_within(mounts),
-        "loopback": not sandbox.network,
-        "alone": True,
-    }
+    spec = spec_of(sandbox, command, mounts, seconds=seconds + GRACE, environment=environment)
+    spec |= {"folder": f"{INSIDE}/{work}", "home": environment["HOME"]}
     told, tell = os.pipe()
     try:
         process = subprocess.Popen(

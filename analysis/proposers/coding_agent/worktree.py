@@ -4,12 +4,13 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from harness.errors import UserError
 from harness.meter import meter
 from harness.versions import InvalidEdit, applied
-from harness.worktrees import File, TooMuch, files_in, leads_out, place
+from harness.worktrees import MOST, File, TooMuch, files_in, leads_out, place
 from traces.records import Edit
 
 WORK, HOME, TEMPORARY = "work", "home", "tmp"
@@ -50,19 +51,24 @@ def check_readable(readable: Mapping[str, Path], text: Mapping[str, str]) -> Non
             raise UserError(f"readable={where!r} lies where the subject has files. Show it at another place")
         if any(PurePosixPath(file) in path.parents for file in text):
             raise UserError(f"readable={where!r} lies below a file of the subject. Show it at another place")
-        inside = [real, *real.glob("*")] if real.is_dir() else [real]
-        if any(found.name == ".git" for found in inside):
+        if any(name == ".git" for name in names_in(real)):
             raise UserError(
                 f"readable={where!r} would show the repository {real}, with the grader and every hidden task in it. "
                 "Name the files that the agent needs, one by one"
             )
-        if found := next((found.name for found in inside if found.name == "experiment.py"), ""):
+        if "experiment.py" in names_in(real):
             raise UserError(
-                f"readable={where!r} would show {found}, which holds the grader and the hidden tasks. Name the files "
-                "that the agent needs, one by one"
+                f"readable={where!r} would show an experiment.py, which holds the grader and the hidden tasks. Name "
+                "the files that the agent needs, one by one"
             )
         if traces is not None and (real.is_relative_to(traces.resolve()) or traces.resolve().is_relative_to(real)):
             raise UserError(f"readable={where!r} would show the traces in {traces}. Name a smaller folder")
+
+
+def names_in(place: Path) -> set[str]:
+    """Of *place* and what lies in it; of a very large folder, of its beginning."""
+    inside = (name for _, folders, files in os.walk(place) for name in (*folders, *files))
+    return {place.name, *islice(inside, MOST)}
 
 
 def lay_out(
