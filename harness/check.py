@@ -391,6 +391,8 @@ def tasks_in(chosen: Sequence[Sequence[Task]]) -> list[Task]:
 def gradings(experiment: Experiment, limit: int = LIMIT) -> int:
     """How many prepared outputs a check has graded, besides those of the live version's own runs. It may be more: where
     grading costs next to nothing, and of a cheat that pays, all *limit* tasks are tried."""
+    if has_numbers_read(experiment):
+        return 0
     sample = tasks_in(chosen_of(experiment, CLUSTERS))[:limit]
     known = sum(map(len, attack.right_and_wrong(sample, seed=0)))
     cheats = sum(
@@ -398,6 +400,11 @@ def gradings(experiment: Experiment, limit: int = LIMIT) -> int:
         for name, outputs in attack.answers(experiment.split("train")).items()
     )
     return len(sample) + known + cheats
+
+
+def has_numbers_read(experiment: Experiment) -> bool:
+    """Does the grader only read the line that Ratchet itself writes? Then no answer could cheat it."""
+    return isinstance(experiment.runner, CommandRunner) and isinstance(experiment.grader, MetricGrader)
 
 
 def is_free(trials: Iterable[Trial]) -> bool:
@@ -435,7 +442,7 @@ class Examination:
         a_a, twice = self.against_itself(chosen)
         noise, about_churn = with_churn(self.noise(chosen, twice), self.earlier)
         again = self.regraded(sample, twice)
-        answers = ({}, {}) if self.reads_numbers else attack.right_and_wrong(sample, seed=0)
+        answers = ({}, {}) if has_numbers_read(self.experiment) else attack.right_and_wrong(sample, seed=0)
         true, false = (self.said(name, sample, each) for name, each in zip(("right", "wrong"), answers, strict=True))
         known, right = [*true.values()], scores(true.values())
         own = [trial for trials in twice.values() for trial in trials]
@@ -443,7 +450,7 @@ class Examination:
         one = cost_of_one(own)
         course = course_of(experiment, noise)
         provable, for_half = resolution(experiment, noise, a_a, alpha)
-        rewarded = [] if self.reads_numbers else self.rewarded(sample)
+        rewarded = [] if has_numbers_read(self.experiment) else self.rewarded(sample)
         readable, about_reach = self.in_reach()
         attacks = self.attacked(sample, twice, text)
         beside = self.beside_others(chosen)
@@ -495,11 +502,6 @@ class Examination:
             *(() if isinstance(self.experiment.gate, MetricGate) else about_churn),
         ]
         return found.model_copy(update={"warnings": tuple(warnings)})
-
-    @property
-    def reads_numbers(self) -> bool:
-        """Does the grader only read the line that Ratchet itself writes? Then no answer could cheat it."""
-        return isinstance(self.experiment.runner, CommandRunner) and isinstance(self.experiment.grader, MetricGrader)
 
     def attacked(
         self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]], text: Mapping[str, str]
@@ -563,7 +565,7 @@ class Examination:
 
     def regraded(self, sample: Sequence[Task], twice: Mapping[str, Sequence[Trial]]) -> list[tuple[float, float]]:
         """Scores of the same outputs: when they were made, and again. A number that is read is read alike."""
-        if self.reads_numbers:
+        if has_numbers_read(self.experiment):
             return []
         before = {
             task.id: trial.grade.score

@@ -47,7 +47,9 @@ STAYS = 20.0
 SEARCH = 2.0
 """Seconds in which hidden files are looked for."""
 MEMORY, DISK, PRINTED = 128 * MIB, 8 * MIB, 2 * MIB
-"""Limits of those that exceed them: four times."""
+"""Limits of those that exceed them, four times."""
+FULL, FILES = 8 * DISK, 16
+"""Bytes that are written, and to how many files: a runner lets the folder have four times what one file may."""
 PROCESSES = 700
 """How many a fork bomb is allowed to start before it says that nothing stopped it."""
 ATTACKS: tuple[str, ...] = (
@@ -141,7 +143,6 @@ def hostile(
         UserError: the honest trial gave no number, so that nothing that fails beside it would mean anything.
     """
     siege = Siege(runner, task, text, seed, better)
-    begun = time.monotonic()
     if honest is None:
         seen = siege.attempt(runner)
         if seen.number is None:
@@ -154,7 +155,7 @@ def hostile(
         name="honest",
         tried="the version as it is",
         outcome="contained",
-        got=f"its {runner.metric.name} is {honest:.6g}, after {time.monotonic() - begun:.1f} s",
+        got=f"its {runner.metric.name} is {honest:.6g}",
     )
     return [
         passed,
@@ -175,6 +176,7 @@ class Siege:
     text: Mapping[str, str]
     seed: int
     better: Literal["higher", "lower"] | None = None
+    stays: float = STAYS
 
     @property
     def is_walled(self) -> bool:
@@ -243,18 +245,21 @@ TRIED: Mapping[str, str] = {
 }
 
 
-def looked_around(siege: Siege, home: Path) -> list[Attack]:
-    """One program for all that one process can try; a second one looks for what it left."""
+def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None) -> list[Attack]:
+    """One program for all that one process can try; a second one looks for what it left. *places*: folders to write to,
+    by default all that should be out of reach."""
     runner, token = siege.runner, uuid4().hex
-    originals = sorted({str(path) for source in runner.fixed.values() for path in files_in(source)})
-    places = outside_of(runner, home)
+    evaluator = runner.metric.fixed if isinstance(runner.metric, Evaluated) else {}
+    sources = [*runner.fixed.values(), *evaluator.values()]
+    originals = sorted({str(path.absolute()) for source in sources for path in files_in(source)})
+    places = outside_of(runner, home) if places is None else places
     hidden = hidden_files(runner, siege.text)
     plan: dict[str, Any] = {
         "token": token,
         "left": f"ratchet-canary-{token}",
         "abstract": f"ratchet-{token}",
         "mark": f"ratchet-stays-{token}",
-        "stays": STAYS,
+        "stays": siege.stays,
         "seconds": SEARCH,
         "places": places,
         "originals": originals[:MANY],
@@ -516,6 +521,7 @@ def poisoned(siege: Siege) -> list[Attack]:
         return [untried("poison", tried, "no second command reads what it leaves")]
     payload = printing(metric)
     holes: list[str] = []
+    caught: list[str] = []
     for kind, plan in (
         ("a pickle", {"pickles": list(metric.artifacts), "payload": payload}),
         ("Python source", {"files": dict.fromkeys(metric.artifacts, payload)}),
@@ -523,7 +529,8 @@ def poisoned(siege: Siege) -> list[Attack]:
         seen = siege.measure("forge", plan)
         if seen.number is not None and math.isclose(seen.number, FAKE):
             holes.append(f"{kind} that it left was run where the number is made, and printed one")
-    return [judged("poison", tried, holes)]
+        caught += [seen.failure] if seen.failure else []
+    return [judged("poison", tried, holes, ", ".join(dict.fromkeys(caught)))]
 
 
 def printing(metric: Metric) -> str:
@@ -595,33 +602,35 @@ def exhausted(siege: Siege) -> list[Attack]:
     """Processes, memory, disk, output and time without end; the first three only behind walls."""
     line = f"{siege.runner.metric.name}: {FAKE!r}"
     found: list[Attack] = []
-    for name, program_name, tried, plan, limits in (
-        ("fork-bomb", "bomb", "fork without end", {"most": PROCESSES, "stays": STAYS}, {}),
-        ("memory", "swell", "take more memory than allowed", {"most": 4 * MEMORY}, {"memory": MEMORY}),
+    in_memory = [("/tmp/fill", FILES), ("/dev/shm/fill", FILES)]
+    behind_walls: tuple[tuple[str, str, str, list[dict[str, Any]], dict[str, Any]], ...] = (
+        ("fork-bomb", "bomb", "fork without end", [{"most": PROCESSES, "stays": siege.stays}], {}),
+        ("memory", "swell", "take more memory than allowed", [{"most": 4 * MEMORY}], {"memory": MEMORY}),
         (
-            "disk",
+            "disk-full",
             "fill",
-            "fill the disk: one file, many, /tmp and /dev/shm",
-            {"most": 4 * DISK, "files": 8},
+            "fill the disk: one file, many files, /tmp and /dev/shm",
+            [{"most": FULL, "places": [("one", 1), *in_memory]}, {"most": FULL, "places": [("many", FILES)]}],
             {"disk": DISK},
         ),
-    ):
-        if not siege.is_walled:
+    )
+    for name, attack, tried, plans, limits in behind_walls:
+        if siege.is_walled:
+            seen = [siege.hear(attack, plan, **limits) for plan in plans]
+            got = [f"{how}, and nothing stopped it" for each in seen for _, how in each.got]
+            found.append(judged(name, tried, got, next((each.failure for each in seen if each.failure), "")))
+        else:
             found.append(untried(name, tried, NO_SANDBOX))
-            continue
-        seen = siege.hear(program_name, plan, **limits)
-        holes = [f"{how}, and nothing stopped it" for _, how in seen.got]
-        found.append(judged(name, tried, holes, seen.failure))
     for name, tried, plan, limits in (
         ("flood", "print without end, and then a number", {"most": 4 * PRINTED, "line": line}, {"output": PRINTED}),
-        ("hang", "print a number and never end", {"stays": STAYS, "line": line}, {"seconds": HANGS}),
+        ("hang", "print a number and never end", {"stays": siege.stays, "line": line}, {"seconds": HANGS}),
     ):
         begun = time.monotonic()
         seen = siege.measure(name, plan, **limits)
         took = time.monotonic() - begun
-        holes = [f"it was given {seen.number}"] if seen.number is not None else []
-        holes += [f"it ended after {took:.1f} s"] if took > SECONDS / 2 else []
-        found.append(judged(name, tried, holes, seen.failure))
+        got = [f"it was given {seen.number}"] if seen.number is not None else []
+        got += [f"it ended after {took:.1f} s"] if took > SECONDS / 2 else []
+        found.append(judged(name, tried, got, seen.failure))
     return found
 
 

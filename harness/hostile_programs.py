@@ -344,22 +344,17 @@ def bomb(plan: Plan) -> None:
 
 
 def fill(plan: Plan) -> None:
-    """One large file, many that are large together, and whatever lives in memory."""
+    """One large file, or many that are large together, in the worktree or where files live in memory."""
     chunk = bytes(MIB)
-    for name, place, files in (
-        ("one file", "one", 1),
-        ("the worktree", "many", plan["files"]),
-        ("/tmp", "/tmp/fill", plan["files"]),
-        ("/dev/shm", "/dev/shm/fill", plan["files"]),
-    ):
+    for place, files in plan["places"]:
         written = 0
-        with contextlib.suppress(OSError):
-            for number in range(files):
-                with contextlib.suppress(OSError), open(f"{place}-{number}", "wb", buffering=0) as file:
-                    for _ in range(plan["most"] // files // MIB):
-                        written += file.write(chunk)
+        for number in range(files):
+            with contextlib.suppress(OSError), open(f"{place}-{number}", "wb", buffering=0) as file:
+                for _ in range(plan["most"] // files // MIB):
+                    written += file.write(chunk)
+        time.sleep(0.2)  # for whoever looks
         if written >= plan["most"]:
-            say("disk", f"{written // MIB} MiB in {name}")
+            say("disk", f"{written // MIB} MiB in {files} files {place}-…")
 
 
 def swell(plan: Plan) -> None:
