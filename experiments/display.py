@@ -73,17 +73,23 @@ def waiting_line(e: Escalation) -> str:
 
 
 def opening(experiment: Experiment, ledger: Ledger) -> str:
-    sizes = ", ".join(f"{n} {split}" for split, n in experiment.sizes().items())
-    limits = ", ".join(f"{v:.4g} {k}" for k, v in ledger.budget.limits().items() if v is not None)
+    sizes = ", ".join(f"{n} {split}" for split, n in experiment.sizes().items() if n)
+    limits = ", ".join(limit(k, v) for k, v in ledger.budget.limits().items() if v is not None)
     verb = "resume" if ledger.trials else "run"
     return f"{verb} {ledger.run.id} from {ledger.run.live[:12]}: {sizes} tasks; at most {limits}"
 
 
+def limit(name: str, most: float) -> str:
+    return duration(3600 * most) if name == "hours" else f"{most:,.4g} {name}"
+
+
 def round_line(r: Round) -> str:
     """``round 3  keep      +10.4 points (…)  score .312  1,204 trials  add a worked example of [plural]``."""
-    score = "" if r.score is None else f"score {r.score:.3f}"
+    c = r.decision.comparison if r.decision else None
+    digits = ".5g" if c is not None and c.metric else ".3f"
+    score = "" if r.score is None else f"score {r.score:{digits}}"
     if r.score_low is not None and r.score_high is not None:
-        score += f" [{r.score_low:.3f}, {r.score_high:.3f}]"
+        score += f" [{r.score_low:{digits}}, {r.score_high:{digits}}]"
     spent = f"{r.trials:,} trials"
     if r.stop is not None:
         line = (
@@ -92,11 +98,10 @@ def round_line(r: Round) -> str:
     elif r.decision is None:
         line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
     else:
-        c = r.decision.comparison
         unit = f" {c.metric} in {c.tasks} runs" if c is not None and c.metric else " points"
         where = f" on {c.tasks} tasks" if c is not None and not c.metric else ""
         found = f"{bare_gain(c)}{unit}{where}" if c is not None else short(r.decision.detail)
-        tried = short(change(r).partition(":")[0], 72)  # the rest is in the report
+        tried = short(change(r).partition(": ")[0], 72)  # the rest is in the report
         line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
     if r.certification is not None:
         c = r.certification

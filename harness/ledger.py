@@ -237,8 +237,10 @@ class Ledger:
                     continue  # a call belongs to a trial that was bought already
                 usable = limit - min(self._reserve * self._each(reason, spent), limit / 2)
                 if spent >= usable or spent + wanted.get(reason, 0) > usable:
-                    kept = f", {limit - usable:,.4g} kept back to certify what was kept" if usable < limit else ""
-                    raise BudgetSpent(reason, f"{spent:,.4g} of {limit:,.4g} {reason} used{kept}")
+                    back = limit - usable
+                    unit, times = ("minutes", 60) if reason == "hours" and limit < 1 else (reason, 1)
+                    kept = f", {times * back:,.4g} kept back to certify what was kept" if back > 0 else ""
+                    raise BudgetSpent(reason, f"{times * spent:,.4g} of {times * limit:,.4g} {unit} used{kept}")
 
     def check_clock(self) -> None:
         """The limits that must hold while a call is under way: the stop button and the hours.
