@@ -65,6 +65,8 @@ MOST_SAID = 2000
 """Characters of a rationale."""
 TOLD = 400
 """Characters of one problem that a model is told."""
+LONGEST = 200
+"""Characters that the nearest to something wrong is looked for with."""
 OPENING = re.compile(r'\A(?:\s|#[^\n]*\n)*[rRuU]?(?:"""|\'\'\')\s*([^\n"]+)|\A\s*#+\s*([^\n]+)')
 """The first line of a docstring, else of a comment or a heading."""
 WORDS = re.compile(r"[\w./-]*\w")
@@ -140,7 +142,7 @@ class CodeProposer:
             TrialError: what it answers cannot be used, also when it was told what is wrong.
         """
         key = kept_key(history.run)
-        tried = recap(history, self.room.tried, key=key)
+        tried = recap(history, self.room.tried, key=key, metric=self.metric)
         printed = self.printed(history, key)
         shown = shown_of(text, key, self.room.files, self.is_mine, named=tried + printed)
         self.refuse_unseen(text, shown)
@@ -334,7 +336,7 @@ def why_not_python(source: str) -> str:
             compile(source, "<proposal>", "exec", dont_inherit=True)
     except SyntaxError as e:
         return f"line {e.lineno}: {e.msg}: {(e.text or '').strip()[:100]}"
-    except (ValueError, RecursionError, MemoryError) as e:
+    except (ValueError, RecursionError, MemoryError, OverflowError) as e:
         return f"{type(e).__name__}: {e}"
     return ""
 
@@ -443,7 +445,7 @@ def more_of(asked: Sequence[str], text: Mapping[str, str], shown: Shown, key: st
         elif path in shown.readable:
             part = f"{said}: it was shown already, and is as it was"
         elif path not in text:
-            near = get_close_matches(path, text, 1)
+            near = get_close_matches(path[:LONGEST], text, 1)
             part = f"{said}: there is no such file{f'; the nearest is {sealed(near[0], key)}' if near else ''}"
         else:
             part = file_of(path, text[path], key) or f"{said}: it holds a key, and is shown to nobody"
@@ -627,7 +629,7 @@ class Source:
             return f'"search" stands {len(found)} times, in lines {lines}: take in more lines until it stands once'
         first = next(line.strip() for line in search.splitlines() if line.strip())
         stripped = [line.strip() for line in self.text.split("\n")]
-        near = get_close_matches(first, stripped, 1, 0.6)
+        near = get_close_matches(first[:LONGEST], stripped, 1, 0.6)
         if not near:
             return f'"search" stands nowhere in the file: {first[:80]!r}'
         at = stripped.index(near[0])

@@ -48,7 +48,7 @@ TITLES: Mapping[Kind, str] = {
 }
 NAMED: Mapping[Kind, str] = {
     "kept": "kept",
-    "near": "near misses",
+    "near": "nearly better",
     "failed": "without a number",
     "refused": "refused unrun",
     "flat": "no better",
@@ -69,7 +69,7 @@ TRACEBACK = "Traceback (most recent call last):"
 GAVE_NONE = re.compile(r"\d+ of \d+ runs gave no [^:]*: ")
 
 
-def recap(history: History, tokens: int = TOKENS, *, key: str = "") -> str:
+def recap(history: History, tokens: int = TOKENS, *, key: str = "", metric: str = "") -> str:
     """What was tried in this run and how it ended, in at most so many *tokens* of about four bytes.
 
     It cites rounds (``round 12``). First where the run stands: the incumbent's metric with its 90 % interval, and how
@@ -78,11 +78,11 @@ def recap(history: History, tokens: int = TOKENS, *, key: str = "") -> str:
     learned. Older rounds have a line each, then they are counted by what they changed. The same for the same history.
 
     *key*: what marks tags around untrusted text, in the question that this goes into. It is taken out here, with
-    whatever looks like such a tag. Secrets always are.
+    whatever looks like such a tag. Secrets always are. *metric*: its name, which the first comparison tells otherwise.
     """
     key = key or NO_KEY
     notes = memory_of(history, key, tokens // 5)
-    head = "\n".join([now(history, key), *standing(history)])
+    head = "\n".join([now(history, key, metric), *standing(history)])
     kinds = {kind: [r for r in history.rounds if kind_of(r) == kind] for kind in TITLES}
     changes = Changes(history, key)
     left = tokens - text_tokens(head) - text_tokens(notes) - 4
@@ -99,15 +99,16 @@ def recap(history: History, tokens: int = TOKENS, *, key: str = "") -> str:
 # ── where it stands ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def now(history: History, key: str) -> str:
+def now(history: History, key: str, metric: str) -> str:
     """The incumbent's number."""
     trials = history.trials
     values = values_of(trials)
-    name = next((c.metric for r in reversed(history.rounds) if (c := comparison_of(r)) and c.metric), "")
+    compared = (c.metric for r in reversed(history.rounds) if (c := comparison_of(r)) is not None)
+    name = metric or next(filter(None, compared), "metric")
     sigma = next((c.sigma for r in reversed(history.rounds) if (c := comparison_of(r)) and c.sigma is not None), None)
     if values:
         scatter = f"; a single run scatters by sigma = {sigma:.3g}" if sigma is not None else ""
-        return f"The incumbent: {sealed(name, key) or 'metric'} {with_interval(values)}{scatter}."
+        return f"The incumbent: {sealed(name, key)} {with_interval(values)}{scatter}."
     scores = [t.grade.score for t in trials if t.grade is not None]
     return f"The incumbent: score {with_interval(scores)}." if scores else "The incumbent has no number yet."
 
@@ -134,7 +135,7 @@ def standing(history: History) -> Iterator[str]:
     rounds = history.rounds
     counted = Counter(map(kind_of, rounds))
     ends = ", ".join(f"{counted[kind]} {NAMED[kind]}" for kind in TITLES if counted[kind])
-    yield f"{count(len(rounds), 'round')} so far{f': {ends}' if ends else ''}."
+    yield f"{count(len(rounds), 'round')} so far{f': {ends}. Gains are above 0 when it got better' if ends else ''}."
     if kept := [r for r in rounds if kind_of(r) == "kept"]:
         yield f"Since the last change that was kept: {count(rounds[-1].number - kept[-1].number, 'round')}."
 

@@ -98,7 +98,7 @@ def a_history(*rounds: Round, numbers: tuple[float, ...] = (1.24, 1.26, 1.25), *
 def test_it_says_where_the_run_stands_and_shows_what_was_kept_with_its_change_and_its_numbers():
     said = recap(a_history(kept(1), a_round(2, comparison=a_comparison(-0.02))))
     assert "val_bpb 1.25 [1.23314, 1.26686] (90% interval, n = 3); a single run scatters by sigma = 0.004" in said
-    assert "2 rounds so far: 1 kept, 1 no better." in said
+    assert "2 rounds so far: 1 kept, 1 no better. Gains are above 0 when it got better." in said
     assert "Since the last change that was kept: 1 round." in said
     assert "round 1: improved, val_bpb 1.25 → 1.24, gain +0.01 (+2.5 sigma, n = 2; its first run +0.012" in said
     assert "why: the loss is flat" in said
@@ -108,6 +108,7 @@ def test_it_says_where_the_run_stands_and_shows_what_was_kept_with_its_change_an
 
 def test_before_the_first_round_it_says_what_there_is():
     assert recap(a_history()).startswith("The incumbent: metric 1.25 [")
+    assert recap(a_history(), metric="val_bpb").startswith("The incumbent: val_bpb 1.25 [")
     assert "0 rounds so far." in recap(a_history())
     assert "no number yet" in recap(a_history(numbers=()))
     assert "n = 1, so nothing is known of its noise" in recap(a_history(numbers=(1.0,)))
@@ -116,7 +117,7 @@ def test_before_the_first_round_it_says_what_there_is():
 def test_a_change_that_won_once_is_a_near_miss_and_the_nearest_comes_first():
     rounds = [a_round(n, comparison=a_comparison(-0.001, first=first)) for n, first in ((1, 0.003), (2, 0.009))]
     said = recap(a_history(*rounds))
-    assert "2 near misses" in said
+    assert "2 nearly better" in said
     assert said.index("round 2: no-improvement") < said.index("round 1: no-improvement")
 
 
@@ -172,7 +173,7 @@ def test_what_there_is_no_room_for_is_counted_by_what_it_changed():
     assert left[1] == left[2], "the oldest are left out"
     assert int(left[3]) + int(left[4]) == int(left[2])
     assert len(re.findall(r"^round \d+:", said, re.MULTILINE)) == 60 - int(left[2])
-    assert "60 rounds so far: 60 no better." in said
+    assert "60 rounds so far: 60 no better" in said
 
 
 ENDS = st.sampled_from(["kept", "near", "flat", "crash", "refused", "void"])
