@@ -465,6 +465,14 @@ def test_an_outage_is_not_blamed_on_the_program(ask: Ask, meter: Meter) -> None:
     assert meter.spans[-1].usage.dollars == 0.0
 
 
+def test_an_outage_that_outlasts_the_session_is_one_too_and_costs_nothing(ask: Ask, meter: Meter) -> None:
+    recorded = (RECORDED / "claude_api_529.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    with pytest.raises(ModelError, match="without a word") as e:
+        ask(f"print({chr(10).join(recorded)!r}, flush=True); time.sleep(60)", idle=0.3)
+    assert (e.value.error_class, e.value.transient) == ("overloaded", True)
+    assert meter.spans[-1].usage == Usage(calls=1)
+
+
 def test_a_program_that_is_not_there_and_a_key_that_is_missing_are_said_before_anything_is_bought(meter: Meter) -> None:
     with pytest.raises(UserError, match="npm install -g @openai/codex"):
         CodingAgentProposer(Codex("m", program="no-such-codex")).propose("v", PROGRAM, NOTHING_TRIED)

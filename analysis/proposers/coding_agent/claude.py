@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.proposers.coding_agent.session import (
@@ -23,7 +23,9 @@ from traces.records import Usage
 
 SYNTHETIC = "<synthetic>"
 """The model of a message that the program wrote by itself."""
-TOOLS = ("Read", "Edit", "Write", "Glob", "Grep")
+TOOLS = ("Read", "Edit", "Write", "Grep")
+CONTAINED = ("Bash", "Glob")
+"""Only in a sandbox: ``Glob`` lists whatever folder it is given without asking."""
 ENDS: Mapping[str, Ended] = {"error_max_budget_usd": "dollar_cap", "error_max_turns": "turn_cap"}
 
 
@@ -54,7 +56,7 @@ class ClaudeCode:
         return f"claude-code:{self.model or 'default'}"
 
     def command(self, program: str, prompt: str, *, is_contained: bool) -> Sequence[str]:
-        tools = (*TOOLS, "Bash") if is_contained else TOOLS
+        tools = (*TOOLS, *CONTAINED) if is_contained else TOOLS
         command = [program, "-p", prompt, "--output-format", "stream-json", "--verbose"]
         command += ["--permission-mode", "acceptEdits", "--tools", ",".join(tools)]
         command += ["--allowedTools", "Bash"] if is_contained else []
@@ -85,7 +87,7 @@ class ClaudeCode:
         result: Mapping[str, Any] = {}
         models: dict[str, None] = {}
         calls: set[str] = set()
-        said = session = ""
+        said = session = trouble = ""
         denied: set[str] = set()
         for at, event in events:
             session = words(event.get("session_id")) or session
@@ -94,7 +96,7 @@ class ClaudeCode:
                 case "assistant":
                     model = words(message.get("model"))
                     if model and model != SYNTHETIC:
-                        models[model] = None
+                        models[model], trouble = None, ""
                         calls.add(words(message.get("id")))
                     for block in items(message.get("content")):
                         if block.get("type") == "text":
@@ -105,17 +107,18 @@ class ClaudeCode:
                 case "user":
                     for block in items(message.get("content")):
                         if block.get("type") == "tool_result":
-                            id = words(block.get("tool_use_id"))
                             failed = block.get("is_error") is True
-                            why = "denied" if id in denied else "failed"
-                            uses.end(id, text_of(block.get("content")), at, failed=failed, error_class=why)
+                            uses.end(words(block.get("tool_use_id")), text_of(block.get("content")), at, failed=failed)
                 case "system" if event.get("subtype") == "permission_denied":
                     denied.add(words(event.get("tool_use_id")))
+                case "system" if event.get("subtype") == "api_retry":
+                    trouble = trouble_of(event)
                 case "result":
                     result = event  # its totals are of the whole session, so the last one counts
                 case _:
                     pass
-        ended, error_class, detail = end_of(result)
+        ended, error_class, detail = end_of(result, trouble)
+        denied |= {words(denial.get("tool_use_id")) for denial in items(result.get("permission_denials"))}
         return AgentReport(
             ended=ended,
             message=words(result.get("result")) or said,
@@ -123,18 +126,21 @@ class ClaudeCode:
             detail=detail,
             usage=usage_of(result, len(calls)) if result else None,
             turns=count(result.get("num_turns")) or len(calls),
-            uses=uses.all(),
+            uses=tuple(
+                replace(use, error_class="denied") if use.failed and use.id in denied else use for use in uses.all()
+            ),
             models=tuple(models),
             session=session,
             torn=events.torn,
         )
 
 
-def end_of(result: Mapping[str, Any]) -> tuple[Ended, str, str]:
+def end_of(result: Mapping[str, Any], trouble: str) -> tuple[Ended, str, str]:
     """How a session ended, with the class of the error and its words. ``subtype`` alone says too little: an API that
     failed is a ``success`` with ``is_error``."""
     if not result:
-        return "no_result", "no_result", "it ended without a result"
+        why = f", while it met {trouble} again and again" if trouble else ""
+        return "no_result", trouble or "no_result", f"it ended without a result{why}"
     subtype = words(result.get("subtype"))
     errors = result.get("errors")
     listed = "; ".join(str(error) for error in errors) if isinstance(errors, list) else ""
@@ -172,6 +178,12 @@ def usage_of(result: Mapping[str, Any], calls: int) -> Usage:
         output_tokens=output,
         dollars=amount(result.get("total_cost_usd")),
     )
+
+
+def trouble_of(retry: Mapping[str, Any]) -> str:
+    """The class of error that a request is tried again for; without a status there was no answer at all."""
+    status = count(retry.get("error_status"))
+    return class_of_status(status) if status else "connection"
 
 
 def text_of(content: object) -> str:

@@ -120,7 +120,7 @@ class Codex:
             error_class = class_of_words(detail)
             ended = "auth" if error_class == "auth" else "failed"
         elif ended == "no_result":
-            error_class = "no_result"
+            error_class = class_of_words(detail) if detail else "no_result"
         return AgentReport(
             ended=ended,
             message=said,

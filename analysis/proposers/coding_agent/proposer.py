@@ -78,7 +78,8 @@ class CodingAgentProposer:
     """Has *agent*, ``ClaudeCode(…)`` or ``Codex(…)``, change the program.
 
     It runs in a sandbox with a network, since it has to reach its provider; there it may also run programs. With
-    ``sandbox=NoSandbox()`` it runs under its own restrictions alone, and can read whatever you can.
+    ``sandbox=NoSandbox()`` it runs under its own restrictions alone, and Codex can then read whatever you can. It knows
+    its key, and what it sends goes to its provider.
 
     A session that is killed with Ratchet is charged its estimate and not taken up again: another one is begun.
     """
@@ -388,7 +389,6 @@ def report_of(agent: Agent, heard: Heard, limits: CodingAgentProposer) -> AgentR
         return replace(report, detail=f"{report.detail}: the program {how}{f' and complained: {said}' if said else ''}")
     if report.ended == "done" and heard.ended in ("time", "idle"):
         return report  # its work was done; only the program was not
-    assert heard.ended in ENDED_FROM_OUTSIDE
     said = {
         "time": f"it was ended after {limits.seconds:g} seconds. Give it more: CodingAgentProposer(…, seconds=…)",
         "idle": f"it was ended after {limits.idle:g} seconds without a word",
@@ -396,7 +396,8 @@ def report_of(agent: Agent, heard: Heard, limits: CodingAgentProposer) -> AgentR
         "stopped": "it was ended with the run",
     }
     why = f"{said[heard.ended]}{f' ({report.detail})' if report.detail else ''}"
-    error_class = {"time": "timeout", "idle": "timeout", "output": "output"}.get(heard.ended, "interrupted")
+    in_trouble = report.is_transient and heard.ended in ("time", "idle")
+    error_class = report.error_class if in_trouble else ENDED_FROM_OUTSIDE[heard.ended]
     return replace(report, ended=heard.ended, detail=why, error_class=error_class)
 
 
@@ -406,7 +407,7 @@ def charged(report: AgentReport, agent: Agent, estimate: Usage) -> tuple[Usage, 
     if report.usage is not None:
         return agent.priced(report.usage), False
     got_nothing = not report.uses and not report.message
-    if got_nothing and (report.ended in ("failed", "auth") or not report.session):
+    if got_nothing and (report.ended in ("failed", "auth") or report.is_transient or not report.session):
         return Usage(calls=1), False
     return estimate, True
 
@@ -488,6 +489,7 @@ def span_of(use: ToolUse, key: str) -> tuple[Span, tuple[Text, Text]]:
         input_preview=given.text[-PREVIEW:],
         output_hash=back.hash,
         output_preview=back.text[:PREVIEW],
+        attributes={otel.TOOL_CALL_ID: without(use.id, key)},
     )
     return span, (given, back)
 

@@ -17,7 +17,13 @@ Ended = Literal[
 ``no_result``: what it printed ends without an end. The others ended it from outside: it took too long, was silent for
 too long, printed too much, or the run was stopped."""
 
-ENDED_FROM_OUTSIDE = frozenset({"time", "idle", "output", "stopped"})
+ENDED_FROM_OUTSIDE: Mapping[str, str] = {
+    "time": "timeout",
+    "idle": "timeout",
+    "output": "output",
+    "stopped": "interrupted",
+}
+"""→ the class of error."""
 
 
 class Line(NamedTuple):
@@ -31,6 +37,8 @@ class Line(NamedTuple):
 class ToolUse:
     """A tool that the agent called, by itself and inside its own session."""
 
+    id: str
+    """The agent's own; it may repeat."""
     name: str
     arguments: str
     """JSON, or the command."""
@@ -50,7 +58,7 @@ class AgentReport:
     message: str = ""
     """The agent's last words."""
     error_class: str = ""
-    """As of ``ModelError``; empty where nothing failed."""
+    """As of ``ModelError``; empty where nothing failed. Of ``no_result``: what it was in trouble with at the end."""
     detail: str = ""
     """What ended it, in words."""
     usage: Usage | None = None
@@ -150,13 +158,13 @@ class Uses:
         if (begun := self._open.pop(id, None)) is not None:
             name, arguments, started = begun
             seconds = max(0.0, (at - started).total_seconds())
-            self._done.append(ToolUse(name, arguments, result, started, seconds, failed, error_class))
+            self._done.append(ToolUse(id, name, arguments, result, started, seconds, failed, error_class))
 
     def all(self) -> tuple[ToolUse, ...]:
         """In the order in which they ended; those that never did come last."""
         unfinished = [
-            ToolUse(name, arguments, "", started, 0.0, True, "interrupted")
-            for name, arguments, started in self._open.values()
+            ToolUse(id, name, arguments, "", started, 0.0, True, "interrupted")
+            for id, (name, arguments, started) in self._open.items()
         ]
         return (*self._done, *unfinished)
 
