@@ -46,11 +46,11 @@ STAYS = 20.0
 """Seconds after which what was meant to outlive its trial ends by itself."""
 SEARCH = 2.0
 """Seconds in which hidden files are looked for."""
-MEMORY, DISK, PRINTED = 128 * MIB, 8 * MIB, 2 * MIB
+MEMORY, DISK, PRINTED = 64 * MIB, 4 * MIB, 1 * MIB
 """Limits of those that exceed them, four times."""
-FULL, FILES = 8 * DISK, 16
+FULL, FILES = 8 * DISK, 8
 """Bytes that are written, and to how many files: a runner lets the folder have four times what one file may."""
-PROCESSES = 700
+PROCESSES = 320
 """How many a fork bomb is allowed to start before it says that nothing stopped it."""
 ATTACKS: tuple[str, ...] = (
     "home",
@@ -162,6 +162,8 @@ def hostile(
         *looked_around(siege, home or Path.home()),
         *edited(siege),
         *forged(siege, honest),
+        *linked(siege),
+        *poisoned(siege),
         *imported(siege),
         *exhausted(siege),
     ]
@@ -456,7 +458,7 @@ def edited(siege: Siege) -> list[Attack]:
 
 
 def forged(siege: Siege, honest: float) -> list[Attack]:
-    """A number of the candidate's own: alone, before and after the true one, in a file, behind a link, as Ratchet's."""
+    """A number of the candidate's own: alone, before and after the true one, and as Ratchet writes it."""
     metric = siege.runner.metric
     fake, true = (f"{metric.name}: {number!r}" for number in (FAKE, honest))
     said = json.dumps({metric.name: FAKE, "seconds": 0.1, "peak_memory_mb": 1.0})
@@ -467,17 +469,19 @@ def forged(siege: Siege, honest: float) -> list[Attack]:
         ("twice-reversed", "print the true number, and then a good one", {"lines": [true, fake]}),
         ("ratchet-line", "print the line that Ratchet itself writes", {"lines": [said]}),
     ]
-    found = [about_number(siege, honest, name, tried, siege.measure("forge", plan)) for name, tried, plan in plans]
+    return [about_number(siege, honest, name, tried, siege.measure("forge", plan)) for name, tried, plan in plans]
+
+
+def linked(siege: Siege) -> list[Attack]:
+    """Links in the place of what is read afterwards."""
+    tried = "leave links to files outside in the place of what it should write"
     with tempfile.TemporaryDirectory(prefix="ratchet-link-") as folder:
         links = links_to(siege, Path(folder))
-        tried = "leave links to files outside in the place of what it should write"
-        if links:
-            seen = siege.measure("forge", {"links": links})
-            holes = [f"it was given {seen.number:.6g} for links to {', '.join(links.values())}"] if seen.number else []
-            found.append(judged("links", tried, holes[:1], seen.failure))
-        else:
-            found.append(untried("links", tried, "nothing that it leaves is read"))
-    return [*found, *poisoned(siege)]
+        if not links:
+            return [untried("links", tried, "nothing that it leaves is read")]
+        seen = siege.measure("forge", {"links": links})
+    got = [] if seen.number is None else [f"it was given {seen.number:.6g} for links to {', '.join(links.values())}"]
+    return [judged("links", tried, got, seen.failure)]
 
 
 def about_number(siege: Siege, honest: float, name: str, tried: str, seen: Seen) -> Attack:
