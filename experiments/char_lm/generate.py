@@ -69,7 +69,7 @@ def counted(number: int, thing: Sequence[str]) -> str:
 
 
 def clause(rng: random.Random, cast: Cast, depth: int) -> str:
-    """What is said of a thing, to be read after it: the verb inside agrees with another subject than the one outside."""
+    """What is said of a thing, to be read after it: the verb in it agrees with its own subject."""
     one, many = cast.person
     deed = rng.choice(words()["deeds"])
     who, verb = rng.choice(((f"the {one}", deed[0]), (f"the {many}", deed[1]), (rng.choice(cast.names), deed[0])))
@@ -91,7 +91,9 @@ def action(rng: random.Random, cast: Cast) -> str:
     deed, adjective = rng.choice(w["deeds"]), rng.choice(w["adjectives"])
     subject = rng.choice((cast.names[who], upper(cast.pronouns[who]), f"The {cast.person[0]}"))
     what = rng.choice((f"the {cast.thing[0]}", f"the {adjective} {cast.thing[0]}", a(f"{adjective} {cast.thing[0]}")))
-    after = rng.choice((f" {rng.choice(w['adverbs'])}", f" because {rng.choice(w['reasons'])}", f" at {cast.place}", ""))
+    after = rng.choice(
+        (f" {rng.choice(w['adverbs'])}", f" because {rng.choice(w['reasons'])}", f" at {cast.place}", "")
+    )
     return f"{subject} {deed[2]} {what}{after}."
 
 

@@ -1,13 +1,15 @@
-"""What a version of ``train.py`` is given and may not change: the text, the chance, the time, and where its answer goes."""
+"""What a version of ``train.py`` is given and may not change: the text, the chance, the time, and where its answer
+goes."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.int64]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 WINDOW = 40
 """Characters that are shown before the one to foretell."""

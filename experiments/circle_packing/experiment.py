@@ -17,6 +17,8 @@ from traces.records import Task
 
 HERE = Path(__file__).parent
 METRIC = "sum_of_radii"
+FIXED = (*GUARDED, "prepare.step", "prepare.left", "prepare.answer")
+"""What a candidate uses as it is used."""
 
 experiment = Experiment(
     name="circle_packing",
@@ -28,10 +30,10 @@ experiment = Experiment(
         fixed={"prepare.py": HERE / "prepare.py"},
         seconds=30,  # it takes 2 to 3 on a core of its own
         memory=1024 * MIB,
-        guarded=(*GUARDED, "prepare.step", "prepare.left", "prepare.answer"),
+        guarded=FIXED,
     ),
     grader=MetricGrader(METRIC),
-    proposer=MutationProposer(),
+    proposer=MutationProposer(guarded=FIXED),
     gate=MetricGate(METRIC, better="higher"),
     budget=Budget(hours=1),
     contract=Contract(

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import prepare
+from prepare import Floats, Tokens
 
 CONTEXT = 10  # range: 2..40
 EMBED = 16  # range: 2..64
@@ -32,10 +33,15 @@ AVERAGE = 0.0  # range: 0.0..0.999
 VOCABULARY = len(prepare.characters)
 ONE_HOT = np.eye(VOCABULARY, dtype=np.float32)
 
+Named = dict[str, Floats]
+"""Parameters, or their gradients."""
+Kept = tuple[Floats, list[tuple[Floats, Floats]]]
+"""What goes into the output, and of each layer what went into it and its slope."""
 
-def shapes():
+
+def shapes() -> dict[str, tuple[int, ...]]:
     """Name → shape of each parameter."""
-    found = {"embed": (VOCABULARY, EMBED)}
+    found: dict[str, tuple[int, ...]] = {"embed": (VOCABULARY, EMBED)}
     width = CONTEXT * EMBED
     for layer in range(LAYERS):
         found[f"weight{layer}"] = (width, HIDDEN)
@@ -44,9 +50,10 @@ def shapes():
     return {**found, "output": (width, VOCABULARY), "output_bias": (VOCABULARY,)}
 
 
-def views(flat):
+def views(flat: Floats) -> Named:
     """The parameters by name, in one long vector."""
-    found, at = {}, 0
+    found: Named = {}
+    at = 0
     for name, shape in shapes().items():
         size = math.prod(shape)
         found[name] = flat[at : at + size].reshape(shape)
@@ -54,7 +61,7 @@ def views(flat):
     return found
 
 
-def begin():
+def begin() -> Floats:
     flat = np.zeros(sum(math.prod(shape) for shape in shapes().values()), np.float32)
     for name, value in views(flat).items():
         if name == "embed":
@@ -65,7 +72,7 @@ def begin():
     return flat
 
 
-def activate(x):
+def activate(x: Floats) -> tuple[Floats, Floats]:
     """What comes out of a layer, and its slope."""
     if ACTIVATION == "tanh":
         y = np.tanh(x)
@@ -76,10 +83,10 @@ def activate(x):
     return x * gate, gate * (1 + x * (1 - gate))
 
 
-def forward(p, contexts, drop=0.0):
+def forward(p: Named, contexts: Tokens, drop: float = 0.0) -> tuple[Floats, Kept]:
     """The logits, and what the way back needs."""
     x = p["embed"][contexts].reshape(len(contexts), -1)
-    steps = []
+    steps: list[tuple[Floats, Floats]] = []
     for layer in range(LAYERS):
         y, slope = activate(x @ p[f"weight{layer}"] + p[f"bias{layer}"])
         if drop:
@@ -90,12 +97,12 @@ def forward(p, contexts, drop=0.0):
     return x @ p["output"] + p["output_bias"], (x, steps)
 
 
-def softmax(logits):
+def softmax(logits: Floats) -> Floats:
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
-def backward(p, g, contexts, targets, logits, kept):
+def backward(p: Named, g: Named, contexts: Tokens, targets: Tokens, logits: Floats, kept: Kept) -> None:
     """Write the gradient of the mean loss into *g*."""
     x, steps = kept
     wanted = ONE_HOT[targets] * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / VOCABULARY
@@ -113,7 +120,7 @@ def backward(p, g, contexts, targets, logits, kept):
     np.matmul(ONE_HOT[contexts.ravel()].T, d.reshape(-1, EMBED), out=g["embed"])
 
 
-def rate(spent):
+def rate(spent: float) -> float:
     """How large a step is, after so much of the time."""
     if spent < WARMUP:
         return LEARNING_RATE * spent / WARMUP
@@ -122,7 +129,7 @@ def rate(spent):
     return LEARNING_RATE * (LEAST + (1 - LEAST) * shape)
 
 
-def train():
+def train() -> Floats:
     flat = begin()
     gradient, first, second = np.zeros_like(flat), np.zeros_like(flat), np.zeros_like(flat)
     p, g, average, step = views(flat), views(gradient), flat.copy(), 0
@@ -142,7 +149,7 @@ def train():
     return average
 
 
-def main():
+def main() -> None:
     p = views(train())
     parts = np.array_split(prepare.windows[:, -CONTEXT:], 16)
     prepare.answer(np.concatenate([softmax(forward(p, part)[0]) for part in parts]))

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import prepare
+from prepare import Floats
 
 STARTS = 4  # range: 1..40
 START = "uniform"  # choices: "uniform", "grid", "hexagons"
@@ -27,7 +28,7 @@ MOVED = 26  # range: 1..26
 CIRCLES = prepare.CIRCLES
 
 
-def begin():
+def begin() -> Floats:
     """Centres to start from."""
     if START == "uniform":
         return prepare.chance.uniform(0.02, 0.98, (CIRCLES, 2))
@@ -39,7 +40,7 @@ def begin():
     return np.clip(grid[chosen] + prepare.chance.normal(0, JITTER, (CIRCLES, 2)), 0.02, 0.98)
 
 
-def slopes(centres, radii, penalty):
+def slopes(centres: Floats, radii: Floats, penalty: float) -> Floats:
     """Where centres and radii are to go downhill: the sum of radii, less what overlaps and stands out, squared."""
     between = centres[:, None] - centres
     apart = np.sqrt((between**2).sum(axis=2)) + 1e-12
@@ -52,7 +53,7 @@ def slopes(centres, radii, penalty):
     return np.column_stack([to_centres, to_radii])
 
 
-def descend(centres, steps):
+def descend(centres: Floats, steps: int) -> Floats:
     """Centres after so many steps."""
     state = np.column_stack([centres, np.full(CIRCLES, RADIUS)])
     mean, square = np.zeros_like(state), np.zeros_like(state)
@@ -70,7 +71,7 @@ def descend(centres, steps):
     return state[:, :2]
 
 
-def jump(centres, radii):
+def jump(centres: Floats, radii: Floats) -> tuple[Floats, Floats]:
     """Move some circles by chance, and stay where the sum of radii is larger, until no step is left."""
     begun = prepare.left()
     while prepare.left() >= prepare.FITTING:
@@ -84,11 +85,16 @@ def jump(centres, radii):
     return centres, radii
 
 
-def main():
+def total(found: tuple[Floats, Floats]) -> float:
+    """The sum of the radii."""
+    return float(found[1].sum())
+
+
+def main() -> None:
     steps = int(DESCENT * prepare.STEPS / STARTS) - prepare.FITTING
     ends = [descend(begin(), max(1, steps)) for _ in range(STARTS)]
     found = [(centres, prepare.fitted(centres)) for centres in ends]
-    centres, radii = jump(*max(found, key=lambda one: one[1].sum()))
+    centres, radii = jump(*max(found, key=total))
     print(f"starts: {', '.join(f'{fitted.sum():.4f}' for _, fitted in found)}; then {radii.sum():.4f}")
     prepare.answer(centres, radii)
 
