@@ -36,6 +36,8 @@ from traces.records import Edit, Promotion, Version, now
 
 CANDIDATES = "refs/ratchet/candidates/"
 PENDING = "refs/worktree/ratchet/promotion"
+TIDY = "00"
+"""How the ids begin of candidates after which git packs what lies loose: one of 256."""
 
 
 class InvalidEdit(Exception):
@@ -355,6 +357,11 @@ class Git:
             raise RuntimeError(f"git hashed {new.path} to {tree.split()[2]}, we to {new.result}")
         return Commit(id, new.parent, new.when, new.trailers)
 
+    def tidy(self) -> None:
+        """Pack loose objects and refs, as git's own housekeeping would: each is a file, and some commands read all of
+        them. Deletes nothing that is not in a pack. Where it cannot be done now, the next time does it."""
+        self.attempt("maintenance", "run", "--quiet", "--task=loose-objects", "--task=pack-refs")
+
     def contains(self, tip: str, commit: str) -> bool:
         """Is *commit* in the history of *tip*?"""
         return self.attempt("merge-base", "--is-ancestor", commit, tip).returncode == 0
@@ -444,9 +451,10 @@ class Repo:
         self._git.ask("update-ref", "--stdin", stdin="".join(lines).encode())
 
 
-def _candidates(git: Git) -> dict[str, Version]:
-    """By ref."""
-    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES)
+def _candidates(git: Git, start: str = "") -> dict[str, Version]:
+    """Those whose id begins with *start*, by ref."""
+    wanted = f"{CANDIDATES}{start}*" if start else CANDIDATES
+    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", wanted)
     pairs = (line.split(" ") for line in _lines(listing))
     return {ref: Version(id=ref.removeprefix(CANDIDATES).partition("-")[0], commit=commit) for ref, commit in pairs}
 
@@ -726,6 +734,8 @@ class Subject:
                 result=id,
             )
             kept = self._keep(free, new)
+            if id.startswith(TIDY):
+                self._git.tidy()
         self._remember(id, files)
         return Version(id=id, commit=kept)
 
@@ -867,11 +877,17 @@ class Subject:
                     f"{self.path}/{path} is a symbolic link or a submodule: what it points to could change while the "
                     "version stays the same. Put the files themselves there."
                 )
-        oids = [oid for _, _, oid, _ in entries]
+        with self._lock:
+            latest = next(reversed(self._read.values()), {})
+        known = {file.oid: file.text for file in latest.values()}  # versions differ in a few files
+        oids = [oid for _, _, oid, _ in entries if oid not in known]
         blobs = self._git.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
         files: dict[str, File] = {}
         start = 0
         for mode, _, oid, path in entries:
+            if oid in known:
+                files[path] = File(mode, oid, known[oid])
+                continue
             header = blobs.index(b"\n", start)
             end = header + 1 + int(blobs[start:header].split(b" ")[2])
             files[path] = File(mode, oid, self._decoded(path, blobs[header + 1 : end]))
@@ -908,7 +924,7 @@ class Subject:
 
     def _beginning(self, start: str) -> list[Version]:
         """Versions whose id begins so: candidates, and all that was ever committed here or promoted."""
-        tried = [version.commit for version in _candidates(self._git).values() if version.id.startswith(start)]
+        tried = [version.commit for version in _candidates(self._git, start).values()]
         past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
         commits = [*tried, *reversed(past)]
         trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in commits))

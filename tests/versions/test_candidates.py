@@ -1,17 +1,18 @@
 """Candidates: written past the working tree, the same for the same edits, and nothing else changes."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.versions import InvalidEdit, Repo, RunGit, Subject, applied, run_git
+from harness.versions import CANDIDATES, TIDY, InvalidEdit, Repo, RunGit, Subject, applied, run_git
 from tests.versions.conftest import FILES, SUBJECT, UserGit, write
 from traces.records import Edit
 
@@ -269,3 +270,74 @@ def test_after_any_sequence_of_edits_git_holds_what_a_dictionary_would(
         version, model = candidate, changed
 
     assert repo.subject(SUBJECT).text(version.id) == model  # a new one, which remembers nothing
+
+
+# ── many of them ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def an_edit_packed_after(subject: Subject) -> list[Edit]:
+    """One after whose candidate what lies loose is packed."""
+    live = subject.live().id
+    edits = ([Edit(path="prompts/solve.md", text=f"Answer {n}.\n")] for n in range(10_000))
+    return next(edit for edit in edits if subject.version_id(live, edit).startswith(TIDY))
+
+
+def test_now_and_then_candidates_are_packed_and_none_is_lost(
+    root: Path, repo: Repo, subject: Subject, run: RunGit, user_git: UserGit
+):
+    live = subject.live()
+    refs = user_git(root, "for-each-ref", "refs/heads", "refs/tags")
+    first = subject.candidate(live, BETTER)
+
+    last = subject.candidate(live, an_edit_packed_after(subject))
+
+    assert not [path for path in (root / ".git" / CANDIDATES).glob("*") if path.is_file()]
+    assert {version.id for version in repo.candidates()} == {first.id, last.id}
+    afresh = Repo(root, run).subject(SUBJECT)
+    assert afresh.text(first.id) == applied(FILES, BETTER)
+    assert afresh.candidate(live, BETTER) == afresh.version(first.id[:8]) == first
+    assert user_git(root, "for-each-ref", "refs/heads", "refs/tags") == refs
+    assert user_git(root, "status", "--porcelain") == ""
+    assert user_git(root, "fsck", "--connectivity-only") == ""
+
+
+def test_where_nothing_can_be_packed_the_candidate_is_made_all_the_same(
+    root: Path, subject: Subject, user_git: UserGit
+):
+    (root / ".git" / "objects" / "maintenance.lock").touch()
+
+    made = subject.candidate(subject.live(), an_edit_packed_after(subject))
+
+    assert user_git(root, "rev-parse", f"{CANDIDATES}{made.id}").strip() == made.commit
+
+
+def test_many_threads_that_pack_at_once_lose_nothing(root: Path, subject: Subject, run: RunGit, user_git: UserGit):
+    live = subject.live()
+    texts = (f"Answer {n}.\n" for n in range(10_000))
+    wanted = [[Edit(path="prompts/solve.md", text=text)] for text in texts]
+    packing = [edits for edits in wanted if subject.version_id(live.id, edits).startswith(TIDY)][:2]
+
+    with ThreadPoolExecutor(4) as executor:
+        made = list(executor.map(lambda edits: subject.candidate(live, edits), [*packing, *wanted[:4]]))
+
+    afresh = Repo(root, run).subject(SUBJECT)
+    assert [afresh.version(version.id) for version in made] == made
+    assert user_git(root, "fsck", "--connectivity-only") == ""
+
+
+def test_of_a_version_like_the_last_one_read_only_what_differs_is_read(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    made = subject.candidate(subject.live(), BETTER)
+    asked: list[bytes] = []
+
+    def counting(arguments: Sequence[str], stdin: bytes) -> CompletedProcess[bytes]:
+        if "cat-file" in arguments and "--batch" in arguments:
+            asked.append(stdin)
+        return run(arguments, stdin)
+
+    afresh = Repo(root, counting).subject(SUBJECT)
+
+    assert afresh.text(subject.live().id) == FILES
+    assert afresh.text(made.id) == applied(FILES, BETTER)
+    assert [oids.count(b"\n") for oids in asked] == [len(FILES), 1]
