@@ -40,8 +40,11 @@ windows = encoded("data/contexts.txt").reshape(-1, WINDOW)
 def batch(size: int, context: int, parameters: int) -> tuple[Tokens, Tokens]:
     """*size* places of the text: the *context* characters before each, and the character there.
 
-    Charges one step of a model that has so many *parameters*, embeddings included.
+    Charges one step of a model that has so many *parameters*, embeddings included. Ends the process where no time is
+    left.
     """
+    if spent() >= 1:
+        raise SystemExit(f"another batch is wanted, and the {SECONDS:g} seconds are spent")
     charged[0] += STEP + size * context * CHARACTER + parameters * (PARAMETER + size * PRODUCT)
     at = chance.integers(context, len(text), size)
     return text[at[:, None] + np.arange(-context, 0)], text[at]

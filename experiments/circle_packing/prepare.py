@@ -33,14 +33,16 @@ def left() -> int:
     return STEPS - charged[0]
 
 
-def step() -> None:
-    """Charge one step: one look at how all circles overlap."""
-    charged[0] += 1
+def step(number: int = 1) -> None:
+    """Charge a step: one look at how all circles overlap. Ends the process where none is left."""
+    if number > left():
+        raise SystemExit(f"{number} more steps are wanted, and {left()} of {STEPS} are left")
+    charged[0] += number
 
 
 def fitted(centres: Floats) -> Floats:
     """The radii with the largest sum that circles around these *centres* can have, by linear programming."""
-    charged[0] += FITTING
+    step(FITTING)
     apart = np.linalg.norm(centres[first] - centres[second], axis=1)
     inside = np.minimum(centres, 1 - centres).min(axis=1)
     bounds = [(0, max(0.0, float(most))) for most in inside]
