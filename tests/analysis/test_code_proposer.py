@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.proposers.analyst import key_of
 from analysis.proposers.code import (
     MORE,
     PROMPTS,
@@ -32,18 +34,19 @@ from harness.graders import MetricGrader
 from harness.ledger import journal_file
 from harness.models import close
 from harness.models.openai_api import is_strict
-from harness.protocols import History, Message
+from harness.protocols import History, Message, Model
 from harness.redact import GONE
 from harness.runners.command import CommandRunner
 from harness.runners.metrics import Computed
 from harness.sandboxes.folder import Folder
 from harness.testing import ScriptedModel
 from harness.text import validate
+from harness.verify import verify
 from harness.versions import applied
 from tests.analysis.test_recap import a_history, crashed
 from tests.conftest import git
 from tests.models.conftest import ANTHROPIC, OPENAI, Sdk
-from tests.models.loopback import Handler, Received, answers, provider
+from tests.models.loopback import Handler, Provider, Received, answers, provider
 from tests.world import CONTRACT, play
 from traces.journal import read as lines_of
 from traces.records import Edit, Proposal, Span, Task
@@ -428,51 +431,64 @@ def connections():
     close()
 
 
+def a_repository(folder: Path) -> Path:
+    """Of a program that guesses a number; beside it lies the evaluator that nobody is shown."""
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "train.py").write_text(PROGRAM)
+    folder.with_name("evaluate.py").write_text(EVALUATE)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Begin")
+    return folder
+
+
+def a_night(model: Model, repository: Path) -> Experiment:
+    return Experiment(
+        name="guess",
+        subject="code",
+        tasks=[Task(id="run", input="", split="train")],
+        runner=CommandRunner(
+            [sys.executable, "train.py"],
+            metric=Computed("loss", loss_of),
+            fixed={"evaluate.py": repository.with_name("evaluate.py")},
+            seconds=20,
+        ),
+        grader=MetricGrader("loss"),
+        proposer=CodeProposer(model, "loss", better="lower"),
+        gate=MetricGate("loss", better="lower", repeats=1),
+        budget=Budget(rounds=5, hours=1),
+        contract=CONTRACT,
+    )
+
+
+@contextmanager
+def coder(sdk: Sdk, *answering: Answering) -> Generator[tuple[Provider, Model, list[Asked]]]:
+    """A provider that gives *answering* one after the other, the last one for ever; the model behind it, and what that
+    was asked."""
+    asked: list[Asked] = []
+
+    def answer(handler: Handler, received: Received) -> None:
+        system = parts(received.body.get("system", []))
+        asked.append(Asked([*system, *(text for m in received.body["messages"] for text in parts(m["content"]))]))
+        answers(sdk.says(answering[min(len(asked), len(answering)) - 1](asked[-1])))(handler, received)
+
+    with provider(answer) as there:
+        yield there, sdk.model(there.url, max_tokens=4000), asked
+
+
 @pytest.mark.parametrize("sdk", [OPENAI, ANTHROPIC], ids=lambda sdk: sdk.name)
 def test_a_night_over_either_api_keeps_what_is_better_and_sends_nothing_of_the_evaluator(
     sdk: Sdk, tmp_path: Path, connections: None
 ):
-    root, evaluator = tmp_path / "repository", tmp_path / "evaluate.py"
-    (root / "code").mkdir(parents=True)
-    (root / "code" / "train.py").write_text(PROGRAM)
-    evaluator.write_text(EVALUATE)
-    git(root, "init", "-q", "-b", "main")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "Begin")
-    guess = "GUESS = 0.1"
     answering = [
-        proposing(edit(search=guess, to="GUESS = 0.4")),
+        proposing(edit(search="GUESS = 0.1", to="GUESS = 0.4")),
         saying("I would rather not."),
         saying("I still would not."),
         proposing(edit(search="GUESS = 0.4", to="GUESS = 1 / 0")),
         proposing(rationale="Nothing is left."),
     ]
-    asked: list[Asked] = []
-
-    def play_provider(handler: Handler, received: Received) -> None:
-        system = parts(received.body.get("system", []))
-        asked.append(Asked([*system, *(text for m in received.body["messages"] for text in parts(m["content"]))]))
-        text = answering[min(len(asked), len(answering)) - 1](asked[-1])
-        answers(sdk.says(text))(handler, received)
-
-    with provider(play_provider) as there:
-        experiment = Experiment(
-            name="guess",
-            subject="code",
-            tasks=[Task(id="run", input="", split="train")],
-            runner=CommandRunner(
-                [sys.executable, "train.py"],
-                metric=Computed("loss", loss_of),
-                fixed={"evaluate.py": evaluator},
-                seconds=20,
-            ),
-            grader=MetricGrader("loss"),
-            proposer=CodeProposer(sdk.model(there.url, max_tokens=4000), "loss", better="lower"),
-            gate=MetricGate("loss", better="lower", repeats=1),
-            budget=Budget(rounds=5, hours=1),
-            contract=CONTRACT,
-        )
-        rounds = play(experiment, root, tmp_path / "data", workers=2)
+    with coder(sdk, *answering) as (there, model, asked):
+        rounds = play(a_night(model, a_repository(tmp_path / "repository")), tmp_path / "repository", tmp_path / "data")
     ends = [(r.decision.verdict, r.decision.because) for r in rounds if r.decision]
     assert ends == [("keep", "unconfirmed"), ("discard", "no-proposal"), ("discard", "no-improvement")]
     assert (rounds[-1].stop, len(asked)) == ("out-of-ideas", 6)
@@ -490,3 +506,36 @@ def test_a_night_over_either_api_keeps_what_is_better_and_sends_nothing_of_the_e
     assert "GUESS" in sent
     assert SECRET not in sent
     assert "def loss(" not in sent
+    first = there.received[0].body
+    form = first["output_config"]["format"] if sdk is ANTHROPIC else first["response_format"]["json_schema"]
+    assert form["schema"]["properties"].keys() == schema()["properties"].keys()
+    assert json.dumps(["replace", "write", "delete"])[1:-1] in json.dumps(form)
+
+
+def test_whoever_takes_up_a_killed_proposal_pays_for_no_answer_twice(tmp_path: Path, connections: None):
+    repository = a_repository(tmp_path / "repository")
+    better, done = proposing(edit(search="GUESS = 0.1", to="GUESS = 0.4")), proposing(rationale="Nothing is left.")
+
+    def answer(asked: Asked) -> str:
+        if "GUESS = 0.4" in asked.files["train.py"]:
+            return done(asked)
+        return better(asked) if "This answer cannot be used" in asked.last else "{"
+
+    with coder(OPENAI, answer) as (_, model, asked):
+        experiment = a_night(model, repository)
+        whole = play(experiment, repository, tmp_path / "whole")
+        journal, cut = (journal_file(tmp_path / name, whole[0].run) for name in ("whole", "cut"))
+        keys = [line.key or "" for line in lines_of(journal)]
+        end = next(i for i, key in enumerate(keys) if key.startswith("round/1/proposal/propose/1/"))
+        cut.parent.mkdir(parents=True)
+        cut.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:end]))
+        assert len(asked) == 4
+        asked.clear()
+        key_of.cache_clear()  # as in another process
+
+        again = play(experiment, repository, tmp_path / "cut")
+
+    assert len(asked) == 3, "the first answer is there already"
+    assert again[1].proposal is not None
+    assert again[1].proposal == whole[1].proposal
+    assert verify(cut, tmp_path / "cut").is_sound
