@@ -3,18 +3,25 @@
 import os
 import subprocess
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from analysis.checking import OF_CODE
+from analysis.checking import OF_CODE, hole, render
+from harness.check import about_the_number, check, open_check
 from harness.errors import UserError
+from harness.experiment import Budget, Experiment
+from harness.gate import MetricGate
+from harness.graders.metric import MetricGrader
 from harness.hostile import (
     ATTACKS,
     FAKE,
+    NO_SANDBOX,
     Siege,
     about_number,
     edited,
@@ -26,13 +33,18 @@ from harness.hostile import (
     linked,
     looked_around,
     poisoned,
+    untried,
 )
 from harness.protocols import Finished
 from harness.runners import CommandRunner, Computed, Evaluated, InFile, Printed
 from harness.sandboxes import NoSandbox, best_sandbox
 from harness.sandboxes.folder import Folder
 from harness.sandboxes.isolation import Isolated, kind_that_works
-from traces.records import Attack, Task
+from harness.testing import ScriptedModel
+from harness.versions import Repo
+from tests.conftest import git
+from tests.world import ListProposer
+from traces.records import Attack, Check, Task
 
 TASK = Task(id="run", input="", split="train")
 TRAIN = """
@@ -96,15 +108,32 @@ def found_by(attacks: Sequence[Attack]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def contained(place) -> dict[str, Attack]:
-    """All of them, on an experiment that has nothing left open."""
-    home = place / "home"
-    home.mkdir()
-    (home / ".netrc").write_text("password")
-    text = {"train.py": TRAIN}
-    attacks = by_name(hostile(runner_of(place, evaluated(place)), TASK, text, 0, better="higher", home=home))
-    assert sorted(path.name for path in home.iterdir()) == [".netrc"]
-    return attacks
+def checked(place, tmp_path_factory) -> Check:
+    """Of an experiment that has nothing left open."""
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "code").mkdir()
+    (folder / "code" / "train.py").write_text(TRAIN)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "code")
+    git(folder, "commit", "-qm", "A program")
+    experiment = Experiment(
+        name="toy",
+        subject="code",
+        tasks=[TASK],
+        runner=runner_of(place, evaluated(place)),
+        grader=MetricGrader("score"),
+        proposer=ListProposer([]),
+        gate=MetricGate("score", better="higher"),
+        budget=Budget(rounds=3),
+    )
+    subject = Repo.find(folder).subject("code")
+    with open_check(folder / "data", experiment, subject.live().id) as ledger, ThreadPoolExecutor(2) as executor:
+        return check(experiment, ledger, subject, executor)
+
+
+@pytest.fixture(scope="module")
+def contained(checked) -> dict[str, Attack]:
+    return by_name(checked.attacks)
 
 
 @walled
@@ -119,6 +148,41 @@ def test_the_honest_trial_beside_them_gives_its_number(contained):
     assert contained["honest"].got == "its score is 2"
     assert list(contained) == ["honest", *ATTACKS]
     assert holes(contained.values()) == []
+
+
+@walled
+def test_a_check_of_code_measures_and_attacks_it_and_says_so(checked):
+    assert (checked.holes, checked.right_answers, checked.regraded) == ((), 0, 0)
+    assert (checked.a_a.metric, checked.a_a.sigma, checked.final) == ("score", 0.0, 5)
+    assert checked.contention is None or checked.contention.shift == 0
+    assert not any("own word" in warning for warning in checked.warnings)
+    text = render(checked)
+    assert f"all of the {len(ATTACKS)} attacks that were tried failed" in text
+    assert "Ended without a number: printed (no_metric)" in text
+    assert "One run takes" in text
+
+
+def test_an_attack_that_got_something_is_a_problem_with_a_sentence():
+    [found] = holes([Attack(name="home", tried="", outcome="hole", got="~/.netrc")])
+    assert hole(found).startswith("A candidate can read files of your home directory: ~/.netrc. ")
+
+
+@pytest.mark.parametrize(
+    ("proposer", "asks"),
+    [
+        (ListProposer([]), False),
+        (SimpleNamespace(model=ScriptedModel("x")), True),
+        (SimpleNamespace(agent=SimpleNamespace()), True),
+    ],
+    ids=["list", "model", "agent"],
+)
+def test_that_a_candidate_is_taken_at_its_word_is_a_warning_and_louder_where_a_model_proposes(place, proposer, asks):
+    experiment: Any = SimpleNamespace(runner=runner_of(place, sandbox=NoSandbox), proposer=proposer)
+    attacks = [Attack(name="printed", tried="", outcome="believed"), untried("disk-full", "", NO_SANDBOX)]
+    word, walls = about_the_number(experiment, attacks)
+    assert ("do not leave this alone" in word) == asks
+    assert "metric=Evaluated(" in word
+    assert "disk-full" in walls
 
 
 @walled
@@ -198,7 +262,7 @@ def test_without_walls_all_that_is_looked_for_is_found(place, tmp_path):
     runner = runner_of(place, evaluated(place), sandbox=unwalled)
     found = looked_around(siege_of(runner), tmp_path, [str(elsewhere)])
     assert found_by(found) == set(ATTACKS[:10]), found
-    assert [*elsewhere.iterdir()] == []
+    assert [*tmp_path.rglob("*canary*")] == []
 
 
 def test_what_is_allowed_is_no_hole(place, tmp_path):
@@ -348,8 +412,3 @@ def test_without_a_sandbox_nothing_is_tried_that_would_harm_the_machine(place):
         "disk-full",
     }
     assert (seen["flood"].got, seen["hang"].got) == ("output", "timeout")
-
-
-def test_a_hole_is_recorded_with_what_it_got(place):
-    [found] = holes([Attack(name="home", tried="", outcome="hole", got="~/.netrc")])
-    assert (found.cheat, found.example) == ("home", "~/.netrc")
