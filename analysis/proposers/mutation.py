@@ -6,13 +6,15 @@ lost is turned round or made smaller, and a place where changes crash or lose is
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from types import MappingProxyType
 
 from analysis.proposers.examples import is_new, proposal_id
-from analysis.proposers.mutations import Option, Site, changed_tokens, number, sites
+from analysis.proposers.mutations import Option, Site, changed_tokens, is_share, number, sites
 from analysis.proposers.mutations.sites import Key, Kind
 from harness.candidacy import GUARDED, identity, objection
 from harness.errors import OutOfIdeas, UserError
@@ -24,12 +26,20 @@ SHARES: Mapping[Kind, float] = MappingProxyType(
 )
 """How often each kind of place is changed while nothing is known, where a file has all of them."""
 
-DRAWS = 400
+DRAWS = 2000
 """How many changes are drawn before the proposer gives up."""
-NEAR = 0.25
-"""In sigmas: a change that gained so much and was not kept may have been unlucky."""
-CAP = 3.0
-"""How far what is known of a place can shift its weight, as a logarithm."""
+FURTHER = 0.7
+"""How far a number moves once all that is usual was tried: the standard deviation of the logarithm."""
+WEARY = 0.15
+"""How much less a kind of place is changed for each change of it, beside those that were kept."""
+NOISE = 1.2
+"""Variance of a gain, in square sigmas: of a run, and of the mean of the incumbent's."""
+BEND, SLOPE = 1.0, 2.0
+"""What is believed of a number before anything is known: its bend, and the standard deviation of its slope."""
+BROKEN = -3.0
+"""The gain, in sigmas, that a change counts for that gave no number, or was no candidate."""
+FAR = 8.0
+"""Beyond so many sigmas all gains and losses are alike."""
 
 UNTRIED = frozenset({"already-tried", "no-proposal", "unfounded", "errors", "drift"})
 """Decisions that say nothing of a change."""
@@ -41,14 +51,11 @@ Draw = tuple[Site, Option]
 class Lesson:
     """What became of an earlier change of a place."""
 
-    step: float
-    """As ``Option.step``."""
+    old: str
     new: str
     is_kept: bool
-    is_broken: bool
-    """It gave no number at all, or was no candidate."""
     gain: float
-    """In sigmas, as far as it is known."""
+    """In sigmas."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class MutationProposer:
         drawn = self._drawn(text, history, rng)
         seen = tried(history)
         partner: Draw | None = next(drawn, None) if rng.random() < self.twice else None
-        for draw, _ in zip(drawn, range(DRAWS), strict=False):
+        for draw in islice(drawn, 2 * DRAWS):
             pair = [draw] if partner is None or clash(partner, draw) else [partner, draw]
             partner = None
             edits = edits_of(pair, text)
@@ -101,20 +108,34 @@ class MutationProposer:
         raise OutOfIdeas("no small change is left that was not tried: declare choices, or pass another proposer")
 
     def _drawn(self, text: Mapping[str, str], history: History, rng: random.Random) -> Iterator[Draw]:
-        """All changes that could be made, in random order, the likelier ones earlier."""
+        """All changes that could be made, those of a kind that promise most first; then numbers at random."""
         places = self._places(text)
-        known = lessons(text, history)
-        whole = {kind: sum(site.weight for site in places if site.kind == kind) for kind in SHARES}
-        keyed: list[tuple[float, int, Draw]] = []
+        known = lessons(history)
+        ranked: dict[Kind, list[tuple[float, int, Draw]]] = {}
+        tries: Counter[Kind] = Counter()
+        kept: Counter[Kind] = Counter()
         for site in places:
             learned = known.get(site.key, ())
-            weight = SHARES[site.kind] * site.weight / whole[site.kind] * math.exp(promise(learned))
-            fits = [option.share * fit(option, learned) for option in site.options]
-            for option, share in zip(site.options, fits, strict=True):
-                # the smallest of exponential waiting times falls to each in proportion to its weight
-                wait = rng.expovariate(1.0) / max(weight * share / sum(fits), 1e-12)
-                keyed.append((wait, len(keyed), (site, option)))
-        yield from (draw for _, _, draw in sorted(keyed))
+            tries[site.kind] += len(learned)
+            kept[site.kind] += sum(one.is_kept for one in learned)
+            mine = ranked.setdefault(site.kind, [])
+            for option, gain in hoped(site, learned, rng):
+                mine.append((gain, len(mine), (site, option)))
+        for mine in ranked.values():
+            mine.sort()
+        while ranked:
+            kinds = list(ranked)
+            shares = [SHARES[kind] * (1 + kept[kind]) / (1 + WEARY * tries[kind]) for kind in kinds]
+            [kind] = rng.choices(kinds, shares)
+            yield ranked[kind].pop()[2]
+            if not ranked[kind]:
+                del ranked[kind]
+        weights = [SHARES[site.kind] * site.weight for site in places]
+        for _ in range(DRAWS if places else 0):
+            [site] = rng.choices(places, weights)
+            option = site.another(rng.gauss(0.0, FURTHER))
+            if option is not None:
+                yield site, option
 
     def _places(self, text: Mapping[str, str]) -> list[Site]:
         mine = [path for path in sorted(text) if path.endswith(".py") and any(matches(path, g) for g in self.files)]
@@ -160,7 +181,7 @@ def tried(history: History) -> set[str]:
     return seen
 
 
-def lessons(text: Mapping[str, str], history: History) -> dict[Key, list[Lesson]]:
+def lessons(history: History) -> dict[Key, list[Lesson]]:
     """Place → what became of its changes, oldest first."""
     known: dict[Key, list[Lesson]] = {}
     for round, files in replayed(history.rounds, history):
@@ -194,53 +215,65 @@ def applied(files: Mapping[str, str], edits: Sequence[Edit]) -> dict[str, str]:
 
 
 def lesson(old: str, new: str, decision: Decision) -> Lesson:
-    before, after = number(old), number(new)
-    step = 0.0
-    if before is not None and after is not None and before != after:
-        step = math.log(after / before) if before > 0 and after > 0 else math.copysign(2.0, after - before)
-        if 0.5 < before < 1 and after < 1:
-            step = math.log((1 - before) / (1 - after))
     found = decision.comparison
     gain = found.gain if found is not None else None
     is_kept = decision.verdict == "keep"
-    is_broken = gain is None and not is_kept
-    if gain is None:
-        sigmas = 1.0 if is_kept else -1.0
+    if found is None or gain is None:
+        sigmas = 1.0 if is_kept else BROKEN
     else:
-        assert found is not None
         sigmas = gain / found.sigma if found.sigma else math.copysign(1.0, gain) if gain else 0.0
-    return Lesson(step, new, is_kept, is_broken, max(-5.0, min(5.0, sigmas)))
+    return Lesson(old, new, is_kept, max(-FAR, min(FAR, sigmas)))
 
 
-def promise(learned: Sequence[Lesson]) -> float:
-    """How much more often a place is changed for what is known of it, as a logarithm."""
-    said = 0.0
+def hoped(site: Site, learned: Sequence[Lesson], rng: random.Random) -> Iterator[tuple[Option, float]]:
+    """Each option with a gain, in sigmas, drawn from what is believed of it: what is little known is tried, too.
+
+    Of numbers it is believed that the loss is a parabola over their logarithm, *bend* u² + *slope* u, with normal
+    errors. So a number that was better when it went up is to go further up, one that was much worse is to go down, and
+    one that makes no difference makes way for others. Of all else each option is for itself.
+    """
+    width = math.sqrt(site.weight)
+    here = place_of(site.old, site.old)
+    if here is not None and site.options[0].step:
+        bend, slope = believed(site.old, here, learned, width, rng)
+        for option in site.options:
+            u = (place_of(option.text, site.old) or 0.0) - here
+            yield option, -(bend * u * u + slope * u)
+        return
+    for option in site.options:
+        found = [one.gain for one in learned if one.new == option.text]
+        precision = 1 / width**2 + len(found) / NOISE
+        mean = (-0.5 / width**2 + sum(found) / NOISE) / precision
+        yield option, rng.gauss(mean, precision**-0.5)
+
+
+def believed(old: str, here: float, learned: Sequence[Lesson], width: float, rng: random.Random) -> tuple[float, float]:
+    """Bend and slope, drawn from their posterior: a regression of the gains with a normal prior."""
+    bends, slopes = 1 / (BEND / 2) ** 2, 1 / (SLOPE * width) ** 2
+    mixed, toward_bend, toward_slope = 0.0, BEND * bends, 0.0
     for one in learned:
-        said *= 0.9  # what was long ago was beside other values
-        if one.is_kept:
-            said = max(said, 0.0) + 1.0
-        elif one.is_broken:
-            said -= 0.8
-        else:
-            said += 0.3 if one.gain > NEAR else -0.35
-    return max(-CAP, min(CAP, said))
+        before, after = place_of(one.old, old), place_of(one.new, old)
+        if before is not None and after is not None:
+            u, v = before - here, after - here
+            by_bend, by_slope = u * u - v * v, u - v
+            bends += by_bend * by_bend / NOISE
+            slopes += by_slope * by_slope / NOISE
+            mixed += by_bend * by_slope / NOISE
+            toward_bend += by_bend * one.gain / NOISE
+            toward_slope += by_slope * one.gain / NOISE
+    whole = bends * slopes - mixed * mixed
+    slope_mean = (bends * toward_slope - mixed * toward_bend) / whole
+    slope = rng.gauss(slope_mean, math.sqrt(bends / whole))
+    # given the slope, the bend
+    return rng.gauss((toward_bend - mixed * slope) / bends, bends**-0.5), slope
 
 
-def fit(option: Option, learned: Sequence[Lesson]) -> float:
-    """How well *option* goes with what is known of its place, beside others of the place."""
-    value = 1.0
-    for one in learned:
-        if not option.step or not one.step:
-            if one.new == option.text and not one.is_kept:
-                value *= 0.5 if one.gain > NEAR else 0.2
-            continue
-        is_same_way = (option.step > 0) == (one.step > 0)
-        if one.is_kept:
-            value = 6.0 if is_same_way else 0.3  # what lost before it lost beside another value
-        elif one.gain > NEAR:
-            value *= 1.5 if is_same_way else 0.8
-        elif is_same_way:
-            value *= 0.25 if abs(option.step) >= abs(one.step) * 0.99 else 0.6
-        else:
-            value *= 1.2
-    return max(value, 1e-3)
+def place_of(text: str, like: str) -> float | None:
+    """Where a number lies: its logarithm, or minus that of its distance from 1 where *like* is near 1. ``None``: it is
+    no number."""
+    value, near = number(text), number(like)
+    if value is None or near is None:
+        return None
+    if is_share(near, like) and value <= 1:
+        return -math.log(max(1 - value, (1 - near) / 20))
+    return math.log(max(value, (near or 1.0) / 20))

@@ -32,7 +32,7 @@ from harness.protocols import History, Proposer
 from traces.records import Comparison, Decision, Edit, Proposal, Round, now
 
 SIGMA = 0.3
-ROUNDS = (20, 40, 80)
+ROUNDS = (15, 30, 60)
 NAMES = ("LEARNING_RATE", "HIDDEN", "DECAY", "BATCH", "CLIP", "WARMUP")
 START = {"LEARNING_RATE": 0.01, "HIDDEN": 32, "DECAY": 0.1, "BATCH": 64, "CLIP": 1.0, "WARMUP": 10}
 CONSTANTS = "".join(f"{name} = {value}\n" for name, value in START.items())
@@ -78,7 +78,7 @@ class Blind:
             edits = edits_of([(site, rng.choice(site.options))], text)
             if history.version_of is None or history.version_of(edits) not in history.tried:
                 return Proposal(id=proposal_id(incumbent, edits), proposer="Blind", edits=edits, rationale="blind")
-        raise OutOfIdeas("")
+        raise OutOfIdeas("all was tried")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,11 @@ def night(proposer: Proposer, source: str, seed: int, rounds: int) -> tuple[list
             version_of=version_of,
             text_of=texts.__getitem__,
         )
-        proposal = proposer.propose(incumbent, text, history)
+        try:
+            proposal = proposer.propose(incumbent, text, history)
+        except OutOfIdeas:
+            losses += [losses[-1]] * (rounds - number + 1)
+            break
         after = {**text, **{edit.path: edit.text or "" for edit in proposal.edits}}
         candidate = version(after)
         texts[candidate], tried[candidate] = after, f"round {number}"

@@ -1,5 +1,5 @@
 """What can be changed a little in a file of Python, and how."""
 
-from analysis.proposers.mutations.sites import Option, Site, changed_tokens, number, sites
+from analysis.proposers.mutations.sites import Option, Site, changed_tokens, is_share, number, sites
 
-__all__ = ["Option", "Site", "changed_tokens", "number", "sites"]
+__all__ = ["Option", "Site", "changed_tokens", "is_share", "number", "sites"]

@@ -26,14 +26,8 @@ Key = tuple[str, tuple[str, ...], int]
 """What a place is known by in other versions: the file, the tokens of the line with its literals blanked, and which of
 them it is. Lines that look alike share what is learned of them."""
 
-FACTORS: tuple[tuple[float, float], ...] = (
-    (2.0, 4.0),
-    (1.3, 3.0),
-    (1.1, 1.0),
-    (3.0, 1.0),
-    (10.0, 0.3),
-)
-"""What a number is multiplied with or divided by, and how often beside the others."""
+FACTORS = (2.0, 1.3, 1.1, 3.0, 10.0)
+"""What a number is multiplied with or divided by."""
 
 SWAPS: Mapping[str, str] = {
     "<": "<=",
@@ -67,9 +61,7 @@ class Option:
 
     text: str
     step: float
-    """Which way it goes: the logarithm of the ratio for numbers, else 0."""
-    share: float
-    """How often it is drawn beside the others of its place."""
+    """Which way it goes and how far, as a logarithm; 0 for what is no number."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,18 @@ class Site:
     """How often it is changed beside others of its kind, before anything is known."""
     options: tuple[Option, ...]
     key: Key
+    ends: tuple[float, float] = (-math.inf, math.inf)
+    """Between what a number may be."""
+
+    def another(self, step: float) -> Option | None:
+        """A number that lies so far from the one there; ``None`` where there is none, or it would be the same."""
+        value = number(self.old)
+        if value is None or not self.options[0].step:
+            return None
+        is_whole = _is_whole(self.old)
+        new = 1 - (1 - value) * math.exp(-step) if is_share(value, self.old) else value * math.exp(step)
+        text = written(min(max(new, self.ends[0]), self.ends[1]), self.old, is_whole)
+        return None if text is None or number(text) == value else Option(text, step)
 
     def apply(self, text: str, option: Option) -> str:
         raw = text.encode()
@@ -198,46 +202,53 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def number_options(old: str, low: float | None = None, high: float | None = None) -> tuple[Option, ...]:
+def _is_whole(literal: str) -> bool:
+    return re.fullmatch(r"[\d_]+", literal) is not None
+
+
+def is_share(value: float, literal: str) -> bool:
+    """Is it so near to 1 that its distance from there is what matters?"""
+    return not _is_whole(literal) and 0.5 < value < 1
+
+
+def number_options(old: str, low: float = -math.inf, high: float = math.inf) -> tuple[Option, ...]:
     """Numbers near *old*, on a logarithmic scale; whole ones stay whole, none goes below *low* or above *high*."""
     value = number(old)
     if value is None:
         return ()
-    is_whole = re.fullmatch(r"[\d_]+", old) is not None
+    is_whole = _is_whole(old)
     drawn: dict[str, Option] = {}
-    for new, step, share in _near(value, is_whole):
-        kept = min(max(new, -math.inf if low is None else low), math.inf if high is None else high)
+    for new, step in _near(value, old):
+        kept = min(max(new, low), high)
         text = written(kept, old, is_whole)
         if text is not None and number(text) != value and (kept - value) * step > 0:
-            drawn.setdefault(text, Option(text, step, share))
+            drawn.setdefault(text, Option(text, step))
     return tuple(drawn.values())
 
 
-def _near(value: float, is_whole: bool) -> Iterator[tuple[float, float, float]]:
-    """Number, step, share."""
+def _near(value: float, literal: str) -> Iterator[tuple[float, float]]:
+    """Number, step."""
+    is_whole = _is_whole(literal)
     if value == 0:
-        yield from (
-            ((1.0, 1.0, 2.0), (2.0, 1.5, 1.0)) if is_whole else ((0.1, 1.0, 2.0), (0.01, 0.5, 2.0), (1.0, 2.0, 1))
-        )
+        yield from ((1.0, 1.0), (2.0, 1.5)) if is_whole else ((0.1, 1.0), (0.01, 0.5), (1.0, 2.0))
         return
-    if not is_whole and 0.5 < value < 1:
-        # what is near 1 is a share that is kept: its rest is what matters
-        for factor, share in FACTORS[:4]:
-            yield 1 - (1 - value) / factor, math.log(factor), share
-            yield 1 - (1 - value) * factor, -math.log(factor), share
-        yield 1.0, math.log(20), 0.3
+    if is_share(value, literal):
+        for factor in FACTORS[:4]:
+            yield 1 - (1 - value) / factor, math.log(factor)
+            yield 1 - (1 - value) * factor, -math.log(factor)
+        yield 1.0, math.log(20)
         return
-    for factor, share in FACTORS:
+    for factor in FACTORS:
         if not is_whole or value * factor >= value + 1:
-            yield (round(value * factor) if is_whole else value * factor), math.log(factor), share
+            yield (round(value * factor) if is_whole else value * factor), math.log(factor)
         smaller = value / factor
         if not is_whole or (smaller >= 0.75 and smaller <= value - 0.75):
-            yield (max(round(smaller), 1) if is_whole else smaller), -math.log(factor), share
+            yield (max(round(smaller), 1) if is_whole else smaller), -math.log(factor)
     if is_whole:
-        yield value + 1, math.log((value + 1) / value), 2.0
-        yield value - 1, -math.log((value + 1) / value), 2.0 if value > 1 else 0.5
+        yield value + 1, math.log((value + 1) / value)
+        yield value - 1, -math.log((value + 1) / value)
     else:
-        yield 0.0, -math.log(20), 0.2
+        yield 0.0, -math.log(20)
 
 
 def written(value: float, like: str, is_whole: bool) -> str | None:
@@ -375,7 +386,7 @@ class _Finder(cst.CSTVisitor):
                         name=code,
                         old=self._raw[first:last].decode(),
                         weight=1.0,
-                        options=(Option("", 0.0, 1.0),),
+                        options=(Option("", 0.0),),
                         key=_whole(self._path, self._lines[line - 1]),
                     )
                 )
@@ -454,7 +465,7 @@ class _Finder(cst.CSTVisitor):
 
     def visit_Name(self, node: cst.Name) -> None:
         if node.value in ("True", "False"):
-            self._note(node, node.value, 0.5, (Option(SWAPS[node.value], 0.0, 1.0),))
+            self._note(node, node.value, 0.5, (Option(SWAPS[node.value], 0.0),))
         else:
             self._declared(node)
 
@@ -475,17 +486,18 @@ class _Finder(cst.CSTVisitor):
         start, end = self._span(node)
         old = self._raw[start:end].decode()
         if old in SWAPS:
-            self._note(node, old, 1.0, (Option(SWAPS[old], 0.0, 1.0),), "operator")
+            self._note(node, old, 1.0, (Option(SWAPS[old], 0.0),), "operator")
 
     def _number(self, node: cst.Integer | cst.Float) -> None:
         if self._declared(node):
             return
         line = self._line_of(node)
         found = _RANGE.search(line)
-        ends = sorted(float(end.replace("_", "")) for end in found.groups()) if found else (None, None)
+        low, high = sorted(float(end.replace("_", "")) for end in found.groups()) if found else (-math.inf, math.inf)
         name = self._names[-1][0] if self._names else ""
         weight = 0.05 if self._indices or name in _INDEX_LIKE else 1.0
-        self._note(node, node.value, weight, number_options(node.value, *ends), "setting" if found else None)
+        options = number_options(node.value, low, high)
+        self._note(node, node.value, weight, options, "setting" if found else None, (low, high))
 
     def _declared(self, node: cst.Integer | cst.Float | cst.Name | cst.SimpleString) -> bool:
         """Is *node* one of the choices that its line declares?"""
@@ -501,11 +513,17 @@ class _Finder(cst.CSTVisitor):
     def _choice(self, node: cst.Integer | cst.Float | cst.Name | cst.SimpleString, values: Sequence[str]) -> None:
         others = [value for value in values if _plain(value) and _plain(value) != _plain(node.value)]
         texts = [_like(node, value) for value in others]
-        options = tuple(Option(text, 0.0, 1.0) for text in dict.fromkeys(texts) if text)
+        options = tuple(Option(text, 0.0) for text in dict.fromkeys(texts) if text)
         self._note(node, node.value, 1.0, options, "setting")
 
     def _note(
-        self, node: cst.CSTNode, old: str, weight: float, options: tuple[Option, ...], kind: Kind | None = None
+        self,
+        node: cst.CSTNode,
+        old: str,
+        weight: float,
+        options: tuple[Option, ...],
+        kind: Kind | None = None,
+        ends: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         if not options:
             return
@@ -532,6 +550,7 @@ class _Finder(cst.CSTVisitor):
                 weight=weight,
                 options=options,
                 key=key_of(self._path, text, ordinal),
+                ends=ends,
             )
         )
 
