@@ -46,6 +46,7 @@ SHOWN = 6
 MOST = 2_000
 """Files of a project that are copied where it cannot be told which of them are needed."""
 RUN = Task(id="run", input="", split="train")
+SEEDED = re.compile(r"\b(?:seed|Random|RandomState|default_rng|PRNGKey)\(\s*(?:seed\s*=\s*)?\d+|\bSEED\s*=\s*\d+")
 MISSING = re.compile(r"No module named|ModuleNotFoundError|FileNotFoundError|[Nn]o such file|ImportError|not found")
 
 Ask = Callable[[str, Sequence[str]], str]
@@ -645,7 +646,7 @@ def summary(
     yield f"metric    {figure.name} = {values[0]:g}; {measured.better} is better{guessed}{other if guessed else ''}"
     took = f"{measured.seconds:.2g} s" + (f", {measured.megabytes:.0f} MB" if measured.megabytes else "")
     yield f"a trial   takes {took}; is killed after {limit(wish, measured):g} s"
-    yield f"noise     {noise(layout, measured)}"
+    yield f"noise     {noise(layout, measured, name)}"
     if is_timing(figure.name):
         yield "timing    trials run one at a time (exclusive=True): beside each other they would slow each other down"
     copied = f", copied to {subject}/; yours stay as they are" if subject.startswith(f"experiments/{name}/") else ""
@@ -667,22 +668,36 @@ def summary(
         yield f"  {bring_back(layout, subject)}   # at the top, after a promotion: bring it back to your own files"
 
 
-def noise(layout: Layout, measured: Measured) -> str:
+def noise(layout: Layout, measured: Measured, name: str) -> str:
     values = measured.values
     if len(values) == 1:
         return f"not looked at, since a trial takes more than {QUICK:g} s: ratchet check measures it"
-    shown = ", ".join(f"{value:.6g}" for value in values)
     reads = any("RATCHET_SEED" in source(layout.base / path) for path in sources(layout))
-    if len(set(values)) == 1:
-        if reads:
-            return f"none: {values[0]:.6g} with each of {len(values)} seeds"
-        return (
-            f"none: {values[0]:.6g} with each of {len(values)} seeds, since nothing reads RATCHET_SEED. Right for what "
-            "has no chance in it. Where a seed is fixed in the script, a change may win on that one draw alone: read "
-            'it from int(os.environ.get("RATCHET_SEED", "0")) in what is fixed'
-        )
-    by = "" if reads else ". It differs from run to run, though nothing reads RATCHET_SEED"
-    return f"{shown} with {len(values)} seeds: one run is off by {statistics.stdev(values):.2g}{by}"
+    if len(set(values)) > 1:
+        shown = ", ".join(f"{value:.6g}" for value in values)
+        by = "" if reads else ". It differs from run to run, though nothing reads RATCHET_SEED"
+        return f"{shown} with {len(values)} seeds: one run is off by {statistics.stdev(values):.2g}{by}"
+    same = f"none: {values[0]:.6g} with each of {len(values)} seeds"
+    if reads:
+        return same
+    if (where := seeded(layout)) is None:
+        return f"{same}, and nothing reads RATCHET_SEED: right for what has no chance in it"
+    return (
+        f"{same}, since the seed is fixed there, and a change may win on that one draw alone:\n  | {where}\n"
+        '  Better: take it from int(os.environ.get("RATCHET_SEED", "0")), commit that, rm -r '
+        f"experiments/{name}, and type this again"
+    )
+
+
+def seeded(layout: Layout) -> str | None:
+    """The first line that seems to fix a seed, with its place."""
+    lines = (
+        f"{path}:{number}: {line.strip()}"
+        for path in sources(layout)
+        for number, line in enumerate(source(layout.base / path).splitlines(), 1)
+        if SEEDED.search(line)
+    )
+    return next(lines, None)
 
 
 def sources(layout: Layout) -> list[str]:

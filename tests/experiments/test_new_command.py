@@ -89,12 +89,20 @@ def test_a_script_of_one_file_is_what_is_changed_and_its_user_is_told_that_its_n
     root = project(tmp_path, bench_py='x = 3\nprint("score =", x)\n')
     said = ratchet(root, "new", "mine", "--command", PYTHON, "--seconds", "30")
     assert "CAREFUL: bench.py is what proposals change, and it prints the number itself" in said
-    assert "none: 3 with each of 3 seeds, since nothing reads RATCHET_SEED" in said
+    assert "none: 3 with each of 3 seeds, and nothing reads RATCHET_SEED" in said
     experiment = loaded(root)
     assert experiment.runner.seconds == 30
     assert experiment.gate.better == "higher"
     assert (experiment.gate.repeats, experiment.gate.final) == (2, 2)
     assert "CAREFUL" in (root / "experiments" / "mine" / "experiment.py").read_text()
+
+
+def test_a_seed_that_is_fixed_is_shown_with_how_to_let_go_of_it(tmp_path):
+    bench = "import random, solver\n\nrng = random.Random(7)\nprint('loss:', rng.random() * solver.SCALE)\n"
+    root = project(tmp_path, bench_py=bench, solver_py=SOLVER)
+    said = ratchet(root, "new", "mine", "--command", PYTHON)
+    assert "| bench.py:3: rng = random.Random(7)" in said
+    assert "rm -r experiments/mine, and type this again" in said
 
 
 def test_what_takes_time_runs_alone_and_what_measures_stays_as_it_is(tmp_path):
