@@ -1,11 +1,13 @@
 """The shipped language model: its text, an evaluator that cannot be talked into a better number, and a real trial."""
 
+import dataclasses
 import hashlib
 import io
 import math
 import random
 import re
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_the_text_is_the_one_that_the_figures_are_of():
 def test_nothing_that_is_foretold_was_learned():
     known = sum(SHOWN[at : at + WINDOW] in TRAIN for at in range(0, TARGETS * WINDOW, 64 * WINDOW))
 
-    assert known <= 2  # of 128: what a short common sentence fills
+    assert known <= 5  # of 128: what a common sentence fills, such as the next line of a dialogue
     assert set(SHOWN + HIDDEN) <= set(TRAIN)
 
 
@@ -154,7 +156,7 @@ def test_a_header_that_names_a_huge_shape_takes_no_memory(tmp_path):
 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1 << 20
+    assert peak < 16 << 20  # what is read of a file at most is 8 MiB
 
 
 @settings(max_examples=50, deadline=None)
@@ -178,24 +180,25 @@ def test_a_change_of_the_hidden_characters_is_another_evaluation():
 # ── trials ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def version(**constants: object) -> dict[str, str]:
-    """``train.py`` with other constants, and so little to learn that a trial is short."""
-    source = SOURCE
-    for name, value in ({"HIDDEN": 16, "BATCH": 1024, "CONTEXT": 8, "LEARNING_RATE": 0.01} | constants).items():
-        source, count = re.subn(rf"(?m)^{name} = \S+", f"{name} = {value}", source)
-        assert count == 1
-    return {"train.py": source}
-
-
-def test_a_trial_learns_the_same_from_the_same_seed():
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Callable[..., str]:
+    """Trials of ``train.py`` as it ships, or of other *source*, with a tenth of the time."""
+    prepare = tmp_path_factory.mktemp("short") / "prepare.py"
+    fixed = experiment.runner.fixed
+    text = fixed["prepare.py"].read_text("utf-8")
+    prepare.write_text(text.replace("SECONDS = 3.0\n", "SECONDS = 0.3\n"), "utf-8")
+    runner = dataclasses.replace(experiment.runner, fixed={**fixed, "prepare.py": prepare})
     [task] = experiment.tasks
+    return lambda source=SOURCE, seed=7: runner.run(task, {"train.py": source}, seed).output
 
-    outputs = [experiment.runner.run(task, version(), seed).output for seed in (7, 7)]
+
+def test_a_trial_learns_the_same_from_the_same_seed(run):
+    outputs = [run(), run()]
 
     bits = [float(str(reported(METRIC, output.splitlines()[-1]))) for output in outputs]
     assert bits[0] == bits[1]
-    assert 0.9 < bits[0] < 3
-    assert "parameters: " in outputs[0]
+    assert 1 < bits[0] < 4
+    assert "parameters: 36557" in outputs[0]
 
 
 @pytest.mark.parametrize(
@@ -205,19 +208,16 @@ def test_a_trial_learns_the_same_from_the_same_seed():
         ("while (spent := prepare.spent()) < 1", "while (spent := 0.5) < 1", "crash", "seconds are spent"),
     ],
 )
-def test_what_leaves_nothing_or_overdraws_its_time_has_no_number(line, instead, error_class, why):
-    [task] = experiment.tasks
+def test_what_leaves_nothing_or_overdraws_its_time_has_no_number(line, instead, error_class, why, run):
     assert line in SOURCE
-    [(path, source)] = version().items()
 
     with pytest.raises(TrialError, match=why) as e:
-        experiment.runner.run(task, {path: source.replace(line, instead)}, 1)
+        run(SOURCE.replace(line, instead))
 
     assert e.value.error_class == error_class
 
 
-def test_what_is_foretold_is_not_in_the_folder_of_a_trial():
-    [task] = experiment.tasks
+def test_what_is_foretold_is_not_where_a_trial_runs(run):
     look = (
         "import pathlib\n"
         "for p in sorted(pathlib.Path('.').rglob('*')): print(p)\n"
@@ -225,7 +225,7 @@ def test_what_is_foretold_is_not_in_the_folder_of_a_trial():
     )
 
     with pytest.raises(TrialError) as e:
-        experiment.runner.run(task, {"train.py": look}, 1)
+        run(look)
 
     assert "contexts.txt" in str(e.value)
     assert "hidden" not in str(e.value)
