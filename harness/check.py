@@ -474,7 +474,7 @@ class Examination:
             holes=(*rewarded, *readable, *hostile.holes(attacks)),
             attacks=tuple(attacks),
             contention=beside,
-            run_seconds=fmean(trial.seconds for trial in own),
+            run_seconds=fmean(t.seconds for t in own) if isinstance(experiment.runner, CommandRunner) else None,
             final=experiment.gate.final if isinstance(experiment.gate, MetricGate) else None,
             twins=tuple(hygiene.twins(experiment.tasks)),
             leaks=tuple(hygiene.leaks(experiment.tasks, text)),

@@ -1073,7 +1073,7 @@ class Check(Record):
     contention: Contention | None = None
     """Of a code experiment whose trials run side by side."""
     run_seconds: float | None = None
-    """Of a run of the live version, on average; ``None``: not known."""
+    """Of a code experiment: a run of the live version, on average."""
     final: int | None = None
     """Runs of each side in the promotion test of a metric."""
     twins: tuple[Twin, ...]
