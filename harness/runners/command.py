@@ -198,10 +198,11 @@ class CommandRunner:
                 f"it changed {source}, outside of its folder: nothing that it says can be believed. {tail}",
             )
         if finished.ended != "exit":
+            written = WRITTEN * self.disk
             most = {
                 "timeout": f"it took more than {self.seconds:g} seconds",
                 "memory": f"its processes used more than {self.memory // MIB:,} MiB of memory together",
-                "output": f"it printed more than {self.output // MIB:,} MiB, or wrote more than {WRITTEN * self.disk // MIB:,} MiB",
+                "output": f"it printed more than {self.output // MIB:,} MiB, or wrote more than {written // MIB:,} MiB",
                 "processes": "it started too many processes",
             }[finished.ended]
             return LIMITS[finished.ended], f"{most}, and was killed. Last it said: {tail or 'nothing'}"

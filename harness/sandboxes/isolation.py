@@ -52,6 +52,8 @@ GRACE = 2.0
 """Seconds after which what did not stop by itself is killed from outside."""
 WRITTEN = 4
 """How many times as many bytes as one file may have can be added to the folder by a command."""
+LAST_WORDS = 0.5
+"""Seconds in which a sandbox that did not open may say why."""
 POLL = 0.25
 """Seconds between two looks at the stop button while a command runs."""
 
@@ -498,10 +500,11 @@ def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: i
     for source in (stream, told):
         poll.register(source, select.POLLIN)
     is_open = {stream, told}
+    is_lost = False
     while is_open:
         left = deadline - monotonic()
         if left <= 0:
-            seen.ended = "timeout"
+            seen.ended = "" if is_lost else "timeout"
             break
         meter().check_clock()
         for source, _ in poll.poll(1000 * min(left, POLL)):
@@ -509,6 +512,8 @@ def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: i
             if not data:
                 poll.unregister(source)
                 is_open.discard(source)
+                if source == told and not seen.report:  # whoever watched was killed: what is left may go on for ever
+                    is_lost, deadline = True, min(deadline, monotonic() + LAST_WORDS)
             elif source == told:
                 seen.report += data
             else:

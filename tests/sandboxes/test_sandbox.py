@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness.attack import snoop
-from harness.errors import TrialError, UserError
+from harness.errors import BudgetSpent, TrialError, UserError
+from harness.meter import Unmetered, metered
 from harness.protocols import Box, Sandbox
 from harness.sandboxes import Bubblewrap, Namespaces, best_sandbox
+from harness.sandboxes.isolation import gpus
 from traces.records import Task
 
 MIB = 1 << 20
@@ -287,6 +289,52 @@ def test_a_program_that_looks_for_the_hidden_tasks_finds_none(kind, tmp_path):
     assert snoop(kind(), tasks, 0.0, seconds=0.5) == []
 
 
+# ── what is fixed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_fixed_cannot_be_changed_removed_or_moved_out_of_the_way(kind, folder, tmp_path):
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "data").mkdir()
+    for place in ("eval.py", "deep/er/x.txt", "data/a.txt"):
+        (folder / place).write_text(place)
+    (folder / "shown").touch()
+    (tmp_path / "large").write_text("from outside")
+    tries = """
+        for f in eval.py deep/er/x.txt data/a.txt shown; do
+            echo changed > $f; rm -f $f; chmod 777 $f; mv $f other; ln -sf /etc/hosts $f; touch -d 2001-01-01 $f
+        done
+        echo new > data/new.txt; mv data old; mv deep old; mv deep/er deep/old; rm -rf deep data; rmdir deep/er
+    """
+    with kind(placed={"shown": tmp_path / "large"}).open(folder) as box:
+        fixed = ["eval.py", "deep/er/x.txt", "data"]
+        done = box.run(
+            ["sh", "-c", f"({tries}) 2> /dev/null; cat eval.py deep/er/x.txt data/*; cat shown"], fixed=fixed
+        )
+        assert done.output == "eval.pydeep/er/x.txtdata/a.txtfrom outside"
+        assert (
+            box.run(["sh", "-c", "echo fine > deep/er/y; echo fine > z; cat deep/er/y z"], fixed=fixed).exit_code == 0
+        )
+        assert box.run(["sh", "-c", "echo changed > eval.py; cat eval.py"]).output == "changed\n"
+        for place in ("nowhere", "/etc/hosts", "../large", ""):
+            with pytest.raises(ValueError, match=r"place in the folder|is not there"):
+                box.run(["true"], fixed=[place])
+        (folder / "link").symlink_to("data")
+        with pytest.raises(ValueError, match="through a link"):
+            box.run(["true"], fixed=["link/a.txt"])
+    assert (folder / "shown").read_text() == ""
+    assert (tmp_path / "large").read_text() == "from outside"
+
+
+def test_a_device_can_be_used_where_it_is_asked_for(kind):
+    with kind().open() as box:
+        assert box.run(["sh", "-c", "test -e /dev/tty"]).exit_code == 1
+    with kind(devices=(Path("/dev/tty"),)).open() as box:
+        assert box.run(["sh", "-c", "test -c /dev/tty && echo x > /dev/null"]).exit_code == 0
+    with kind(devices=(Path("/dev/no-such-device"),)).open() as box, pytest.raises(UserError, match="there is none"):
+        box.run(["true"])
+    assert all(path.is_relative_to("/dev") for path in gpus())
+
+
 # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 STUBBORN = """
@@ -373,6 +421,25 @@ def test_a_file_can_only_grow_so_large(kind):
         done = box.run(["sh", "-c", "head -c 3000000 /dev/zero > big; head -c 3000000 /dev/zero > /tmp/big"])
         assert done.exit_code != 0
         assert (box.folder / "big").stat().st_size <= MIB
+
+
+def test_a_folder_can_only_grow_so_large(kind):
+    with kind(disk=2 * MIB).open() as box:
+        done = box.run(["sh", "-c", "for i in 1 2 3 4 5 6; do head -c 2000000 /dev/zero > $i; done; sleep 9"])
+        assert (done.ended, done.exit_code) == ("output", -9)
+        assert done.output.endswith("[ended: it wrote more than 8 MiB]\n")
+
+
+def test_the_stop_button_ends_a_command(kind, tmp_path):
+    class Stopped(Unmetered):
+        def check_clock(self):
+            if marked(mark):
+                raise BudgetSpent("stopped", "a person stopped it")
+
+    mark = f"stopped-{kind.name}-{tmp_path.name}-{os.getpid()}"
+    with kind().open() as box, metered(Stopped()), pytest.raises(BudgetSpent):
+        box.run(["sh", "-c", f": {mark}; sleep 60; true"])
+    assert marked(mark) == []
 
 
 def test_killing_us_leaves_nothing_behind(kind, tmp_path):
