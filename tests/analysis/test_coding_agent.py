@@ -239,7 +239,7 @@ def ask(tmp_path: Path) -> Ask:
         body: str, *, history: History = NOTHING_TRIED, text: Mapping[str, str] = PROGRAM, **options: Any
     ) -> Any:
         program = a_program(tmp_path, body)
-        options = {"sandbox": NoSandbox(), "seconds": 20.0, "idle": 10.0, **options}
+        options = {"sandbox": NoSandbox, "seconds": 20.0, "idle": 10.0, **options}
         return CodingAgentProposer(ClaudeCode(program=str(program)), **options).propose("v", text, history)
 
     return asking
@@ -505,14 +505,14 @@ result(repr([
     attempt(lambda: Path({str(tmp_path / "hidden.txt")!r}).read_text()),
     Path('shown/words.txt').read_text(),
     attempt(lambda: Path('shown/words.txt').write_text('three')),
+    subprocess.run(['python', '-c', 'import numpy; print(6 * 7)'], capture_output=True, text=True).stdout,
     os.getcwd(), os.environ['HOME'], sorted(p.name for p in Path({str(tmp_path)!r}).iterdir()),
 ]))
 """
     program = a_program(tmp_path, body)
-    program.write_text(program.read_text().replace(sys.executable, f"{sys.base_prefix}/bin/python3"))
     proposer = CodingAgentProposer(ClaudeCode(program=str(program)), readable={"shown": tmp_path / "data"})
     proposal = proposer.propose("v", PROGRAM, NOTHING_TRIED)
-    seen = ["FileNotFoundError", "one two", "OSError", "/worktree/work", "/worktree/home", ["claude"]]
+    seen = ["FileNotFoundError", "one two", "OSError", "42\n", "/worktree/work", "/worktree/home", ["claude"]]
     assert proposal.rationale == repr(seen)
     assert list(files(proposal.edits)) == ["train.py"]
 
@@ -520,7 +520,6 @@ result(repr([
 @pytest.mark.skipif(not sandboxed(), reason="no sandbox works here")
 def test_a_sandboxed_agent_is_ended_at_its_limits_too(meter: Meter, tmp_path: Path) -> None:
     program = a_program(tmp_path, "time.sleep(60)")
-    program.write_text(program.read_text().replace(sys.executable, f"{sys.base_prefix}/bin/python3"))
     with pytest.raises(TrialError, match="without a word"):
         CodingAgentProposer(ClaudeCode(program=str(program)), idle=0.4).propose("v", PROGRAM, NOTHING_TRIED)
 
@@ -546,7 +545,7 @@ def a_run(directory: Path) -> Iterator[Ledger]:
 
 def a_proposal(ledger: Ledger, program: Path) -> Any:
     with metered(TrialMeter(ledger, "round/1/proposal")):
-        proposer = CodingAgentProposer(ClaudeCode(program=str(program)), sandbox=NoSandbox())
+        proposer = CodingAgentProposer(ClaudeCode(program=str(program)), sandbox=NoSandbox)
         return proposer.propose("v", PROGRAM, NOTHING_TRIED)
 
 

@@ -7,7 +7,7 @@ RATCHET_CODEX.
 import json
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from analysis.proposers.coding_agent import ClaudeCode, Codex, CodingAgentProposer
 from harness.errors import ModelError, UserError
 from harness.meter import metered
-from harness.protocols import History
+from harness.protocols import History, Sandbox
 from harness.sandboxes import NoSandbox, best_sandbox
 from tests.models.conftest import Remembering
 from tests.models.loopback import Handler, Play, Received, provider, refuses, streams
@@ -51,8 +51,10 @@ def sandboxed() -> bool:
 boxed = pytest.mark.parametrize(
     "sandbox",
     [
-        pytest.param(None, id="in a sandbox", marks=pytest.mark.skipif(not sandboxed(), reason="no sandbox here")),
-        pytest.param(NoSandbox(), id="without a sandbox"),
+        pytest.param(
+            best_sandbox, id="in a sandbox", marks=pytest.mark.skipif(not sandboxed(), reason="no sandbox here")
+        ),
+        pytest.param(NoSandbox, id="without a sandbox"),
     ],
 )
 
@@ -132,7 +134,7 @@ def claude_edits(handler: Handler, received: Received) -> None:
 
 @with_claude
 @boxed
-def test_claude_code_edits_the_program(sandbox: object, meter: Remembering) -> None:
+def test_claude_code_edits_the_program(sandbox: Callable[..., Sandbox], meter: Remembering) -> None:
     with provider(claude_edits) as api:
         agent = ClaudeCode(model="claude-opus-4-5", program=CLAUDE, url=api.url)
         proposal = CodingAgentProposer(agent, seconds=60, idle=30, sandbox=sandbox).propose("v", PROGRAM, NOTHING_TRIED)
@@ -152,7 +154,7 @@ def test_claude_code_that_is_refused_its_key_is_an_error_of_the_model(meter: Rem
     with provider(refuses(401, error)) as api:
         agent = ClaudeCode(program=CLAUDE, url=api.url, variables={"CLAUDE_CODE_MAX_RETRIES": "1"})
         with pytest.raises(ModelError) as e:
-            CodingAgentProposer(agent, seconds=60, idle=30, sandbox=NoSandbox()).propose("v", PROGRAM, NOTHING_TRIED)
+            CodingAgentProposer(agent, seconds=60, idle=30, sandbox=NoSandbox).propose("v", PROGRAM, NOTHING_TRIED)
     assert (e.value.error_class, e.value.transient) == ("auth", False)
     assert meter.spans[-1].usage.tokens == 0
 
@@ -197,7 +199,7 @@ def codex_edits(handler: Handler, received: Received) -> None:
 
 @with_codex
 @boxed
-def test_codex_edits_the_program(sandbox: object, meter: Remembering) -> None:
+def test_codex_edits_the_program(sandbox: Callable[..., Sandbox], meter: Remembering) -> None:
     with provider(codex_edits) as api:
         agent = Codex("gpt-5.2", program=CODEX, url=f"{api.url}/v1")
         proposal = CodingAgentProposer(agent, seconds=60, idle=30, sandbox=sandbox).propose("v", PROGRAM, NOTHING_TRIED)
@@ -216,5 +218,5 @@ def test_codex_that_is_refused_its_key_is_an_error_of_the_model(meter: Rememberi
     with provider(refuses(401, {"error": {"message": "no such key"}})) as api:
         agent = Codex("gpt-5.2", program=CODEX, url=f"{api.url}/v1")
         with pytest.raises(ModelError) as e:
-            CodingAgentProposer(agent, seconds=60, idle=30, sandbox=NoSandbox()).propose("v", PROGRAM, NOTHING_TRIED)
+            CodingAgentProposer(agent, seconds=60, idle=30, sandbox=NoSandbox).propose("v", PROGRAM, NOTHING_TRIED)
     assert (e.value.error_class, e.value.transient) == ("auth", False)

@@ -9,8 +9,9 @@ import ast
 import json
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,7 +39,7 @@ from harness.candidacy import identity, objection
 from harness.errors import BudgetSpent, ModelError, TrialError, UserError
 from harness.meter import inside, meter, spending
 from harness.models.chat import ESTIMATED, PREVIEW
-from harness.protocols import History
+from harness.protocols import History, Sandbox
 from harness.redact import redacted
 from harness.sandboxes import INSIDE, best_sandbox
 from harness.sandboxes.folder import remove
@@ -56,7 +57,7 @@ TRIES = 2
 """Sessions for one proposal, the one that is told what was wrong with the first included."""
 NOTES = "NOTES-{}.md"
 MEMORY = 6 << 30
-"""Bytes of memory that the agent and what it runs may use, in a sandbox that nobody has given."""
+"""Bytes of memory that the agent and what it runs may use."""
 PROCESSES = 512
 LONGEST_RATIONALE = 1_500
 TOLD = 400
@@ -78,7 +79,7 @@ class CodingAgentProposer:
     """Has *agent*, ``ClaudeCode(…)`` or ``Codex(…)``, change the program.
 
     It runs in a sandbox with a network, since it has to reach its provider; there it may also run programs. With
-    ``sandbox=NoSandbox()`` it runs under its own restrictions alone, and Codex can then read whatever you can. It knows
+    ``sandbox=NoSandbox`` it runs under its own restrictions alone, and Codex can then read whatever you can. It knows
     its key, and what it sends goes to its provider.
 
     A session that is killed with Ratchet is charged its estimate and not taken up again: another one is begun.
@@ -93,8 +94,8 @@ class CodingAgentProposer:
     """Of one session."""
     idle: float = 300.0
     """Seconds without a word after which a session is ended."""
-    sandbox: object = None
-    """``None``: the best that works here. Anything that does not isolate, such as ``NoSandbox()``: none."""
+    sandbox: Callable[..., Sandbox] = best_sandbox
+    """As of ``CommandRunner``; ``NoSandbox``: none."""
     notes: int = 6_000
     """Tokens for what was tried before."""
     wording: Mapping[str, str] = field(default_factory=wording)
@@ -129,10 +130,8 @@ class CodingAgentProposer:
 
     def opened(self) -> Isolated | None:
         """The sandbox; ``None``: the agent runs without one."""
-        if self.sandbox is None:
-            limits = {"memory": MEMORY, "processes": PROCESSES}
-            return best_sandbox(network=True, seconds=self.seconds, **limits)
-        return replace(self.sandbox, network=True) if isinstance(self.sandbox, Isolated) else None
+        opened = self.sandbox(network=True, seconds=self.seconds, memory=MEMORY, processes=PROCESSES)
+        return opened if isinstance(opened, Isolated) else None
 
     def made(self, number: int, asked: "Asked", program: Path, key: str, sandbox: Isolated | None) -> "Made":
         """What a session came to: a durable step, so that a session which has ended is not paid for again."""
@@ -201,8 +200,9 @@ class CodingAgentProposer:
     ) -> Generator[Running]:
         home = f"{INSIDE}/{HOME}" if sandbox else str(folder / HOME)
         command = self.agent.command(str(program), prompt, is_contained=sandbox is not None)
+        paths = [f"{sys.prefix}/bin", search_path()] if sandbox else [os.environ.get("PATH", os.defpath)]
         environment = {
-            "PATH": os.pathsep.join([str(program.parent), search_path() if sandbox else os.environ.get("PATH", "")]),
+            "PATH": os.pathsep.join([str(program.parent), *paths]),
             "HOME": home,
             "LANG": "C.UTF-8",
             "TMPDIR": "/tmp" if sandbox else str(folder / TEMPORARY),
@@ -213,8 +213,7 @@ class CodingAgentProposer:
                 yield running
             return
         shown = {f"{WORK}/{place}": path for place, path in asked.readable.items()}
-        needed = tuple(path for path in installed(program) if not path.is_relative_to("/usr"))
-        box = replace(sandbox, readable=(*sandbox.readable, *needed), placed={**sandbox.placed, **shown})
+        box = replace(sandbox, readable=(*sandbox.readable, *unseen(program)), placed={**sandbox.placed, **shown})
         with in_a_sandbox(box, command, folder, WORK, environment, self.seconds) as running:
             yield running
 
@@ -359,6 +358,16 @@ def installed(program: Path) -> list[Path]:
         name = words[-1] if words[0].endswith("/env") else words[0]
         if found := shutil.which(name):
             needed += {Path(found), Path(found).resolve()}
+    return needed
+
+
+def unseen(program: Path) -> list[Path]:
+    """What a sandbox has to show besides what it always does: *program*, and the Python environment that runs us."""
+    shown = [Path("/usr"), Path(sys.base_prefix), Path(sys.base_prefix).resolve()]
+    needed: list[Path] = []
+    for path in (Path(sys.prefix), *installed(program)):
+        if not any(path.is_relative_to(other) for other in (*shown, *needed)):
+            needed.append(path)
     return needed
 
 
