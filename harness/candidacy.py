@@ -163,15 +163,22 @@ def _parsed(source: str, with_docstrings: bool = False) -> ast.Module:
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source.removeprefix("\ufeff"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant):
-            node.kind = None
-        for name in ("body", "orelse", "finalbody"):
-            body = getattr(node, name, None)
-            if isinstance(body, list):
-                kept = [s for i, s in enumerate(body) if not _does_nothing(s, with_docstrings and i == 0)]
-                setattr(node, name, kept)
+    if re.search("[uU]['\"]", source):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant):
+                node.kind = None
+    _strip(tree, with_docstrings)
     return tree
+
+
+def _strip(node: ast.AST, with_docstrings: bool) -> None:
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        inner = getattr(node, name, None)
+        if isinstance(inner, list):
+            parts: list[ast.AST] = inner
+            inner[:] = [part for i, part in enumerate(parts) if not _does_nothing(part, with_docstrings and i == 0)]
+            for part in parts:
+                _strip(part, with_docstrings)
 
 
 def _does_nothing(statement: ast.AST, may_be_read: bool) -> bool:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 
@@ -268,6 +269,7 @@ def believed(old: str, here: float, learned: Sequence[Lesson], width: float, rng
     return rng.gauss((toward_bend - mixed * slope) / bends, bends**-0.5), slope
 
 
+@lru_cache(maxsize=65536)
 def place_of(text: str, like: str) -> float | None:
     """Where a number lies: its logarithm, or minus that of its distance from 1 where *like* is near 1. ``None``: it is
     no number."""
