@@ -154,8 +154,9 @@ def matches(path: str, glob: str) -> bool:
 
 
 def clash(a: Draw, b: Draw) -> bool:
-    """Would one change be in the other's line?"""
-    return (a[0].path, a[0].line) == (b[0].path, b[0].line)
+    """Would one change be in the other's line, or move it?"""
+    is_shift = "statement" in (a[0].kind, b[0].kind)
+    return a[0].path == b[0].path and (is_shift or a[0].line == b[0].line)
 
 
 def edits_of(draws: Sequence[Draw], text: Mapping[str, str]) -> tuple[Edit, ...]:

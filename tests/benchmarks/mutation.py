@@ -6,7 +6,7 @@ By default 100 seeds a row: some minutes. Everything is seeded. A file has six c
 square of how far, in doublings, it is from its best value, by weights from 1 to 1/32, and each run has noise with a
 standard deviation of ``SIGMA``. A change is kept as ``MetricGate`` would: the first run has to gain half a sigma, and
 then two fresh runs have to gain, too. The table says which share of the true loss is gone at the end; its intervals are
-Student's, over the seeds. In the second file the constants stand beside a hundred literals that do nothing.
+Student's, over the seeds. In the second file the constants stand beside forty literals that do nothing.
 
 Beside the proposer stand the same one without a memory, and one that draws a place and what to put there blindly.
 """
@@ -32,12 +32,12 @@ from harness.protocols import History, Proposer
 from traces.records import Comparison, Decision, Edit, Proposal, Round, now
 
 SIGMA = 0.3
-ROUNDS = (15, 30, 60)
+ROUNDS = (10, 20, 40)
 NAMES = ("LEARNING_RATE", "HIDDEN", "DECAY", "BATCH", "CLIP", "WARMUP")
 START = {"LEARNING_RATE": 0.01, "HIDDEN": 32, "DECAY": 0.1, "BATCH": 64, "CLIP": 1.0, "WARMUP": 10}
 CONSTANTS = "".join(f"{name} = {value}\n" for name, value in START.items())
 BODY = "".join(
-    f"\n\ndef layer{i}(x):\n    y = {i + 2} * x + {i + 1}.5\n    return f(y, {i + 3}, {i}.25)\n" for i in range(25)
+    f"\n\ndef layer{i}(x):\n    y = {i + 2} * x + {i + 1}.5\n    return f(y, {i + 3}, {i}.25)\n" for i in range(10)
 )
 
 
@@ -182,7 +182,7 @@ def main(seeds: int) -> None:
     }
     print(f"| file | proposer | {' | '.join(f'loss gone after {n} rounds' for n in ROUNDS)} | ms a proposal |")
     print(f"|---|---|{'---|' * len(ROUNDS)}---|")
-    for file, source in (("six constants", CONSTANTS), ("among 100 literals", CONSTANTS + BODY)):
+    for file, source in (("six constants", CONSTANTS), ("among 40 literals", CONSTANTS + BODY)):
         for name, proposer in arms.items():
             started = perf_counter()
             nights = [night(proposer(), source, seed, max(ROUNDS))[0] for seed in range(seeds)]

@@ -534,6 +534,8 @@ class _Finder(cst.CSTVisitor):
         ordinal = next((i for i, token in enumerate(tokens(text)) if token.start == column), None)
         if ordinal is None or tokens(text)[ordinal].text != old or start + len(old.encode()) != end:
             return  # in the middle of a text that runs over lines
+        if names_guarded(" ".join(token.text for token in tokens(text)), self._guarded):
+            return
         name, known = self._names[-1] if self._names else ("", "value")
         kind = kind or known
         if kind == "setting" and name.isupper():
