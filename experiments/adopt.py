@@ -20,7 +20,7 @@ import click
 import typer
 
 from experiments.autoresearch import go_on_from
-from experiments.entry import Entry, entry, files_needed, local, measures
+from experiments.entry import Entry, entry, files_needed, local, measures, sounds_measured, taken_from
 from experiments.figures import Direction, Figure, direction, figures, is_timing, source_of
 from experiments.scaffold import COMMAND, MUTATIONS, load_written, owner_of, quoted, refuse_existing, render
 from experiments.terminal import err, say
@@ -81,6 +81,8 @@ class Layout:
     is_protected: bool
     """Is the number made by files that no proposal changes?"""
     told: tuple[str, ...] = ()
+    careful: tuple[str, ...] = ()
+    """How a change could win without being any better."""
 
     def text(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -253,10 +255,9 @@ def laid_out(base: Path, there: Entry, wish: Wish) -> Layout:
         )
     fixed |= files_needed([*starts, *edited], base, known) - edited
     is_protected = script is not None and script not in edited
-    if script in edited:
-        told = (*told, unprotected(script, wish))
+    careful = [unprotected(script, wish)] if script in edited else list(measured_by(edited, fixed, base))
     refuse_uncommitted(base, fixed)
-    return Layout(base, tuple(sorted(edited)), collapsed(fixed, edited, known), is_protected, told)
+    return Layout(base, tuple(sorted(edited)), collapsed(fixed, edited, known), is_protected, told, tuple(careful))
 
 
 def found_out(
@@ -288,11 +289,25 @@ def found_out(
 
 def unprotected(script: str, wish: Wish) -> str:
     return (
-        f"CAREFUL: {script} is what proposals change, and it prints the number itself, so that a change which only "
+        f"{script} is what proposals change, and it prints the number itself, so that a change which only "
         f"prints a better number would win. To protect it, split it: what is to be improved into a module of its own "
         f"(solver.py), and the script imports that and measures it. Then: ratchet new {wish.name} --command "
         f"{shlex.quote(wish.command)} --edit solver.py"
     )
+
+
+def measured_by(edited: set[str], fixed: set[str], base: Path) -> Iterator[str]:
+    """What is fixed and takes more than one thing from what is changed may measure by one of them."""
+    for path in sorted(path for path in fixed if path.endswith(".py")):
+        for module in sorted(edited):
+            names = sorted(taken_from(path, module, base))
+            suspects = [name for name in names if sounds_measured(name)]
+            if suspects or len(names) > 1:
+                which = f" (by its name: {listed(suspects)})" if suspects else ""
+                yield (
+                    f"{path} takes {listed(names)} from {module}, where proposals may change all of it. What of that "
+                    f"measures{which} belongs into {path}: else a change wins by measuring less"
+                )
 
 
 def refuse_outside(option: str, path: Path, base: Path) -> None:
@@ -658,6 +673,8 @@ def summary(
             f"into {folder}/ideas/, or take CodeProposer in {folder}/experiment.py"
         )
     yield f"wrote     {folder}/experiment.py"
+    for line in layout.careful:
+        yield f"CAREFUL   {line}"
     new = sorted(set(layout.fixed) & untracked(layout.base)) if layout.fixed else []
     add = shlex.join([*(os.path.relpath(layout.base / path) for path in new), folder])
     yield "Next:"

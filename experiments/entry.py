@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from experiments.figures import direction, words_of
 from harness.errors import UserError
 
 SHELL = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1", "&>"})
@@ -21,6 +22,8 @@ MEASURES = re.compile(
     r"data(set|loader)?s?|fixtures?|reference|baseline|timing|timer)($|_)"
 )
 """Names of modules that measure, or hold what is measured on, rather than what is to be improved."""
+MEASURED = frozenset({"length", "distance", "size", "value", "total", "objective", "target", "valid", "validate"})
+"""Words in the name of a function that may be a measure."""
 LONGEST = 200
 """Characters of a text in a script that may name a file."""
 ASKED = 20.0
@@ -231,6 +234,32 @@ def modules(dotted: str, places: Collection[PurePosixPath], known: Collection[st
                     yield candidate
 
 
+def taken_from(path: str, module: str, base: Path) -> set[str]:
+    """The names that the Python file *path* takes from the file *module*, such as ``solve``."""
+    stem = PurePosixPath(module).with_suffix("")
+    dotted = ".".join(stem.parent.parts if stem.name == "__init__" else stem.parts)
+    tree = tree_of(base / path)
+    called: set[str] = set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            called |= {alias.asname or alias.name for alias in node.names if ends_with(dotted, alias.name)}
+        elif isinstance(node, ast.ImportFrom):
+            inside = node.module or ""
+            if inside and ends_with(dotted, inside):
+                found |= {alias.name for alias in node.names}
+            called |= {a.asname or a.name for a in node.names if ends_with(dotted, f"{inside}.{a.name}".strip("."))}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in called:
+            found.add(node.attr)
+    return found
+
+
+def ends_with(dotted: str, name: str) -> bool:
+    """Is *name* the module *dotted*, or its end, as seen from a folder above?"""
+    return f".{dotted}".endswith(f".{name}")
+
+
 def named(path: str, base: Path, known: Collection[str]) -> Iterator[str]:
     """The *known* files that texts in the file *path* name, from its folder or from *base*."""
     places = {PurePosixPath(path).parent, PurePosixPath()}
@@ -263,6 +292,11 @@ def tree_of(path: Path) -> ast.Module:
         return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return ast.Module(body=[], type_ignores=[])
+
+
+def sounds_measured(name: str) -> bool:
+    """Does the name of a function say that what it returns is a measure?"""
+    return not MEASURED.isdisjoint(words_of(name)) or direction(name) is not None or measures(name)
 
 
 def measures(path: str) -> bool:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from experiments.entry import entry, files_needed, measures
+from experiments.entry import entry, files_needed, measures, taken_from
 from harness.errors import UserError
 
 
@@ -78,6 +78,22 @@ def test_what_a_script_imports_and_names_is_needed_and_nothing_else(base):
         *("lib/deep/more.py", "inputs/x.csv"),
     }
     assert {"conf/a.toml", "bench.py"} <= files_needed(["run.sh"], base, known(base))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("from lib.core import a, b as c", {"a", "b"}),
+        ("import lib.core\nlib.core.run(lib.other)", {"run"}),
+        ("import lib.core as x\nx.one(x.two)", {"one", "two"}),
+        ("from lib import core\ncore.one()", {"one"}),
+        ("from .core import near", {"near"}),
+        ("import corelib, os\nos.core.x\ncorelib.y", set()),
+    ],
+)
+def test_what_is_taken_from_a_module_is_seen(tmp_path, text, names):
+    (tmp_path / "a.py").write_text(text)
+    assert taken_from("a.py", "lib/core.py", tmp_path) == names
 
 
 def test_names_of_what_measures_are_known():

@@ -88,13 +88,21 @@ def test_a_script_and_the_module_that_it_measures_become_an_experiment_without_a
 def test_a_script_of_one_file_is_what_is_changed_and_its_user_is_told_that_its_number_is_not_safe(tmp_path):
     root = project(tmp_path, bench_py='x = 3\nprint("score =", x)\n')
     said = ratchet(root, "new", "mine", "--command", PYTHON, "--seconds", "30")
-    assert "CAREFUL: bench.py is what proposals change, and it prints the number itself" in said
+    assert "CAREFUL   bench.py is what proposals change, and it prints the number itself" in said
     assert "none: 3 with each of 3 seeds, and nothing reads RATCHET_SEED" in said
     experiment = loaded(root)
     assert experiment.runner.seconds == 30
     assert experiment.gate.better == "higher"
     assert (experiment.gate.repeats, experiment.gate.final) == (2, 2)
     assert "CAREFUL" in (root / "experiments" / "mine" / "experiment.py").read_text()
+
+
+def test_a_measure_that_lies_among_what_is_changed_is_pointed_at(tmp_path):
+    bench = "from solver import solve, length\nprint('loss:', length(solve()))\n"
+    root = project(tmp_path, bench_py=bench, solver_py="def solve(): return [1]\ndef length(x): return len(x)\n")
+    said = ratchet(root, "new", "mine", "--command", PYTHON)
+    assert "CAREFUL   bench.py takes length, solve from solver.py" in said
+    assert "(by its name: length) belongs into bench.py" in said
 
 
 def test_a_seed_that_is_fixed_is_shown_with_how_to_let_go_of_it(tmp_path):
