@@ -12,7 +12,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -148,8 +148,7 @@ class CodingAgentProposer:
 
     def session(self, asked: "Asked", program: Path, key: str, sandbox: Isolated | None, attempt: int) -> "Made":
         """Run the agent once, announced to the meter and charged."""
-        remove_leftovers()
-        with temporary_folder("ratchet-agent-") as folder, spending(ROLE):
+        with a_folder() as folder, spending(ROLE):
             lay_out(folder, asked.text, asked.now, asked.readable, asked.notes, is_shown=sandbox is not None)
             prompt = self.prompt(asked, may_run=sandbox is not None)
             span, estimate = uuid.uuid4().hex, self.agent.estimate()
@@ -377,11 +376,18 @@ def notes_name(text: Mapping[str, str], readable: Mapping[str, Path]) -> str:
     return next(name for n in range(len(taken) + 1) if (name := NOTES.format(n)) not in taken)
 
 
-def remove_leftovers() -> None:
-    """Of a session that was killed with Ratchet."""
-    if (place := meter().folder) is not None:
+@contextmanager
+def a_folder() -> Generator[Path]:
+    """For a session. What one that was killed with Ratchet has left there, goes first."""
+    place = meter().folder
+    if place is not None:
         for folder in place.glob("ratchet-agent-*"):
             remove(folder)
+    with temporary_folder("ratchet-agent-") as folder:
+        yield folder
+    if place is not None:
+        with suppress(OSError):  # something else is in it
+            place.rmdir()
 
 
 # ── after a session ────────────────────────────────────────────────────────────────────────────────────────────

@@ -144,7 +144,7 @@ def begin_repository(work: Path, home: Path) -> None:
         **{f"GIT_{who}_{what}": "agent" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     }
     for arguments in (
-        ("init", "-q", "-b", "main"),
+        ("init", "-q", "-b", "main", "--template="),
         ("add", "-A", "-f"),
         ("commit", "-q", "--allow-empty", "-m", "The program as it is"),
     ):
