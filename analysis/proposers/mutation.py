@@ -236,7 +236,7 @@ def hoped(site: Site, learned: Sequence[Lesson], rng: random.Random) -> Iterator
     """
     width = math.sqrt(site.weight)
     here = place_of(site.old, site.old)
-    if here is not None and site.options[0].step:
+    if here is not None and number(site.old) and site.options[0].step:
         bend, slope = believed(site.old, here, learned, width, rng)
         for option in site.options:
             u = (place_of(option.text, site.old) or 0.0) - here
