@@ -260,13 +260,15 @@ class CommandRunner:
 
 
 def write(text: Mapping[str, str], folder: Path) -> None:
-    made = {folder}
+    top = str(folder)
+    made = {""}
     for path, source in text.items():
-        target = folder / path
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
-        target.write_bytes(source.encode())
+        inner = path.rpartition("/")[0]
+        if inner not in made:
+            made.add(inner)
+            (folder / inner).mkdir(parents=True, exist_ok=True)
+        with open(f"{top}/{path}", "wb") as file:  # noqa: PTH123 (of thousands of files, in half the time)
+            file.write(source.encode())
 
 
 def flaw(path: str, source: str) -> str:
