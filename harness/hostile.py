@@ -82,6 +82,8 @@ ATTACKS: tuple[str, ...] = (
 WAYS: tuple[str, ...] = ("write", "replace", "link", "rename", "delete", "folder", "mount")
 SMALLEST = 16
 """Bytes below which two files are alike by chance."""
+LONG_TEXT = 200
+"""Characters from which on a text that a metric holds may be data."""
 MANY = 200
 """Hidden files that are looked for, at most."""
 SHADOWED = ("random", "json", "numpy", "math", "statistics")
@@ -256,6 +258,7 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
     originals = sorted({str(path.absolute()) for source in sources for path in files_in(source)})
     places = outside_of(runner, home) if places is None else places
     hidden = hidden_files(runner, siege.text)
+    sought = [*map(fingerprint, hidden), *hidden_texts(runner, siege.text)]
     plan: dict[str, Any] = {
         "token": token,
         "left": f"ratchet-canary-{token}",
@@ -265,7 +268,7 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
         "seconds": SEARCH,
         "places": places,
         "originals": originals[:MANY],
-        "hidden": [fingerprint(path) for path in hidden],
+        "hidden": sought,
         "hidden_at": [str(path) for path in hidden],
     }
     own = [*places, "/tmp/home", ".", *sorted({os.path.dirname(place) or "." for place in runner.fixed})]  # noqa: PTH120
@@ -287,17 +290,17 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
     found = [judged(name, tried, got[name]) for name, tried in TRIED.items()]
     why = f"the program ended before: {seen.failure}: {seen.why}"
     found = [untried(a.name, a.tried, why) if seen.failure and a.outcome == "contained" else a for a in found]
-    return [declared(attack, runner, originals, hidden) for attack in found]
+    return [declared(attack, runner, originals, sought) for attack in found]
 
 
-def declared(attack: Attack, runner: CommandRunner, originals: Sequence[str], hidden: Sequence[Path]) -> Attack:
+def declared(attack: Attack, runner: CommandRunner, originals: Sequence[str], sought: Sequence[object]) -> Attack:
     """What the experiment allows, or does not have, is no attack."""
     if attack.name == "network" and runner.network:
         return untried(attack.name, attack.tried, "network=True allows it")
     if attack.name == "originals" and not originals:
         return untried(attack.name, attack.tried, "nothing is fixed")
-    if attack.name == "hidden" and not hidden:
-        return untried(attack.name, attack.tried, "the metric names no file that is hidden")
+    if attack.name == "hidden" and not sought:
+        return untried(attack.name, attack.tried, "the metric names nothing that is hidden")
     return attack
 
 
@@ -336,28 +339,49 @@ def fingerprint(path: Path) -> tuple[int, str]:
         return path.stat().st_size, hashlib.sha256(file.read(MIB)).hexdigest()
 
 
+def fingerprint_of(data: bytes) -> tuple[int, str]:
+    return len(data), hashlib.sha256(data[:MIB]).hexdigest()
+
+
 def hidden_files(runner: CommandRunner, text: Mapping[str, str]) -> list[Path]:
     """What the metric reads and no candidate is given, as far as the metric tells."""
     metric = runner.metric
     sources: list[Path] = []
     if isinstance(metric, Evaluated):
-        sources = list(metric.fixed.values())
+        sources = [path for source in metric.fixed.values() for path in files_in(source)]
     elif isinstance(metric, Computed):
-        sources = [path for path in held(metric.function) if path.is_file()]
-    found = [path for source in sources for path in files_in(source) if path.stat().st_size >= SMALLEST]
-    shown = {fingerprint(path) for source in runner.fixed.values() for path in files_in(source)}
-    shown |= {(len(data), hashlib.sha256(data[:MIB]).hexdigest()) for data in (own.encode() for own in text.values())}
-    return [path for path in dict.fromkeys(found) if fingerprint(path) not in shown][:MANY]
+        paths = [value for value in held(metric.function) if isinstance(value, Path)]
+        inside = [path for folder in paths if folder.is_dir() for path in files_in(folder)]
+        sources = [path for path in paths if path.is_file()]
+        sources += [path for path in inside if not any(path.is_relative_to(shown) for shown in runner.readable)]
+    shown = shown_to(runner, text)
+    found = [path for path in dict.fromkeys(sources) if path.stat().st_size >= SMALLEST]
+    return [path for path in found if fingerprint(path) not in shown][:MANY]
 
 
-def held(function: Any) -> list[Path]:
-    """The paths that *function* has in it."""
+def hidden_texts(runner: CommandRunner, text: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Fingerprints of the long texts that a metric's function holds, which may be those of whole files."""
+    values = held(runner.metric.function) if isinstance(runner.metric, Computed) else []
+    shown = shown_to(runner, text)
+    found = [fingerprint_of(value.encode()) for value in values if isinstance(value, str) and len(value) >= LONG_TEXT]
+    return [each for each in found if each not in shown]
+
+
+def shown_to(runner: CommandRunner, text: Mapping[str, str]) -> set[tuple[int, str]]:
+    """Fingerprints of all that a candidate is given."""
+    given = {fingerprint(path) for source in runner.fixed.values() for path in files_in(source)}
+    return given | {fingerprint_of(own.encode()) for own in text.values()}
+
+
+def held(function: Any) -> list[Any]:
+    """What *function* has in it: of a function what it closes over, of an object its fields."""
     inner = getattr(function, "func", function)
     values = [*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()]
+    values += getattr(inner, "__dict__", {}).values()
     if inspect.isfunction(inner):
         closed = inspect.getclosurevars(inner)
         values += [*closed.nonlocals.values(), *closed.globals.values()]
-    return [value for value in values if isinstance(value, Path)]
+    return values
 
 
 @contextmanager
@@ -558,7 +582,11 @@ def imported(siege: Siege) -> list[Attack]:
         "plant",
         {
             "modules": {place: code for place, code in modules.items() if place not in siege.text},
-            "compiled": {path.stem: printing(metric) for path in files if f"{path.stem}.py" not in siege.text},
+            "compiled": {
+                path.stem: f"{hook}else:\n{indented(ITS_SOURCE)}"
+                for path in files
+                if f"{path.stem}.py" not in siege.text
+            },
             "variable": VARIABLE,
             "command": words(runner.command),
         },
@@ -578,6 +606,11 @@ sys.path[:] = path
 sys.modules[__name__] = found
 """
 """In a module that has the name of another: become that one."""
+ITS_SOURCE = """\
+with open(__file__, encoding="utf-8") as file:
+    exec(compile(file.read(), __file__, "exec"))
+"""
+"""In a compiled module: do what its source says."""
 
 
 def indented(code: str) -> str:

@@ -33,6 +33,7 @@ from typing import Any
 Plan = dict[str, Any]
 
 NEVER = frozenset("/" + name for name in ("proc", "sys", "dev", "usr", "lib", "lib32", "lib64", "bin", "sbin", "boot"))
+LIBRARIES = frozenset({"site-packages", "__pycache__", "node_modules"})
 MIB = 1 << 20
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 NEW_USER, NEW_MOUNTS, BIND = 0x10000000, 0x00020000, 1 << 12
@@ -127,7 +128,7 @@ def files_from(places: list[str]) -> Iterator[str]:
         if os.path.isfile(place):
             yield place
         for folder, folders, names in os.walk(place):
-            folders[:] = [name for name in folders if os.path.join(folder, name) not in NEVER]
+            folders[:] = [name for name in folders if os.path.join(folder, name) not in NEVER and name not in LIBRARIES]
             for name in names:
                 left -= 1
                 if left < 0:
