@@ -386,8 +386,8 @@ def is_running(pid: int) -> bool:
 
 
 ENDS = {
-    "time": ("while True: say(type='ping'); time.sleep(0.01)", {"seconds": 0.6}, "seconds=", "timeout"),
-    "idle": ("time.sleep(60)", {"idle": 0.4}, "without a word", "timeout"),
+    "time": ("while True: say(type='ping'); time.sleep(0.01)", {"seconds": 2.0}, "seconds=", "timeout"),
+    "idle": ("time.sleep(60)", {"idle": 1.5}, "without a word", "timeout"),
     "output": ("os.write(1, b'x' * 70_000_000); time.sleep(60)", {}, "printed too much", "output"),
     "no_result": (
         "sys.stderr.write('no ' + os.environ['ANTHROPIC_API_KEY']); sys.exit(3)",
@@ -415,12 +415,12 @@ def test_whatever_ends_a_session_nothing_of_it_is_left(how: str, ask: Ask, meter
 
 
 def test_a_session_that_has_said_its_last_word_and_does_not_end_is_done(ask: Ask, meter: Meter) -> None:
-    assert ask("edit(); result(); time.sleep(60)", idle=0.4).edits
+    assert ask("edit(); result(); time.sleep(60)", idle=1.5).edits
     assert meter.spans[-1].usage.dollars == 0.5
 
 
 def test_the_stop_button_ends_a_session_and_charges_it(ask: Ask, meter: Meter, tmp_path: Path) -> None:
-    meter.stops_after, left = 0.8, tmp_path / "left"
+    meter.stops_after, left = 2.0, tmp_path / "left"
     with pytest.raises(BudgetSpent):
         ask(STUBBORN.replace("LEFT", repr(str(left))) + "\ntime.sleep(60)")
     assert not is_running(int(left.read_text()))
@@ -472,7 +472,7 @@ def test_an_outage_is_not_blamed_on_the_program(ask: Ask, meter: Meter) -> None:
 def test_an_outage_that_outlasts_the_session_is_one_too_and_costs_nothing(ask: Ask, meter: Meter) -> None:
     recorded = (RECORDED / "claude_api_529.jsonl").read_text(encoding="utf-8").splitlines()[:4]
     with pytest.raises(ModelError, match="without a word") as e:
-        ask(f"print({chr(10).join(recorded)!r}, flush=True); time.sleep(60)", idle=0.3)
+        ask(f"print({chr(10).join(recorded)!r}, flush=True); time.sleep(60)", idle=1.5)
     assert (e.value.error_class, e.value.transient) == ("overloaded", True)
     assert meter.spans[-1].usage == Usage(calls=1)
 
