@@ -74,7 +74,7 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
             "proposer": proposer,
             "proposer_import": imported,
             "proposer_note": said,
-            "code_proposer": f', context={{"{FIXED}": {place}}}',
+            "code_proposer": f', context={{"{FIXED}": …}}',
             "command": f"{program} {EDITED}",
             "fixed": {FIXED: place},
             "seconds": 2 * TRAINING + STARTING,
@@ -101,7 +101,7 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
     say(f"  git add {folder} && git commit -m 'Add {name}'")
     say(f"  ratchet check {name}           # measures its noise: a few runs of {TRAINING} s and more")
     say(f"  ratchet run {name}             # a night of 8 h has about {8 * 3600 // (TRAINING + 60)} runs in it")
-    say(f"  ratchet export {name} tsv      # in the morning: the night in the form of results.tsv")
+    say(f"  ratchet export {name} --format tsv   # in the morning: the night as a results.tsv")
     return target
 
 

@@ -20,8 +20,7 @@ MUTATIONS = (
     "from analysis.proposers.combining import Combining\n"
     "from analysis.proposers.mutation import MutationProposer\n"
     "from analysis.proposers.pruning import Pruning",
-    "no model: it varies numbers, operators and choices. Comments on a line steer it: # range: 1e-4 .. 1e-1, "
-    "# choices: 2, 4",
+    "no model: varies numbers, operators, choices. A comment steers it: # range: 1e-4 .. 1e-1, # choices: 2, 4",
 )
 """The proposer for Python, how it is imported, and what is said of it."""
 KINDS = ("number", "place", "sentiment")
