@@ -35,7 +35,7 @@ WEARY = 0.15
 """How much less a kind of place is changed for each change of it, beside those that were kept."""
 NOISE = 1.2
 """Variance of a gain, in square sigmas: of a run, and of the mean of the incumbent's."""
-BEND, SLOPE = 1.0, 2.0
+BEND, SLOPE = 1.5, 1.5
 """What is believed of a number before anything is known: its bend, and the standard deviation of its slope."""
 BROKEN = -3.0
 """The gain, in sigmas, that a change counts for that gave no number, or was no candidate."""

@@ -169,34 +169,36 @@ def test_the_same_history_makes_the_same_proposal():
 CONSTANTS = {"train.py": "A = 1.0\nB = 1.0\nC = 1.0\nD = 1.0\nE = 1.0\n"}
 
 
-def after_change(old: str, new: str, gain: float | None, *, times: int = 1, kept: bool = False):
-    """The next twenty changes that would be proposed first, each from a seed of its own, as name → new values."""
-    text = CONSTANTS
-    changed = {"train.py": text["train.py"].replace(old, new)}
-    proposal = MutationProposer().propose(version(text), text, history(text))
-    edit = proposal.edits[0].model_copy(update={"text": changed["train.py"]})
-    proposal = proposal.model_copy(update={"edits": (edit,)})
-    round = a_round(1, version(text), version(changed), proposal, gain, is_kept=kept)
-    now = changed if kept else text
-    seen = history(now, [round] * times, versions=[text, changed])
+def after_changes(*news: str, gain: float | None, kept: bool = False):
+    """What would be proposed first, from many seeds, once *news* had been put in the place of A: name, old, new."""
+    text, rounds, versions = CONSTANTS, [], [CONSTANTS]
+    for number, new in enumerate(news, start=1):
+        changed = {"train.py": text["train.py"].replace("A = 1.0", new)}
+        proposal = MutationProposer().propose(version(text), text, history(text))
+        edit = proposal.edits[0].model_copy(update={"text": changed["train.py"]})
+        proposal = proposal.model_copy(update={"edits": (edit,)})
+        rounds.append(a_round(number, version(text), version(changed), proposal, gain, is_kept=kept))
+        versions.append(changed)
+    now = versions[-1] if kept else text
+    seen = history(now, rounds, versions=versions)
     drawn = [MutationProposer(twice=0.0).propose("v", now, replace(seen, seed=n)).rationale for n in range(150)]
     return [(r.split()[1], float(r.split()[2]), float(r.split()[4])) for r in drawn]
 
 
 def test_a_number_that_was_better_when_it_went_up_is_tried_further_up():
-    drawn = [(old, new) for name, old, new in after_change("A = 1.0", "A = 2.0", 2.0, kept=True) if name == "A"]
+    drawn = [(old, new) for name, old, new in after_changes("A = 2.0", gain=2.0, kept=True) if name == "A"]
     assert len(drawn) > 50
     assert sum(new > old for old, new in drawn) > 0.8 * len(drawn)
 
 
 def test_a_number_that_was_much_worse_when_it_went_up_is_tried_further_down():
-    drawn = [(old, new) for name, old, new in after_change("A = 1.0", "A = 2.0", -2.0) if name == "A"]
+    drawn = [(old, new) for name, old, new in after_changes("A = 2.0", gain=-2.0) if name == "A"]
     assert len(drawn) > 50
     assert sum(new < old for old, new in drawn) > 0.8 * len(drawn)
 
 
 def test_a_number_that_makes_no_difference_makes_way_for_others():
-    drawn = after_change("A = 1.0", "A = 3.0", 0.0, times=3)
+    drawn = after_changes("A = 3.0", "A = 0.3333", "A = 10.0", "A = 0.1", gain=0.0)
     assert sum(name == "A" for name, _, _ in drawn) < 150 / 5 / 2
 
 

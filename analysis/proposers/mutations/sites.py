@@ -245,7 +245,7 @@ def written(value: float, like: str, is_whole: bool) -> str | None:
         mantissa, _, exponent = f"{value:.3e}".partition("e")
         short = mantissa.rstrip("0").rstrip(".")
         return f"{short}{'E' if 'E' in like else 'e'}{int(exponent)}"
-    text = f"{value:.4g}" if value < 1 or value >= 10_000 else f"{value:.6g}"
+    text = f"{value:.6g}" if value >= 1000 else f"{value:.4g}"
     if 0.5 < value < 1:
         text = f"{1 - float(f'{1 - value:.3g}'):.10g}"
     return text if any(sign in text for sign in ".e") else f"{text}.0"

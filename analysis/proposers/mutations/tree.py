@@ -27,7 +27,8 @@ from analysis.proposers.mutations.sites import (
 )
 from harness.candidacy import names_guarded
 
-_INDEX_LIKE = frozenset({"axis", "dim", "ndmin", "decimals", "indent", "maxsplit", "stacklevel", "file", "flush"})
+_NO_AMOUNTS = frozenset({"axis", "dim", "ndmin", "decimals", "indent", "maxsplit", "stacklevel", "file", "flush"})
+"""Numbers of these names say which, not how much."""
 
 
 def places(
@@ -220,7 +221,7 @@ class _Finder(cst.CSTVisitor):
     def visit_FormattedString(self, node: cst.FormattedString) -> bool:
         return False
 
-    def visit_Subscript(self, node: cst.Subscript) -> None:
+    def visit_Subscript(self, node: cst.Subscript) -> None:  # an index says which, not how much
         self._indices += 1
 
     def leave_Subscript(self, original_node: cst.Subscript) -> None:
@@ -264,15 +265,14 @@ class _Finder(cst.CSTVisitor):
             self._note(node, old, 1.0, (Option(SWAPS[old], 0.0),), "operator")
 
     def _number(self, node: cst.Integer | cst.Float) -> None:
-        if self._declared(node):
+        name = self._names[-1][0] if self._names else ""
+        if self._declared(node) or self._indices or name in _NO_AMOUNTS:
             return
         line = self._line_of(node)
         found = RANGE.search(line)
         low, high = sorted(float(end.replace("_", "")) for end in found.groups()) if found else (-math.inf, math.inf)
-        name = self._names[-1][0] if self._names else ""
-        weight = 0.05 if self._indices or name in _INDEX_LIKE else 1.0
         options = number_options(node.value, low, high)
-        self._note(node, node.value, weight, options, "setting" if found else None, (low, high))
+        self._note(node, node.value, 1.0, options, "setting" if found else None, (low, high))
 
     def _declared(self, node: cst.Integer | cst.Float | cst.Name | cst.SimpleString) -> bool:
         """Is *node* one of the choices that its line declares?"""
