@@ -528,6 +528,18 @@ def test_a_sandboxed_agent_is_ended_at_its_limits_too(meter: Meter, tmp_path: Pa
         CodingAgentProposer(ClaudeCode(program=str(program)), idle=0.4).propose("v", PROGRAM, NOTHING_TRIED)
 
 
+@pytest.mark.skipif(not sandboxed(), reason="no sandbox works here")
+def test_a_sandboxed_agent_that_fails_is_quoted(meter: Meter, tmp_path: Path) -> None:
+    program = a_program(tmp_path, "sys.exit('no such flag')")
+    with pytest.raises(TrialError, match="the program ended with 1 and complained: no such flag"):
+        CodingAgentProposer(ClaudeCode(program=str(program))).propose("v", PROGRAM, NOTHING_TRIED)
+
+
+def test_a_session_without_time_is_refused() -> None:
+    with pytest.raises(UserError, match="a session of 0 seconds"):
+        CodingAgentProposer(ClaudeCode(), seconds=0)
+
+
 # ── killed with Ratchet ────────────────────────────────────────────────────────────────────────────────────────
 
 NIGHT = """

@@ -101,6 +101,13 @@ class CodingAgentProposer:
     wording: Mapping[str, str] = field(default_factory=wording)
     """The files of a version of what the agent is told."""
 
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.idle > 0):
+            raise UserError(
+                f"a session of {self.seconds:g} seconds, {self.idle:g} of them in silence, could do nothing. Give "
+                "CodingAgentProposer(…, seconds=…, idle=…) more"
+            )
+
     def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
         """One change to *text*.
 

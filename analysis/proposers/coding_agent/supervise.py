@@ -81,12 +81,12 @@ class Running:
     told: int | None = None
     """Where a sandbox says how its command ended."""
 
-    def limit(self) -> str:
-        """Once it has ended: the limit of the sandbox that it was killed at; empty: none."""
+    def outcome(self, code: int) -> tuple[int, str]:
+        """Once it has ended, with *code*: that of the command, and the limit of the sandbox that it was killed at."""
         if self.told is None or not (report := os.read(self.told, 1 << 16)):
-            return ""
+            return code, ""
         how, status, _ = marshal.loads(report)
-        return "" if how == "exit" else os.strerror(status) if how == "failed" else how
+        return status, "" if how == "exit" else os.strerror(status) if how == "failed" else how
 
 
 @contextmanager
@@ -189,8 +189,8 @@ def watch(running: Running, limits: Limits, heard: Heard) -> None:
                 return
             if not is_open:
                 with suppress(subprocess.TimeoutExpired):
-                    heard.code = process.wait(POLL)
-                    heard.ended, heard.limit = "exit", running.limit()
+                    heard.code, heard.limit = running.outcome(process.wait(POLL))
+                    heard.ended = "exit"
                     return
                 continue
             left = min(POLL, limits.seconds - (at - begun), limits.idle - (at - last))
