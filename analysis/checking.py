@@ -35,9 +35,9 @@ CHEATS = {
     "parent": ("Code of a version can read hidden tasks of other processes", "Give the sandbox processes of its own."),
 }
 """Cheat → what it is, and what closes the hole."""
-WALL = "Run `ratchet run` where a sandbox works (bubblewrap); what `readable=…` names, every candidate can read."
+WALL = "Install bubblewrap, and leave out --no-sandbox."
 OF_CODE = {
-    "home": ("read files of your home directory", WALL),
+    "home": ("read files of your home directory", f"{WALL} What `readable=…` names, every candidate can read."),
     "variables": ("read a secret of Ratchet's environment", "Give the command no variable but those that it needs."),
     "processes": ("read what other processes were started with", WALL),
     "network": ("reach the network although network=False", WALL),

@@ -800,7 +800,10 @@ def about_the_number(experiment: Experiment, attacks: Sequence[Attack]) -> Itera
             "a sandbox of its own, on the files that the first one left; metric=Computed(…) has a function read them."
         )
     if missed := [attack.name for attack in attacks if attack.got == hostile.NO_SANDBOX]:
-        yield f"There is no sandbox, so these were not tried, and would succeed: {', '.join(missed)}."
+        yield (
+            "There is no sandbox, so what would harm this machine where it succeeds was not tried: "
+            f"{', '.join(missed)}."
+        )
 
 
 def minds_in(proposer: object) -> list[str]:

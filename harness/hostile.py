@@ -252,7 +252,7 @@ TRIED: Mapping[str, str] = {
 def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None) -> list[Attack]:
     """One program for all that one process can try; a second one looks for what it left. *places*: folders to write to,
     by default all that should be out of reach."""
-    runner, token = siege.runner, uuid4().hex
+    runner, token = siege.runner, uuid4().hex[:12]
     evaluator = runner.metric.fixed if isinstance(runner.metric, Evaluated) else {}
     sources = [*runner.fixed.values(), *evaluator.values()]
     originals = sorted({str(path.absolute()) for source in sources for path in files_in(source)})
@@ -284,9 +284,9 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
     for what, how in seen.got:
         got["signal" if what == "traced" else what].append(f"traced process {how}" if what == "traced" else how)
     got["signal"] += ["killed it"] if killed else []
-    got["outside"] += written
+    got["outside"] += [", ".join(dict.fromkeys(os.path.dirname(path) for path in written))] if written else []  # noqa: PTH120
     got["outlive"] += [f"{len(alive)} of 3 were alive after the trial"] if alive else []
-    got["state"] += [how for what, how in again.got if what == "state"]
+    got["state"] += [how for what, how in again.got if what == "state"][:3]
     found = [judged(name, tried, got[name]) for name, tried in TRIED.items()]
     why = f"the program ended before: {seen.failure}: {seen.why}"
     found = [untried(a.name, a.tried, why) if seen.failure and a.outcome == "contained" else a for a in found]
@@ -421,7 +421,7 @@ def listening(abstract: str) -> Generator[dict[str, Any]]:
 @contextmanager
 def decoy(token: str) -> Generator[subprocess.Popen[bytes]]:
     """A process with a secret in its environment, as Ratchet has; the same secret is in Ratchet's own meanwhile."""
-    variable = f"RATCHET_CANARY_{token[:8]}"
+    variable = f"RATCHET_CANARY_{token}"
     command = [sys.executable, "-I", "-S", "-c", "input()"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env={variable: token}, stderr=subprocess.DEVNULL)
     os.environ[variable] = token
