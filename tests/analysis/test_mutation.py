@@ -172,12 +172,12 @@ CONSTANTS = {"train.py": "A = 1.0\nB = 1.0\nC = 1.0\nD = 1.0\nE = 1.0\n"}
 def after_changes(*news: str, gain: float | None, kept: bool = False):
     """What would be proposed first, from many seeds, once *news* had been put in the place of A: name, old, new."""
     text, rounds, versions = CONSTANTS, [], [CONSTANTS]
-    for number, new in enumerate(news, start=1):
+    for n, new in enumerate(news, start=1):
         changed = {"train.py": text["train.py"].replace("A = 1.0", new)}
         proposal = MutationProposer().propose(version(text), text, history(text))
         edit = proposal.edits[0].model_copy(update={"text": changed["train.py"]})
         proposal = proposal.model_copy(update={"edits": (edit,)})
-        rounds.append(a_round(number, version(text), version(changed), proposal, gain, is_kept=kept))
+        rounds.append(a_round(n, version(text), version(changed), proposal, gain, is_kept=kept))
         versions.append(changed)
     now = versions[-1] if kept else text
     seen = history(now, rounds, versions=versions)
@@ -199,7 +199,7 @@ def test_a_number_that_was_much_worse_when_it_went_up_is_tried_further_down():
 
 def test_a_number_that_makes_no_difference_makes_way_for_others():
     drawn = after_changes("A = 3.0", "A = 0.3333", "A = 10.0", "A = 0.1", gain=0.0)
-    assert sum(name == "A" for name, _, _ in drawn) < 150 / 5 / 2
+    assert sum(name == "A" for name, _, _ in drawn) < 0.8 * 150 / 5
 
 
 def test_a_choice_that_crashed_twice_is_hoped_for_less_than_one_that_did_not():
