@@ -77,7 +77,7 @@ _UNREADABLE = re.compile(
 )
 """Ways to do what no reader of the text can see."""
 
-_SETTINGS = re.compile(r".*\.(?:backends|rcParams|options|config)\..+")
+_SETTINGS = re.compile(r"os\.environ\..+|.*\.(?:backends|rcParams|options|config)\..+")
 """What modules hold to be set."""
 
 _REACHES_IN = ("getattr", "setattr", "delattr", "builtins.getattr", "builtins.setattr", "builtins.delattr")
@@ -411,6 +411,10 @@ class _Reader:
     """Name → what was imported under it."""
     foreign: set[str] = field(default_factory=set[str])
     """Those of them that come from elsewhere."""
+    aliases: set[str] = field(default_factory=set[str])
+    """Second names of those."""
+    rebound: set[str] = field(default_factory=set[str])
+    """Names under which more than one thing is imported."""
     own: set[str] = field(default_factory=set[str])
     places: list[_Place] = field(default_factory=list[_Place])
     strange: list[_Place] = field(default_factory=list[_Place])
@@ -442,11 +446,15 @@ class _Reader:
                     dotted = self.dotted(value)
                     if dotted and dotted.partition(".")[0] != name and self._root(value) in self.foreign:
                         self.origins.setdefault(name, dotted)
+                        if isinstance(value, ast.Name):
+                            self.aliases.add(name)
                 case _:
                     pass
         self.own -= set(self.origins)
 
     def _imports(self, name: str, origin: str, *, is_foreign: bool) -> None:
+        if self.origins.get(name, origin) != origin:
+            self.rebound.add(name)
         if name not in self.origins or self.matcher.search(origin):
             self.origins[name] = origin
         if is_foreign and origin.partition(".")[0] not in self.modules:
@@ -521,9 +529,12 @@ class _Reader:
         module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
         for alias in node.names:
             dotted = f"{module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+            name = alias.asname or alias.name
+            if name in self.rebound:
+                self._odd(node, f"it is imported in the place of something else ({name})", f"{dotted} as {name}")
             if _UNREADABLE.fullmatch(dotted) or (alias.name == "*" and _UNREADABLE.fullmatch(module)):
                 self._odd(node, f"code that cannot be read ({dotted})", dotted)
-            elif self.matcher.search(dotted):
+            elif self.matcher.search(dotted) or self.matcher.search(name):
                 self.places.append(_Place(node.lineno, dotted, self.around, f"import {dotted} as {alias.asname or ''}"))
 
     def _look(self, node: ast.AST, *said: str) -> None:
@@ -645,8 +656,8 @@ class _Reader:
                 dotted = self.dotted(node)
                 if _UNREADABLE.fullmatch(dotted):
                     return f"code that cannot be read ({dotted})"
-                is_set = isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
-                if is_set and self._root(node) in self.foreign and not _SETTINGS.fullmatch(dotted):
+                is_set = not isinstance(node.ctx, ast.Load) and self._root(node) in self.foreign | self.aliases
+                if is_set and not _SETTINGS.fullmatch(dotted):
                     return f"it reaches into a module that is not the subject's ({dotted or 'an attribute'})"
             case ast.Name(id=name) if name in self.foreign:
                 return f"it takes the place of the imported {self.origins[name]}"
