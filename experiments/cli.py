@@ -249,11 +249,10 @@ def check(
         ledger = open_check(place.directory, place.experiment, live)
     except JournalLocked as e:
         raise UserError(f"{name} is being checked already: {e}") from e
+    answers = gradings(place.experiment)
+    then = f"at least {answers:,} prepared answers to grade" if answers else "then what a hostile candidate would try"
     err.print(
-        f"checking {name}: at most {clusters} clusters of train, run twice, and at least "
-        f"{gradings(place.experiment):,} prepared answers to grade",
-        markup=False,
-        highlight=False,
+        f"checking {name}: at most {clusters} clusters of train, run twice, and {then}", markup=False, highlight=False
     )
     earlier = [r.decision.comparison for r in rounds_so_far(place) if r.decision and r.decision.comparison]
     with closing_run(place, ledger) as executor, limited():

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.night import Night, read_night, train_trials
+from analysis.proposers import CodingAgentProposer, Combining, Paced, Pruning
 from experiments.terminal import err
 from harness.errors import UserError
 from harness.experiment import Experiment, find_experiment, load_experiment
 from harness.ledger import journal_file, runs
+from harness.protocols import Proposer
 from harness.runners.command import CommandRunner
 from harness.sandboxes import NoSandbox
 from harness.versions import Repo, Subject
@@ -66,7 +68,22 @@ def without_sandbox(experiment: Experiment) -> Experiment:
             f"{experiment.name!r} runs no command whose sandbox could be left out: its runner is a "
             f"{type(experiment.runner).__name__}. Type the same without --no-sandbox"
         )
-    return replace(experiment, runner=replace(experiment.runner, sandbox=NoSandbox))
+    return replace(
+        experiment,
+        runner=replace(experiment.runner, sandbox=NoSandbox),
+        proposer=in_the_open(experiment.proposer),
+    )
+
+
+def in_the_open(proposer: Proposer) -> Proposer:
+    """*proposer*, with the coding agent that it may be, or ask, outside of a sandbox."""
+    match proposer:
+        case CodingAgentProposer():
+            return replace(proposer, sandbox=NoSandbox)
+        case Combining(proposer=inner) | Pruning(proposer=inner) | Paced(proposer=inner):
+            return replace(proposer, proposer=in_the_open(inner))
+        case _:
+            return proposer
 
 
 def last_night(directory: Path, name: str) -> Night:

@@ -1,13 +1,19 @@
 """Where an experiment stands is told from its journals, also when one of them is empty or damaged."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments.place import last_night, mending_journals
+from analysis.proposers import ClaudeCode, CodingAgentProposer, Combining, Paced, Pruning
+from experiments.place import last_night, mending_journals, without_sandbox
 from harness.errors import UserError
 from harness.ledger import is_finished, journal_file
+from harness.runners.command import CommandRunner
+from harness.runners.metrics import Printed
+from harness.sandboxes import NoSandbox
+from tests.world import an_experiment
 from traces.journal import Journal
 from traces.records import Run
 
@@ -62,3 +68,19 @@ def test_what_looks_into_journals_by_itself_can_say_so_too(directory):
     with pytest.raises(UserError, match="move the file away") as refused, mending_journals():
         is_finished(path)
     assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_without_a_sandbox_neither_the_commands_nor_a_coding_agent_has_one_however_deep_it_is_asked():
+    asked = Paced(Combining(Pruning(CodingAgentProposer(ClaudeCode()))))
+    experiment = replace(an_experiment(proposer=asked), runner=CommandRunner("true", metric=Printed("loss")))
+
+    bare = without_sandbox(experiment)
+
+    assert isinstance(bare.runner, CommandRunner)
+    assert bare.runner.sandbox is NoSandbox
+    assert bare.proposer.proposer.proposer.proposer.sandbox is NoSandbox
+
+
+def test_what_runs_no_command_has_no_sandbox_to_leave_out():
+    with pytest.raises(UserError, match="KnowingRunner.*Type the same without --no-sandbox"):
+        without_sandbox(an_experiment())
