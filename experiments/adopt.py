@@ -266,7 +266,7 @@ def found_out(
     """What the script imports and does not measure; where there is nothing, the script itself."""
     script = there.script
     if script is None or not script.endswith(".py"):
-        what = f"{script} is not Python" if script else f"{there.command!r} starts no script that lies here"
+        what = f"{script} is not Python" if script else f"{wish.command!r} starts no script that lies here"
         raise UserError(
             f"{what}, so it cannot be told what is to be improved. Say which files proposals may change, for example: "
             f"ratchet new {wish.name} --command {shlex.quote(wish.command)} --edit src"

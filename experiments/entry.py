@@ -83,6 +83,10 @@ def entry(command: str, base: Path) -> Entry:
         words = [*line, direct, *words[1:]]
         told.append(f"{direct} is started as its first line says: {shlex.join(words)}")
     program = shutil.which(words[0] if direct is None or line else str(base / words[0]))
+    if program is None and direct is not None:
+        raise UserError(
+            f"{direct} is no program: it has no first line such as #!/bin/sh. Say what runs it: 'sh {direct}'"
+        )
     if program is None:
         raise UserError(
             f"there is no program {words[0]!r} here, so the command cannot run. Type it as you would in {base}, "
@@ -96,7 +100,13 @@ def entry(command: str, base: Path) -> Entry:
         readable = (Path(program).parent,)
         words[0] = program
         told.append(f"the sandbox is shown {Path(program).parent}, where {Path(program).name} is")
-    return Entry(tuple(words), script_of(words, base, is_python), is_python, environment, readable, tuple(told))
+    script = script_of(words, base, is_python)
+    missing = next((word for word in words[1:] if word.endswith(".py")), None)
+    if is_python and script is None and missing is not None and not {"-c", "-m"} & set(words):
+        raise UserError(
+            f"there is no {missing} below {base}. Type the command as you would there, with a file of yours"
+        )
+    return Entry(tuple(words), script, is_python, environment, readable, tuple(told))
 
 
 def uv_run(words: list[str], base: Path) -> list[str]:

@@ -231,6 +231,8 @@ def test_a_command_that_gives_nothing_says_why_and_what_to_type(tmp_path, script
         (("--command", "no-such-program x"), "no program 'no-such-program'"),
         (("--command", "python bench.py | tail"), "wants a shell"),
         (("--command", ""), "the command is empty"),
+        (("--command", f"{sys.executable} gone.py"), "there is no gone.py"),
+        (("--command", "./solver.py"), "solver.py is no program"),
         (("--command", "python 'bench.py"), "Close the quotation"),
         (("--command", PYTHON, "--edit", "gone.py"), "--edit gone.py: there is nothing of that name"),
         (("--command", PYTHON, "--edit", "."), "the measuring included"),
