@@ -10,7 +10,8 @@ entry of a dictionary and of a seed that is handed to a call only that. Each sta
 branches around it, and those in one of these keep their order. So definitions can be moved, other lines can be added
 between the places, and names that are new can take the place of names that are gone; while a guarded line cannot move
 into a loop or past another one. What is not seen: a change of what guarded code is given (a shorter ``data`` before
-``evaluate(data)``), and a draw more from a generator that others draw from.
+``evaluate(data)``), a draw more from a generator that others draw from, a method that changes what a module holds
+(``prepare.table.clear()``), a metric's name that is put together from parts, and what another program is told to do.
 """
 
 import ast
