@@ -264,6 +264,12 @@ def main(arguments: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     runs: list[str] = []
     for search in searches:
+        if search.start == search.final:
+            print(
+                f"| {search.rule} | {search.minutes:.1f} | {search.rounds} | {search.trials} | {search.keeps} "
+                "| | the start | none | 0, it is the same |"
+            )
+            continue
         before, after, gain = true_gain(experiment, search, given.seed)
         for side, found in (("start", before), ("final", after)):
             runs.append(f"{search.rule}, {side}: {', '.join(f'{number:.4f}' for number in sorted(found))}")

@@ -164,20 +164,21 @@ def test_a_file_that_is_large_or_leads_out_or_is_not_there_is_not_read(tmp_path)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Callable[..., str]:
-    """Trials of ``pack.py`` as it ships, or of other *source*, with a tenth of the steps."""
+    """Trials of ``pack.py`` as it ships, or of other *source*, with a twentieth of the steps."""
     prepare = tmp_path_factory.mktemp("short") / "prepare.py"
     text = experiment.runner.fixed["prepare.py"].read_text("utf-8")
-    prepare.write_text(text.replace("STEPS = 40_000\n", "STEPS = 4_000\n"), "utf-8")
+    prepare.write_text(text.replace("STEPS = 40_000\n", "STEPS = 2_000\n"), "utf-8")
     runner = dataclasses.replace(experiment.runner, fixed={"prepare.py": prepare})
     [task] = experiment.tasks
     return lambda source=SOURCE, seed=7: runner.run(task, {"pack.py": source}, seed).output
 
 
 def test_a_trial_packs_the_circles_the_same_for_the_same_seed(run):
-    values = [float(str(reported(METRIC, run(seed=seed).splitlines()[-1]))) for seed in (1, 1, 2)]
+    first, second = (run(seed=1).splitlines() for _ in range(2))
 
-    assert values[0] == values[1] != values[2]
-    assert 1.9 < min(values) <= max(values) < 2.64
+    value = float(str(reported(METRIC, first[-1])))
+    assert 1.5 < value < 2.64
+    assert value == float(str(reported(METRIC, second[-1])))
 
 
 def test_circles_that_overlap_are_no_metric_and_the_log_is_shown(run):
@@ -190,7 +191,7 @@ def test_circles_that_overlap_are_no_metric_and_the_log_is_shown(run):
 
 
 def test_more_steps_than_there_are_end_the_trial(run):
-    with pytest.raises(TrialError, match="more steps are wanted, and 0 of 4000 are left") as e:
+    with pytest.raises(TrialError, match="more steps are wanted, and 0 of 2000 are left") as e:
         run(SOURCE.replace("DESCENT * prepare.STEPS", "DESCENT * 9 * prepare.STEPS"))
 
     assert e.value.error_class == "crash"
