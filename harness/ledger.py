@@ -8,7 +8,6 @@ asked for is written down before it happens.
 import os
 import re
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget, Experiment, check_name, digest, meaning
 from harness.meter import close_meter, open_meter, placed
 from harness.protocols import Gate
+from harness.sandboxes.folder import remove
 from traces.errors import JournalLocked
 from traces.journal import Journal, read
 from traces.places import prepare, spool
@@ -362,7 +362,7 @@ class Ledger:
         under_way = {digest(key) for key in self._attempts}
         for folder in work_folder(self.directory, self.run.id).glob("*"):
             if folder.name not in under_way:  # its trial had ended when the process died
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
         if last is None:
             self._journal.append(self.run, durable=True)
         for task in tasks:
@@ -608,7 +608,7 @@ def prune(directory: Path) -> None:
     for folder in (directory / "work").glob("*"):
         journal = journal_file(directory, folder.name)
         if not journal.exists() or (is_finished(journal) and not is_held(journal)):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
 
 def key_of(trial: str, run: str) -> str:

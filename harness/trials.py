@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import random
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from harness.ledger import Ledger, work_folder
 from harness.meter import Steps, Under, metered, placed
 from harness.protocols import Conditions, Outcome
 from harness.redact import redacted
+from harness.sandboxes.folder import remove
 from traces import otel
 from traces.journal import clean_text
 from traces.records import GateSpec, Grade, Refresh, Run, Span, Split, Task, Text, Trial, Usage, now
@@ -211,7 +211,7 @@ class DurableTrials:
         # the same seed for another attempt: it is no second draw
         seed = seed_of(self.ledger.run.experiment, self.ledger.run.seed, name)
         trial = self.ledger.buy(key, lambda: self._make(key, which, version, text, task, repeat, tools, seed))
-        shutil.rmtree(TrialMeter(self.ledger, key).folder, ignore_errors=True)
+        remove(TrialMeter(self.ledger, key).folder)
         if trial.is_lost and which.endswith(f"/again{RETRIES}"):
             self._bury(trial)
         return trial

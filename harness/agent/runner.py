@@ -1,6 +1,5 @@
 """The runner that is an agent: a model, its tools, what checks it, and what stops it."""
 
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -32,6 +31,7 @@ from harness.models.routing import Routes
 from harness.protocols import Model, Outcome, Sandbox, Tool, ToolModel, Verifier, Work
 from harness.redact import redacted
 from harness.sandboxes import INSIDE
+from harness.sandboxes.folder import remove
 from harness.text import PROMPTS, SOLVE, render, validate
 from harness.worktrees import Worktree
 from traces.journal import clean_text
@@ -211,7 +211,7 @@ class AgentRunner:
             raise TrialError("sandbox", "disk", f"{type(e).__name__}: {e}") from e
 
     def _prepare(self, tree: Path) -> None:
-        shutil.rmtree(tree, ignore_errors=True)
+        remove(tree)
         tree.mkdir(parents=True)
         if self.worktree is not None:
             with boundary("sandbox"):
