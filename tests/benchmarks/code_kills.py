@@ -2,7 +2,7 @@
 
     uv run python -m tests.benchmarks.code_kills [ROUNDS]
 
-130 rounds are about 300 trials: a script in the sandbox that makes a number of a file of constants and of its seed.
+200 rounds are about 300 trials: a script in the sandbox that makes a number of a file of constants and of its seed.
 Both nights are ``ratchet run``; the killed one is started again with the same command until it ends. They must come to
 the same version by the same decisions, with every trial's number once; and of the killed one nothing else may be left.
 """
@@ -56,20 +56,20 @@ experiment = an_experiment(Path(__file__).parents[2], {rounds}, {final})
 
 @dataclass(frozen=True)
 class Steps:
-    """Moves one constant a little."""
+    """Moves a constant a little; several, where that was tried."""
 
     def propose(self, incumbent: str, text: Mapping[str, str], history: History) -> Proposal:
         chance = random.Random(history.seed)
-        for _ in range(50):
-            lines = text[CONSTANTS].splitlines()
-            at, by = chance.randrange(len(lines)), chance.choice((-2, -1, 1, 2))
-            name, value = lines[at].split("=")
-            lines[at] = f"{name}={int(value) + by}"
+        for tries in range(200):
+            lines, said = text[CONSTANTS].splitlines(), ""
+            for _ in range(1 + tries // 50):
+                at, by = chance.randrange(len(lines)), chance.choice((-2, -1, 1, 2))
+                name, value = lines[at].split("=")
+                lines[at] = f"{name}={int(value) + by}"
+                said = f"{said} {name} {by:+}".strip()
             edits = (Edit(path=CONSTANTS, text="\n".join(lines) + "\n"),)
             if is_new(edits, history):
-                return Proposal(
-                    id=proposal_id(incumbent, edits), proposer="Steps", edits=edits, rationale=f"{name} {by:+}"
-                )
+                return Proposal(id=proposal_id(incumbent, edits), proposer="Steps", edits=edits, rationale=said)
         raise OutOfIdeas("no step is new")
 
 
@@ -309,4 +309,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 130)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
