@@ -100,7 +100,7 @@ def round_line(r: Round) -> str:
     else:
         unit = f" {c.metric} in {c.tasks} runs" if c is not None and c.metric else " points"
         where = f" on {c.tasks} tasks" if c is not None and not c.metric else ""
-        found = f"{bare_gain(c)}{unit}{where}" if c is not None else short(r.decision.detail)
+        found = f"{bare_gain(c)}{unit}{where}" if c is not None and c.gain is not None else short(r.decision.detail)
         tried = short(change(r).partition(": ")[0], 72)  # the rest is in the report
         line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
     if r.certification is not None:

@@ -197,7 +197,7 @@ def lints(experiment: Experiment) -> list[str]:
         )
     found += doubts_about(experiment)
     memory = first(runner, "memory")
-    if memory is not None and first(memory, "cap") is None:
+    if memory is not None and not isinstance(memory, int) and first(memory, "cap") is None:
         found.append("the memory has no cap on its size: it grows until it fills what the model can read")
     return found + [f"{fault}; a run of more than an hour is refused" for fault in faults(experiment.contract)]
 
