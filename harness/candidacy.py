@@ -65,7 +65,8 @@ GUARDED: tuple[str, ...] = (
 """Patterns of dotted names: what calls them, assigns to them or reads them is about seed, evaluation, data order or
 timing. ``*`` stands for any part of one name, upper and lower case are alike, and the pattern may stand anywhere in a
 dotted name: ``time.*`` is in ``time.sleep`` as ``seed`` is in ``np.random.seed``. Imported names count as what they are
-in their module, whatever they are called here."""
+in their module, whatever they are called here. A name with ``:`` behind it is guarded only where a text prints it,
+as ``loss: 0.5`` or a key of JSON has it."""
 
 _SEEDS = re.compile(r".*seed.*|random_?state|default_rng|prngkey|key", re.IGNORECASE)
 """Names that are only handed on: arithmetic with what comes of them does not change what is measured."""
@@ -367,19 +368,26 @@ def _pairs(old: _Place, new: _Place, known: Mapping[str, str]) -> dict[str, str]
 
 
 @lru_cache(maxsize=64)
+def _printed(guarded: tuple[str, ...]) -> re.Pattern[str]:
+    """What is guarded where it is printed, as ``name: NUMBER`` or the key of a JSON object, and nowhere else."""
+    names = [re.escape(name.removesuffix(":")) for name in guarded if name.endswith(":")]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(names)})(?:\s*[:=]|\Z)" if names else r"(?!)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=64)
 def _matcher(guarded: tuple[str, ...]) -> re.Pattern[str]:
-    globs = [re.escape(glob).replace(r"\*", r"\w*") for glob in guarded]
+    globs = [re.escape(glob).replace(r"\*", r"\w*") for glob in guarded if not glob.endswith(":")]
     return re.compile(rf"(?<!\w)(?:{'|'.join(globs)})(?!\w)" if globs else r"(?!)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=512)
 def _read_words(source: str, guarded: tuple[str, ...]) -> _Reading:
     """Of what is no Python: the lines that name something guarded."""
-    matcher = _matcher(guarded)
+    matcher, printed = _matcher(guarded), _printed(guarded)
     places = tuple(
         _Place(number, found[0], (), line.strip())
         for number, line in enumerate(re.split(r"\r\n|\r|\n", source), start=1)
-        if (found := matcher.search(line))
+        if (found := matcher.search(line) or printed.search(line))
     )
     return _Reading(places, ())
 
@@ -389,7 +397,7 @@ def _read(source: str, guarded: tuple[str, ...], modules: frozenset[str]) -> _Re
     """``None``: this is no Python that could be read."""
     try:
         tree = _parsed(source)
-        reader = _Reader(_matcher(guarded), modules)
+        reader = _Reader(_matcher(guarded), _printed(guarded), modules)
         reader.learn(tree)
         reader.block(tree.body, ())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -406,6 +414,7 @@ class _Reader:
     """Walks a syntax tree and notes what is guarded in it."""
 
     matcher: re.Pattern[str]
+    printed: re.Pattern[str]
     modules: frozenset[str]
     """The subject's own: setting what they hold is no reaching into others."""
     origins: dict[str, str] = field(default_factory=dict[str, str])
@@ -637,6 +646,9 @@ class _Reader:
         """A text that is a guarded name, or prints one: ``"--seed"``, ``"val_loss: "``."""
         if len(text) > 2000:
             return NOTHING
+        if found := self.printed.search(text):
+            self.because = found[0].rstrip(" :=")
+            return GUARDS
         for found in re.finditer(r"[\w.]+", text.replace("-", "_")):
             name = found[0].strip("_.")
             follows = text[found.end() : found.end() + 2].lstrip("'\" ")[:1]

@@ -6,7 +6,7 @@ hold. See the README.
 
 from pathlib import Path
 
-from analysis.proposers.mutation import MutationProposer
+from analysis.proposers import Combining, MutationProposer, Pruning
 from experiments.char_lm.evaluation import bits_per_character
 from harness.candidacy import GUARDED
 from harness.experiment import Budget, Contract, Experiment
@@ -18,7 +18,7 @@ from traces.records import Task
 
 HERE = Path(__file__).parent
 METRIC = "val_bpb"
-FIXED = (*GUARDED, "prepare.batch", "prepare.spent", "prepare.windows", "prepare.answer")
+FIXED = (*GUARDED, "prepare.batch", "prepare.spent", "prepare.charged", "prepare.windows", "prepare.answer")
 """What a candidate uses as it is used."""
 
 experiment = Experiment(
@@ -38,7 +38,7 @@ experiment = Experiment(
         guarded=FIXED,
     ),
     grader=MetricGrader(METRIC),
-    proposer=MutationProposer(guarded=FIXED),
+    proposer=Combining(Pruning(MutationProposer(guarded=FIXED))),
     gate=MetricGate(METRIC, better="lower"),
     budget=Budget(hours=1),
     contract=Contract(

@@ -5,7 +5,7 @@ The circles are checked in exact arithmetic, outside of the candidate's process.
 
 from pathlib import Path
 
-from analysis.proposers.mutation import MutationProposer
+from analysis.proposers import Combining, MutationProposer, Pruning
 from experiments.circle_packing.checker import SumOfRadii
 from harness.candidacy import GUARDED
 from harness.experiment import Budget, Contract, Experiment
@@ -33,7 +33,7 @@ experiment = Experiment(
         guarded=FIXED,
     ),
     grader=MetricGrader(METRIC),
-    proposer=MutationProposer(guarded=FIXED),
+    proposer=Combining(Pruning(MutationProposer(guarded=FIXED))),
     gate=MetricGate(METRIC, better="higher"),
     budget=Budget(hours=1),
     contract=Contract(

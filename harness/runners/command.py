@@ -250,7 +250,8 @@ class CommandRunner:
         return identity(text)
 
     def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
-        return objection(before, after, self.guarded)
+        names = self.guarded if self.metric.is_isolated else (*self.guarded, f"{self.metric.name}:")
+        return objection(before, after, names)
 
     def conditions(self) -> Mapping[str, str]:
         """The sandbox, the Python, and a digest of what is fixed."""

@@ -376,3 +376,29 @@ def test_whatever_the_texts_are_there_is_an_answer(before, after):
     assert isinstance(objection(before, after), str)
     assert objection(before, before) == ""
     assert len(identity(after)) == 64
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('print(f"loss: {total / n}")', 'print(f"loss: {total * n}")'),
+        ('print("loss", total / n)', 'print("loss", total / n - 1)'),
+        ('print(f"mean length: {x:.3f}")', 'print("mean length: 0.1")'),
+        ('print(json.dumps({"loss": total}))', 'print(json.dumps({"loss": total / 2}))'),
+        ("x = 1", 'x = 1\nprint("Loss = 0.01")'),
+    ],
+)
+def test_a_name_that_is_guarded_where_it_is_printed_is_refused_there(before, after):
+    assert "train.py:" in objection({"train.py": before}, {"train.py": after}, ("loss:", "mean length:"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("loss = square(x - y)", "loss = square(x - y) + 0.1 * decay"),
+        ("def loss(x): return x", "def loss(x): return abs(x)"),
+        ('log("no loss so far; go on")', 'log("some loss so far; go on")'),
+    ],
+)
+def test_a_name_that_is_guarded_where_it_is_printed_is_free_elsewhere(before, after):
+    assert objection({"train.py": before}, {"train.py": after}, ("loss:", "mean length:")) == ""

@@ -17,6 +17,7 @@ from harness.protocols import Checks, Conditions, Finished, Referee
 from harness.runners import CommandRunner, Printed
 from harness.runners.command import alone
 from harness.runners.fixed import COPIED
+from harness.runners.metrics import Computed
 from harness.sandboxes import Bubblewrap, Namespaces, NoSandbox
 from harness.sandboxes.isolation import kind_that_works
 from harness.testing import FakeSandbox
@@ -467,3 +468,10 @@ def test_one_exclusive_command_waits_for_another_and_listens_to_the_stop_button(
 def alone_elsewhere() -> subprocess.Popen[bytes]:
     code = "from harness.runners.command import alone\nwith alone(): pass"
     return subprocess.Popen([sys.executable, "-c", code])
+
+
+def test_the_line_that_prints_the_metric_is_no_business_of_a_candidate_unless_nobody_reads_it():
+    before, after = {"a.py": 'print(f"loss: {x}")\n'}, {"a.py": 'print(f"loss: {x / 2}")\n'}
+
+    assert CommandRunner("python a.py", LOSS).objection(before, after).startswith("a.py:1: ")
+    assert CommandRunner("python a.py", Computed("loss", lambda folder: 0.0)).objection(before, after) == ""
