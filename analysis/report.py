@@ -615,6 +615,9 @@ def guard_line(g: Guard) -> str:
             return f"{g.losses} of {g.n} clusters fail that did not, {g.wins} no longer"
         case "must-pass":
             return f"passed {g.wins} of {g.n} fresh runs"
+        case "transfer":
+            p = "" if g.p is None else f", p = {g.p:.2g}"
+            return "no gain could be measured" if g.gain is None else f"better by {g.gain:+.4g}{p}, n = {g.n} a side"
         case _:
             what = f"{g.name} a trial" if g.name else "seconds a trial"
             cap = "no cap" if g.cap is None else f"cap ×{g.cap:g}"

@@ -647,7 +647,8 @@ class Decision(Record):
 class Guard(Record):
     """One thing besides the mean score that a promotion must not spoil, looked at before it."""
 
-    kind: Literal["must-pass", "slice", "cost", "latency", "failures"]
+    kind: Literal["must-pass", "slice", "cost", "latency", "failures", "transfer"]
+    """``transfer``: a task that a metric's gain has to carry over to."""
     name: str = ""
     """The task, or the tag of the slice; what cost is measured in (``dollars`` or ``tokens``)."""
     verdict: Literal["pass", "hold", "block"]
@@ -658,7 +659,10 @@ class Guard(Record):
     losses: int | None = None
     """Clusters on which the candidate was better and worse; fresh runs passed and failed; failures mended and new."""
     p: float | None = None
-    """Exact binomial chance of so many losses among them if neither side were worse."""
+    """Exact binomial chance of so many losses among them if neither side were worse; of a transfer, Welch's chance of
+    so large a gain if there were none."""
+    gain: float | None = None
+    """Of a transfer, in the unit of its metric, positive when better."""
     ratio: float | None = None
     """Candidate over incumbent, geometric mean of the ratios per task."""
     low: float | None = None

@@ -451,13 +451,14 @@ CREATE TABLE guards (
     written TIMESTAMP,
     run VARCHAR,
     certification VARCHAR,  -- certifications.id
-    kind VARCHAR,           -- must-pass, slice, cost, latency or failures
+    kind VARCHAR,           -- must-pass, slice, cost, latency, failures or transfer
     name VARCHAR,           -- the task, the tag of the slice, or what cost is measured in
     verdict VARCHAR,        -- pass, hold or block
     n BIGINT,               -- clusters compared, or runs made
     wins BIGINT,            -- clusters on which the candidate was better
     losses BIGINT,          -- and worse
-    p DOUBLE,               -- chance of so many losses if it were no worse
+    p DOUBLE,               -- chance of so many losses if it were no worse; of a transfer: of so large a gain
+    gain DOUBLE,            -- of a transfer, in the metric's unit, positive when better
     ratio DOUBLE,           -- candidate over incumbent, geometric mean
     low DOUBLE,             -- one-sided 90 % lower limit of the ratio
     cap DOUBLE              -- the ratio allowed; NULL: it blocks nothing

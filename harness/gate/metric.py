@@ -11,7 +11,7 @@ from harness.gate.confidence import tail
 from harness.gate.eprocess import TOO_MANY, Z_80
 from harness.protocols import Trials
 from harness.trials import drift
-from traces.records import Comparison, Decision, Guards, Round, Split, Task, Trial, Verdict
+from traces.records import Comparison, Decision, Guard, Guards, Round, Split, Task, Trial, Verdict
 
 MARGIN = 0.5
 """In sigmas: what the first run has to gain, and how far apart two versions are held to be equal."""
@@ -50,8 +50,11 @@ class Outcome:
 class MetricGate:
     """Keep when a first run and then fresh seeds are better; promote the final version by 5 against 5 fresh runs.
 
-    There are no hidden tasks: a fresh seed is fresh data, which nobody can have fitted. So all tasks are ``train``, and
+    There are no hidden tasks: a fresh seed is fresh data, which nobody can have fitted. So tasks are ``train``, and
     there is no split whose error budget could be spent: a run has one promotion test, and that has ``alpha`` to itself.
+
+    A task of the split ``test`` is a place where the gain has to carry over to, such as a larger model: no round runs
+    it. What has passed the promotion test is run there, too, ``final`` times a side, and blocked where it is no better.
 
     Where there are several tasks, a run is one repeat of all of them, its number is their mean, and its noise is the
     noise of that mean. Numbers of one unit and about one size belong together; others want an experiment each, or a
@@ -114,16 +117,17 @@ class MetricGate:
         Raises:
             UserError: names the first.
         """
-        hidden = [task for task in tasks if task.split != "train"]
+        hidden = [task for task in tasks if task.split == "validation"]
         if hidden:
             raise UserError(
-                f"{len(hidden)} tasks are hidden, first {hidden[0].id!r} in {hidden[0].split}, and MetricGate would "
-                f'never run them: its fresh data are fresh seeds. Declare them Task(…, split="train")'
+                f"{len(hidden)} tasks are of the split validation, first {hidden[0].id!r}, and MetricGate would never "
+                'run them: its fresh data are fresh seeds. Declare them Task(…, split="train"), or split="test" for '
+                "where a gain has to carry over to"
             )
 
     def cost(self, sizes: Mapping[str, int]) -> int:
-        """Both sides, the test and the measurement after it."""
-        return 0 if self.repeats == 1 else 2 * 2 * self.final * sizes["train"]
+        """Both sides: the test, where it has to carry over to, and the measurement after it."""
+        return 0 if self.repeats == 1 else 2 * self.final * (2 * sizes["train"] + sizes.get("test", 0))
 
     def keep(
         self, incumbent: str, candidate: str, trials: Trials, *, is_shorter: bool, rounds: Sequence[Round]
@@ -203,8 +207,31 @@ class MetricGate:
         return self._contest(live, candidate, trials, alpha, split, self.final)
 
     def guard(self, live: str, candidate: str, trials: Trials, again: Trials, validation: Comparison) -> Guards:
-        """Nothing: the metric is all that is declared, and a run that fails has failed the promotion test."""
-        return Guards(found=())
+        """Does the gain carry over? For each task of ``test`` as many fresh runs of both sides, interleaved.
+
+        It blocks where the mean there is no better, or more runs failed. A gain that is real on ``train`` and gone
+        there passes half of the time: read its p.
+        """
+        found: list[Guard] = []
+        for task in tasks_of(trials, "test"):
+            sides = trials.attempt([live, candidate], [task], self.final)
+            before, after = (outcomes(side) for side in sides)
+            fails_more = sum(bool(run.failure) for run in after) > sum(bool(run.failure) for run in before)
+            a, b = numbers(before), numbers(after)
+            tested = self._welch(a, b)
+            gain = tested.gain if tested else None
+            carries_over = gain is not None and gain > resolution([*a, *b]) and not fails_more
+            found.append(
+                Guard(
+                    kind="transfer",
+                    name=task.id,
+                    verdict="pass" if carries_over else "block",
+                    n=min(len(a), len(b)),
+                    gain=gain,
+                    p=tested.p if tested else None,
+                )
+            )
+        return Guards(found=tuple(found))
 
     def harm(self, incumbent: str, without: str, trials: Trials) -> Comparison:
         """As ``prove``, whether *without* is better than the incumbent, loosely and with ``repeats`` runs of each."""

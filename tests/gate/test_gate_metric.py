@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from scipy.stats import ttest_ind
 from harness.errors import UserError
 from harness.gate.metric import MetricGate, pooled
 from harness.graders import MetricGrader
+from harness.ledger import journal_file
+from harness.verify import verify
 from tests.gate.checks import at_most
 from tests.gate.metric_world import MetricTrials, Reader, a_round, noisy, prescribed
 from tests.world import PROMPT, ListProposer, an_experiment, play
-from traces.records import Comparison, Decision, Round, Task
+from traces.journal import read
+from traces.records import Comparison, Decision, Round, Task, Trial
 
 LOWER = MetricGate("val_bpb", better="lower")
 HIGHER = MetricGate("accuracy", better="higher")
@@ -588,6 +592,47 @@ def test_a_night_on_a_metric_keeps_what_helps_and_promotes_it_with_a_gain_in_its
     assert rounds[-1].trials == 3 * (1 + 2) + 3 + 1 + 3 + 1 + LOWER.cost({"train": 1})
 
 
+@dataclass(frozen=True)
+class Scaling(Training):
+    """As ``Training``; but where much is trained, a second useful line is worth *there*."""
+
+    there: float = 0.1
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        if task.id != "large":
+            return super().run(task, text, seed)
+        useful = text[PROMPT].count("Useful")
+        loss = 0.8 - self.there * useful
+        return f"val_bpb: {random.Random(seed).gauss(loss, self.sigma)}\n"
+
+
+@pytest.mark.parametrize(("there", "verdict"), [(0.05, "accept"), (-0.05, "blocked")])
+def test_a_gain_is_promoted_only_where_it_carries_over_to_the_large_model_that_no_round_runs(
+    checkout, tmp_path, there, verdict
+):
+    directory = tmp_path / "data"
+    large = Task(id="large", input="depth 24", split="test")
+    experiment = an_experiment(
+        tasks=[Task(id="small", input="depth 12", split="train"), large],
+        runner=Scaling(there=there),
+        grader=MetricGrader("val_bpb"),
+        proposer=ListProposer(("Useful once.",)),
+        gate=LOWER,
+    )
+    rounds = play(experiment, checkout, directory)
+
+    found = rounds[-1].certification
+    assert found is not None
+    assert found.verdict == verdict
+    [guard] = found.guards
+    assert (guard.kind, guard.name, guard.n) == ("transfer", "large", 5)
+    assert guard.gain == pytest.approx(there, abs=0.02)
+    journal = journal_file(directory, rounds[0].run)
+    runs = [cast(Trial, line.record()) for line in read(journal) if line.type == "Trial"]
+    assert [t.round for t in runs if t.task == "large"] == [None] * 10
+    assert verify(journal, directory).is_sound
+
+
 def test_a_night_of_single_runs_promotes_nothing_and_calls_every_keep_unconfirmed(checkout, tmp_path):
     rounds = a_night(ONCE, checkout, tmp_path / "data")
 
@@ -625,6 +670,6 @@ def test_which_way_is_better_has_to_be_said():
 
 def test_a_hidden_task_is_refused_because_it_would_never_be_run():
     task = Task(id="big", input="", split="validation")
-    with pytest.raises(UserError, match="'big' in validation"):
+    with pytest.raises(UserError, match="of the split validation, first 'big'"):
         LOWER.check([task, task.model_copy(update={"split": "train"})])
     LOWER.check([task.model_copy(update={"split": "train"})])
