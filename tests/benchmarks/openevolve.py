@@ -2,9 +2,9 @@
 
     uv run --group peers python -m tests.benchmarks.openevolve [REPETITIONS] [WORLD …] [--evaluations N] [--forgetful]
 
-20 repetitions of both made-up worlds take about … minutes on two busy cores; ``circles`` are packed only when asked
-for, since a trial takes seconds. Without the group it plays Ratchet alone. Which version is kept, and what is claimed,
-is seeded; the seconds are those of this machine, and each is measured in turn with the others.
+5 repetitions of both made-up worlds, which is the default, take about ten minutes on two busy cores; ``circles`` are
+packed only when asked for, since a run takes seconds: a search of 60 about five minutes, or more. Without the group
+Ratchet plays alone. What is kept and claimed is seeded; the seconds are the machine's, measured in turns.
 
 **The worlds.** A file has eight constants. In ``climbable`` each costs, by weights from 1 to 1/128, the square of how
 far, in doublings, it is from a best value drawn at random; in ``best already`` all are best as they are, so each change
@@ -489,13 +489,15 @@ def overhead(seconds: float, gauge: Gauge, ran: int) -> tuple[float, float]:
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="openevolve")
-    parser.add_argument("repetitions", type=int, nargs="?", default=20)
+    parser.add_argument("repetitions", type=int, nargs="?", default=5)
     parser.add_argument("worlds", nargs="*", help=f"of {', '.join(EVALUATIONS)}")
     parser.add_argument("--evaluations", type=int, help="of each search")
     parser.add_argument("--forgetful", action="store_true", help="the proposer learns nothing, on either side")
     parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--out", type=Path, help="a line of JSON for each search")
     given = parser.parse_args(arguments)
+    if unknown := set(given.worlds) - set(EVALUATIONS):
+        parser.error(f"there is no world {sorted(unknown)[0]!r}: choose of {', '.join(EVALUATIONS)}")
     there = [rule for rule in RULES if rule.is_ours or find_spec("openevolve") is not None]
     if len(there) < len(RULES):
         print("openevolve is not installed, so Ratchet plays alone: uv run --group peers …\n")
