@@ -4,7 +4,8 @@
 
 5 repetitions of both made-up worlds, which is the default, take about ten minutes on two busy cores; ``circles`` are
 packed only when asked for, since a run takes seconds: a search of 60 about five minutes, or more. Without the group
-Ratchet plays alone. What is kept and claimed is seeded; the seconds are the machine's, measured in turns.
+Ratchet plays alone. All is seeded. Ratchet's searches come out the same each time; openevolve's do not, since it draws
+parents from sets of names that are new in each run. The seconds are the machine's, measured in turns.
 
 **The worlds.** A file has eight constants. In ``climbable`` each costs, by weights from 1 to 1/128, the square of how
 far, in doublings, it is from a best value drawn at random; in ``best already`` all are best as they are, so each change
@@ -18,12 +19,12 @@ same memory as a night does: each earlier edit, what its program scored in opene
 ``--forgetful`` takes what was learned away from both; no version is proposed twice all the same.
 
 **Evaluations** are runs of the program: the baseline, repeats, the promotion test and the measurement after it count.
-So do all runs of an evaluation that averages.
+So do all runs of an evaluation that averages. Both run one at a time.
 
 **Claimed.** openevolve: the score of its best program, less the *true* score of the start, which it does not know; that
 favours it. Ratchet: the gain that its certification measured on fresh seeds; where nothing is certified it claims
 nothing and hands over the start. **Overhead**: the wall seconds of the search, less those of the proposer, less
-evaluations times what a run takes bare, by evaluation. A bare run beside each proposal says that.
+evaluations times what a run takes bare, by evaluation. A bare run beside each ``BARE``-th proposal says that.
 """
 
 import argparse
