@@ -514,7 +514,9 @@ CREATE TABLE checks (
     right_ungraded BIGINT,  -- known right answers besides, to which the grader gave no score
     wrong_answers BIGINT,   -- known wrong answers that were graded
     wrong_accepted BIGINT,  -- those that scored 0.5 or more
-    holes VARCHAR[],        -- cheats that the grader rewards
+    holes VARCHAR[],        -- cheats that the grader rewards, or that the sandbox lets through
+    attacks VARCHAR[],      -- of code: each cheat that was tried, and what came of it
+    run_seconds DOUBLE,     -- of code: what one run takes; NULL: it was not measured
     twins BIGINT,           -- pairs of tasks of different splits that ask the same
     leaks BIGINT,           -- hidden tasks whose text stands in the subject
     warnings VARCHAR[],     -- in words

@@ -191,6 +191,7 @@ def check_rows(record: Check) -> Iterator[Row]:
             **vars(record.noise),
             **vars(record.usage),
             "holes": [hole.cheat for hole in record.holes],
+            "attacks": [f"{attack.name}: {attack.outcome}" for attack in record.attacks],
             "twins": len(record.twins),
             "leaks": len(record.leaks),
             "night_trials": night.trials,

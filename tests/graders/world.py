@@ -20,7 +20,7 @@ class FolderBox:
 
     folder: Path
 
-    def run(self, command, *, seconds=None, environment=None):
+    def run(self, command, *, seconds=None, environment=None, fixed=()):
         try:
             done = subprocess.run(
                 [sys.executable if command[0] == "python3" else command[0], *command[1:]],

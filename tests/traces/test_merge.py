@@ -137,6 +137,8 @@ ELSEWHERE = {
     "a_a",
     "round",
     "night",
+    "contention",
+    "final",
     "marks",
     "token",
 }
