@@ -23,6 +23,9 @@ HARM_ALPHA = 0.3
 """Chance of taking out a change that does no harm: as loose as keeping one is."""
 MOVED = 3.0
 """In sigmas: how far a run of the incumbent may lie from the mean that it is judged by."""
+FROZEN = 3.0
+"""In sigmas: what a version has to gain that gives the same number with every seed where the incumbent does not. It may
+have solved the problem; or it may hold on to one lucky draw, which no fresh run can tell."""
 RESOLUTION = 1e-9
 """Of a metric, relative to its size: what is below is rounding. It stands in for the noise of runs that always give the
 same number."""
@@ -139,6 +142,9 @@ class MetricGate:
         last ten keeps is above three sigma. A candidate with less text is kept, too, when neither is worse by more than
         half a sigma.
 
+        A candidate that gives the same number with every seed, where the incumbent does not, has to gain more than
+        three sigmas: see ``FROZEN``.
+
         Now and then the incumbent is run once more, as ``recheck`` says; where that is not within three sigmas of what
         it gave, it is measured afresh.
 
@@ -188,6 +194,11 @@ class MetricGate:
         if trouble is not None:
             return trouble
         assert comparison.gain is not None
+        if is_frozen(known, numbers(outcomes(fresh))) and comparison.gain <= FROZEN * sigma:
+            detail = (
+                f"it gave {comparison.candidate_score:.6g} with every seed, and the incumbent another number with each"
+            )
+            return Decision(verdict="discard", because="not-a-candidate", detail=detail, comparison=comparison)
         if first > margin and comparison.gain > resolution(known):
             return Decision(verdict="keep", because="improved", comparison=comparison)
         if is_shorter and comparison.gain >= -margin:
@@ -358,6 +369,8 @@ class MetricGate:
             return "undecided"
         if found.gain <= resolution([*before, *after]):
             return "reject"
+        if is_frozen(before, after) and found.gain <= FROZEN * math.sqrt(variance(before)):
+            return "reject"
         return "accept" if found.p <= alpha else "undecided"
 
     def _welch(self, before: Sequence[float], after: Sequence[float]) -> "Welch | None":
@@ -436,6 +449,15 @@ def drift_between(*sides: Mapping[str, Sequence[Trial]]) -> str:
 def resolution(values: Sequence[float]) -> float:
     """A gain that rounding alone could make."""
     return RESOLUTION * max(abs(x) for x in values)
+
+
+def is_frozen(known: Sequence[float], found: Sequence[float]) -> bool:
+    """Do the runs of a version give one number whatever the seed, where those of the other, *known*, do not?"""
+    return len(found) > 1 and len(set(found)) == 1 and len(set(known)) > 1 and spread(known) > resolution(known)
+
+
+def spread(values: Sequence[float]) -> float:
+    return max(values) - min(values)
 
 
 def moved(known: Sequence[float], again: Sequence[Outcome], sigma: float | None) -> str:

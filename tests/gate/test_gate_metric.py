@@ -104,7 +104,7 @@ def test_one_run_is_enough_while_the_last_ten_kept_gains_tower_above_the_noise()
         ([*ten_keeps(0.059), *ten_keeps(0.061)], 1),
         (ten_keeps(0.061, of="simpler"), 3),
     ):
-        trials = MetricTrials(prescribed(a=BASE, b=(0.98, 0.98, 0.98)))
+        trials = MetricTrials(prescribed(a=BASE, b=(0.98, 0.981, 0.979)))
         assert LOWER.keep("a", "b", trials, is_shorter=False, rounds=rounds).because == "improved"
         assert runs_of(trials, "b") == bought
 
@@ -271,6 +271,26 @@ def test_an_incumbent_whose_run_fails_when_it_is_run_again_tells_nothing_of_the_
     LOWER.keep("a", "b", trials, is_shorter=False, rounds=before)
 
     assert trials.refreshed == []
+
+
+@pytest.mark.parametrize(
+    ("always", "because"), [(0.96, "not-a-candidate"), (0.941, "not-a-candidate"), (0.9, "improved")]
+)
+def test_one_lucky_draw_that_a_version_holds_on_to_is_no_gain_but_a_problem_that_is_solved_is(always, because):
+    decision = kept(prescribed(a=BASE, b=(always,) * 3))
+
+    assert decision.because == because
+    if because == "not-a-candidate":
+        assert decision.verdict == "discard"
+        assert "with every seed" in decision.detail
+
+
+def test_a_version_that_holds_on_to_one_draw_is_not_promoted_for_it():
+    five = (1.02, 1.00, 0.98, 1.01, 0.99)
+    for always, verdict in ((0.96, "reject"), (0.90, "accept")):
+        found = LOWER.prove("a", "b", MetricTrials(prescribed(a=five, b=(always,) * 5)), 0.05)
+        assert found.verdict is not None
+        assert found.verdict.verdict == verdict
 
 
 # ── runs that always give the same, and runs that cannot be repeated ───────────────────────────────────────────
