@@ -388,11 +388,13 @@ class Finished:
     """Negative: the signal that killed it."""
     output: str
     """Both streams, as they came; the middle left out where it is too long."""
-    ended: Literal["exit", "timeout", "memory", "output", "processes"] = "exit"
+    ended: Literal["exit", "timeout", "cpu", "memory", "output", "processes"] = "exit"
     """The others are limits that it was killed at, with all that it had started."""
     seconds: float = 0.0
     peak_memory: int = 0
     """Bytes, of the largest process; 0: not measured."""
+    left_out: int = 0
+    """Bytes of the output's middle that are not in it."""
 
 
 class Box(Protocol):

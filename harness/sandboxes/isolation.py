@@ -47,7 +47,6 @@ HOME = "/tmp/home"
 
 MIB = 1 << 20
 SHOWN = 64 << 10
-"""Bytes of an output that are kept, half of them its end."""
 GRACE = 2.0
 """Seconds after which what did not stop by itself is killed from outside."""
 WRITTEN = 4
@@ -77,10 +76,14 @@ class Isolated:
     """May it reach the network, and what listens on this machine?"""
     seconds: float = 60.0
     """For each command, unless the call says otherwise."""
+    cpu: float | None = None
+    """CPU seconds of all processes of a command together; ``None``: as many as it gets."""
     memory: int = 2048 * MIB
     """Bytes, of all processes of a command together."""
     output: int = 64 * MIB
-    """Bytes that a command may print. What is kept of it is its beginning and its end."""
+    """Bytes that a command may print."""
+    kept: int = SHOWN
+    """Bytes of what it printed that are kept, half of them its beginning and half its end."""
     processes: int = 256
     disk: int = 1024 * MIB
     """Bytes of any one file, and of ``/tmp``, which lives in memory and is empty for each command; to the folder a
@@ -371,6 +374,7 @@ def spec_of(
         "folder": INSIDE,
         "home": HOME,
         "seconds": seconds,
+        "cpu": sandbox.cpu,
         "memory": sandbox.memory,
         "processes": sandbox.processes,
         "disk": sandbox.disk,
@@ -396,6 +400,8 @@ class Limits(Protocol):
     @property
     def output(self) -> int: ...
     @property
+    def kept(self) -> int: ...
+    @property
     def processes(self) -> int: ...
     @property
     def disk(self) -> int: ...
@@ -418,7 +424,7 @@ def ended_command(sandbox: Limits, starter: Callable[[int], list[str]], spec: Ma
         os.close(tell)
     try:
         hand_over(process, marshal.dumps(dict(spec)))
-        seen = listen(process, told, begun + spec["seconds"] + GRACE, sandbox.output)
+        seen = listen(process, told, begun + spec["seconds"] + GRACE, sandbox)
     finally:
         end(process)
         os.close(told)
@@ -461,40 +467,44 @@ def hand_over(process: subprocess.Popen[bytes], spec: bytes) -> None:
 
 
 class Output:
-    """What a command prints: its beginning and its end, and how much it was."""
+    """What a command prints: its beginning and its end, together *kept* bytes, and how much it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int) -> None:
         self.size = 0
+        self._half = kept // 2
         self._head, self._tail = bytearray(), bytearray()
 
     def add(self, data: bytes) -> None:
         self.size += len(data)
-        room = SHOWN // 2 - len(self._head)
+        room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]
-        if len(self._tail) > SHOWN:
-            del self._tail[: -SHOWN // 2]
+        if len(self._tail) > 2 * self._half:
+            del self._tail[: -self._half]
+
+    @property
+    def left_out(self) -> int:
+        """Bytes of the middle that are not kept."""
+        return max(0, self.size - 2 * self._half)
 
     def text(self) -> str:
-        tail = self._tail[-(SHOWN // 2) :]
-        left_out = self.size - len(self._head) - len(tail)
-        between = f"\n[… {left_out:,} bytes left out …]\n".encode() if left_out else b""
-        return (self._head + between + tail).decode("utf-8", "replace")
+        between = f"\n[… {self.left_out:,} bytes left out …]\n".encode() if self.left_out else b""
+        return (self._head + between + self._tail[-self._half :]).decode("utf-8", "replace")
 
 
 @dataclass
 class Seen:
     """What could be seen of a command from outside."""
 
-    output: Output = field(default_factory=Output)
+    output: Output
     report: bytes = b""
     ended: Literal["", "timeout", "output"] = ""
 
 
-def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: int) -> Seen:
+def listen(process: subprocess.Popen[bytes], told: int, deadline: float, sandbox: Limits) -> Seen:
     """Until the last process of the sandbox has ended, or it has to be ended."""
     assert process.stdout is not None
-    seen = Seen()
+    seen = Seen(Output(sandbox.kept))
     stream = process.stdout.fileno()
     poll = select.poll()
     for source in (stream, told):
@@ -518,7 +528,7 @@ def listen(process: subprocess.Popen[bytes], told: int, deadline: float, most: i
                 seen.report += data
             else:
                 seen.output.add(data)
-        if seen.output.size > most:
+        if seen.output.size > sandbox.output:
             seen.ended = "output"
             break
     return seen
@@ -540,22 +550,23 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def finished(seen: Seen, code: int, seconds: float, command: Sequence[str], sandbox: Limits) -> Finished:
-    output = seen.output.text()
+    output, left_out = seen.output.text(), seen.output.left_out
     how, status, peak = marshal.loads(seen.report) if seen.report else ("", 0, 0)
     if how == "failed":
         if status in NO_PROGRAM:
             raise FileNotFoundError(status, "there is no such program in the sandbox", command[0])
-        return Finished(126, f"{output}{command[0]}: {os.strerror(status)}\n", "exit", seconds, peak)
+        output += f"{command[0]}: {os.strerror(status)}\n"
+        return Finished(126, output, "exit", seconds, peak, left_out)
     ended = seen.ended or how
     if not ended:
         raise TrialError("sandbox", "failed", f"{sandbox.name} ended with {code}: {output.strip()[-500:] or 'no word'}")
     if ended == "exit":
-        return Finished(status, output, "exit", seconds, peak)
+        return Finished(status, output, "exit", seconds, peak, left_out)
     if how == "output":
         output += f"\n[ended: it wrote more than {WRITTEN * sandbox.disk // MIB:,} MiB]\n"
     if ended == "processes":
         output += f"\n[ended: more than {sandbox.processes} processes]\n"
-    return Finished(-signal.SIGKILL, output, ended, seconds, peak)
+    return Finished(-signal.SIGKILL, output, ended, seconds, peak, left_out)
 
 
 NO_PROGRAM = (2, 20)

@@ -19,6 +19,7 @@ from harness.sandboxes.isolation import (
     ENVIRONMENT,
     MIB,
     PID1,
+    SHOWN,
     WRITTEN,
     ended_command,
     interpreter,
@@ -42,8 +43,10 @@ class NoSandbox:
     network: bool = True
     """It always is."""
     seconds: float = 60.0
+    cpu: float | None = None
     memory: int = 2048 * MIB
     output: int = 64 * MIB
+    kept: int = SHOWN
     processes: int = 256
     disk: int = 1024 * MIB
     """Bytes of any one file; to the folder a command can add ``WRITTEN`` times as many."""
@@ -114,6 +117,7 @@ class BareBox:
                 "folder": str(self.folder),
                 "home": str(home),
                 "seconds": self.sandbox.seconds if seconds is None else seconds,
+                "cpu": self.sandbox.cpu,
                 "memory": self.sandbox.memory,
                 "processes": self.sandbox.processes,
                 "disk": self.sandbox.disk,
