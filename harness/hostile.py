@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,7 +31,7 @@ from harness.errors import TrialError, UserError
 from harness.graders.metric import MetricGrader
 from harness.protocols import Finished, Outcome
 from harness.runners.command import CommandRunner
-from harness.runners.metrics import Computed, Evaluated, InFile, Metric, words
+from harness.runners.metrics import Computed, Evaluated, InFile, Metric, NoMetric, Printed, words
 from harness.sandboxes.isolation import Isolated
 from traces.records import Attack, Hole, Task
 
@@ -88,6 +89,8 @@ MANY = 200
 """Hidden files that are looked for, at most."""
 SHADOWED = ("random", "json", "numpy", "math", "statistics")
 HOOKS = ("sitecustomize", "usercustomize", "conftest")
+LONGEST_CLAIM = 32_000
+"""Characters of what a program is told to print: an argument has room for so many."""
 VARIABLE = "RATCHET_HOSTILE"
 NO_SANDBOX = "there is no sandbox"
 """Why what would harm the machine is not tried."""
@@ -482,18 +485,88 @@ def edited(siege: Siege) -> list[Attack]:
 
 
 def forged(siege: Siege, honest: float) -> list[Attack]:
-    """A number of the candidate's own: alone, before and after the true one, and as Ratchet writes it."""
+    """A number of the candidate's own: alone, before and after the true one, and as Ratchet writes it.
+
+    Where the candidate's own process gives the number, the same program gives the true one first: unless that is read,
+    it shows nothing that another is not.
+    """
     metric = siege.runner.metric
-    fake, true = (f"{metric.name}: {number!r}" for number in (FAKE, honest))
-    said = json.dumps({metric.name: FAKE, "seconds": 0.1, "peak_memory_mb": 1.0})
-    file: dict[str, Any] = {"files": {metric.path: nested(metric, FAKE)}} if isinstance(metric, InFile) else {}
-    plans: list[tuple[str, str, dict[str, Any]]] = [
-        ("printed", "give a number of its own, and end before anything was evaluated", {"lines": [fake], **file}),
-        ("twice", "print a good number, and then the true one", {"lines": [fake, true]}),
-        ("twice-reversed", "print the true number, and then a good one", {"lines": [true, fake]}),
-        ("ratchet-line", "print the line that Ratchet itself writes", {"lines": [said]}),
+    says = [
+        ("printed", "give a number of its own, and end before anything was evaluated"),
+        ("twice", "print a good number, and then the true one"),
+        ("twice-reversed", "print the true number, and then a good one"),
     ]
-    return [about_number(siege, honest, name, tried, siege.measure("forge", plan)) for name, tried, plan in plans]
+    line = json.dumps({metric.name: FAKE, "seconds": 0.1, "peak_memory_mb": 1.0})
+    copied = about_number(
+        siege,
+        honest,
+        "ratchet-line",
+        "print the line that Ratchet itself writes",
+        siege.measure("forge", {"lines": [line]}),
+    )
+    told, why = claims(siege, honest)
+    if not why and not metric.is_isolated:
+        control = siege.measure("forge", giving(metric, told[0][0]))
+        if control.number is None or not math.isclose(control.number, told[0][1]):
+            why = f"one that gives the true number, and no more, was not believed: {control.failure} {control.why}"
+    if why:
+        return [*(untried(name, tried, " ".join(why.split())[:200]) for name, tried in says), copied]
+    (true, _), (fake, number) = told
+    seen = [siege.measure("forge", giving(metric, *each)) for each in ((fake,), (fake, true), (true, fake))]
+    pairs = zip(says, seen, strict=True)
+    return [*(about_number(siege, honest, *words, each, number) for words, each in pairs), copied]
+
+
+def claims(siege: Siege, honest: float) -> tuple[list[tuple[str, float]], str]:
+    """What says the true number, what says another, and which; or why nothing is known that would.
+
+    For a pattern these are the lines of the honest trial that it matched, with another number in the place of its own.
+    """
+    metric = siege.runner.metric
+    if isinstance(metric, InFile):
+        return [(nested(metric, number), number) for number in (honest, FAKE)], ""
+    if not isinstance(metric, Printed) or not metric.pattern:
+        return [(f"{metric.name}: {number!r}", number) for number in (honest, FAKE)], ""
+    seen = siege.attempt(siege.runner)
+    output = seen.finished.output if seen.finished is not None else ""
+    found = re.search(metric.pattern, output, re.MULTILINE)
+    if seen.number is None or found is None:
+        return [], f"the honest trial gave no number when it was run again: {seen.failure} {seen.why}"
+    said, (start, end) = found[1], found.span(1)
+    lines = output.rfind("\n", 0, found.start()) + 1, output.find("\n", found.end()) % (len(output) + 1)
+    for first, last in (lines, (0, len(output))):
+        if last - first > LONGEST_CLAIM:
+            continue
+        texts = [f"{output[first:start]}{number}{output[end:last]}" for number in (said, *others(said))]
+        true, *fakes = [(text, number) for text in texts if (number := printed_in(metric, text)) is not None] or [
+            ("", 0)
+        ]
+        different = [fake for fake in fakes if not math.isclose(fake[1], true[1])]
+        if true[0] == texts[0] and different:
+            return [true, different[0]], ""
+    return [], f"what it prints matches {metric.pattern!r} with no other number"
+
+
+def others(said: str) -> list[str]:
+    """Numbers in the place of the one that was *said*: any, one of the same form, and one that is nearly the same."""
+    mantissa, e, exponent = re.split("([eE]|$)", said, maxsplit=1)
+    turned = mantissa.translate(str.maketrans("0123456789", "3456789012"))
+    kept = next((at for at in range(len(mantissa), 0, -1) if mantissa[at - 1].isdigit()), 0)
+    return [repr(FAKE), turned + e + exponent, mantissa[: kept - 1] + turned[kept - 1 :] + e + exponent]
+
+
+def printed_in(metric: Printed, text: str) -> float | None:
+    try:
+        return metric.read(Finished(0, text), Path())
+    except NoMetric:
+        return None
+
+
+def giving(metric: Metric, *said: str) -> dict[str, Any]:
+    """The plan of a program that gives numbers, in this order: prints them, or has them in the one file."""
+    if isinstance(metric, InFile):
+        return {"files": {metric.path: f"{{{', '.join(value[1:-1] for value in said)}}}"}}
+    return {"lines": list(said)}
 
 
 def linked(siege: Siege) -> list[Attack]:
@@ -508,13 +581,15 @@ def linked(siege: Siege) -> list[Attack]:
     return [judged("links", tried, got, seen.failure)]
 
 
-def about_number(siege: Siege, honest: float, name: str, tried: str, seen: Seen) -> Attack:
+def about_number(siege: Siege, honest: float, name: str, tried: str, seen: Seen, fake: float = FAKE) -> Attack:
     """A metric that is read from the candidate's own words believes them; one that is not, must not."""
+    metric = siege.runner.metric
     if seen.number is None:
         return judged(name, tried, (), f"{seen.failure}")
-    if math.isclose(seen.number, FAKE):
-        got = f"{siege.runner.metric.name} = {FAKE} was believed"
-        is_open = not siege.runner.metric.is_isolated and name in ("printed", "ratchet-line")
+    if math.isclose(seen.number, fake):
+        got = f"{metric.name} = {fake} was believed"
+        is_its_word = name in ("printed", "ratchet-line") or isinstance(metric, InFile)
+        is_open = not metric.is_isolated and is_its_word
         return Attack(name=name, tried=tried, outcome="believed" if is_open else "hole", got=got)
     if siege.is_gain(seen.number, honest):
         return judged(name, tried, [f"it was given {seen.number:.6g} for nothing; the honest trial has {honest:.6g}"])

@@ -281,7 +281,7 @@ def forge(plan: Plan) -> None:
     number of its own."""
     for path, text in plan.get("files", {}).items():
         make_folder(path)
-        with open(path, "w") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     for path, target in plan.get("links", {}).items():
         make_folder(path)
@@ -293,7 +293,8 @@ def forge(plan: Plan) -> None:
         with open(path, "wb") as file:
             pickle.dump(Poison(plan["payload"]), file)
     for line in plan.get("lines", ()):
-        print(line, flush=True)
+        sys.stdout.buffer.write(f"{line}\n".encode("utf-8", "surrogatepass"))  # whatever the language of the place
+        sys.stdout.flush()
 
 
 def make_folder(path: str) -> None:

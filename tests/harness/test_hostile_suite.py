@@ -37,6 +37,7 @@ from harness.hostile import (
 )
 from harness.protocols import Finished
 from harness.runners import CommandRunner, Computed, Evaluated, InFile, Printed
+from harness.runners.metrics import NoMetric
 from harness.sandboxes import NoSandbox, best_sandbox
 from harness.sandboxes.folder import Folder
 from harness.sandboxes.isolation import Isolated, kind_that_works
@@ -334,6 +335,53 @@ def test_what_takes_the_candidates_word_by_declaration_is_no_hole(place):
         "no_metric",
         "no_metric",
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "pattern"),
+    [
+        ("print('step 1'); print('Größe der Rückstände (rmse) 2.5000 s, n = 3')", r"\(rmse\) (\d\.\d{4}) s"),
+        ("print('final'); print('  0.9871 of 1'); print('end')", r"(?s)\Afinal.*?(0\.9\d+) of.*end"),
+        ("print('7 of 9 failed')", r"^(\d) of \d failed$"),
+    ],
+    ids=["a unit", "of several lines", "a digit"],
+)
+def test_a_number_that_a_pattern_reads_is_one_that_a_candidate_can_write(place, train, pattern):
+    runner = runner_of(place, Printed("rmse", pattern), sandbox=NoSandbox)
+    siege = replace(siege_of(runner), text={"train.py": train})
+    seen = by_name(forged(siege, 2.5))
+    assert seen["printed"].outcome == "believed"
+    assert "untried" not in {attack.outcome for attack in seen.values()}
+
+
+@dataclass(frozen=True)
+class Particular:
+    """Takes the candidate's word, in words of its own."""
+
+    name: str = "score"
+    is_isolated: bool = False
+
+    def read(self, finished: Finished, folder: Path) -> float:
+        if "it is" not in finished.output:
+            raise NoMetric("nothing")
+        return float(finished.output.rpartition("it is")[2])
+
+
+def test_where_not_even_the_true_number_is_read_nothing_was_tried(place):
+    siege = siege_of(runner_of(place, Particular(), sandbox=NoSandbox))
+    seen = by_name(forged(siege, 2.0))
+    assert {seen[name].outcome for name in ("printed", "twice", "twice-reversed")} == {"untried"}
+    assert "gives the true number, and no more, was not believed: no_metric nothing" in seen["printed"].got
+
+
+def test_of_a_file_that_holds_two_numbers_none_is_worth_more_than_one_that_was_left_alone(place):
+    metric = InFile("score", "out/m.json", "eval.score")
+    seen = by_name(forged(siege_of(runner_of(place, metric, sandbox=NoSandbox)), 2.0))
+    assert {name: seen[name].outcome for name in ("printed", "twice", "twice-reversed")} == {
+        "printed": "believed",
+        "twice": "contained",
+        "twice-reversed": "believed",
+    }
 
 
 def test_a_number_for_doing_nothing_is_a_hole_where_it_is_better_than_the_honest_one(place):
