@@ -172,11 +172,23 @@ def problem_list(check: Check) -> str:
         else ""
     )
     if not found:
-        tried = sum(attack.outcome in ("contained", "caught") for attack in check.attacks) - 1
-        seen = f"all of the {tried} attacks that were tried failed" if check.attacks else "no cheat pays"
-        return f"No problem found: {seen}, no hidden task leaks." + (f"\n\n{also}" if also else "")
+        return f"{reassurance(check)}, no hidden task leaks." + (f"\n\n{also}" if also else "")
     title = f"## {count(len(found), 'problem')} to mend before a night"
     return f"{title}\n\n" + bullets(lines) + (f"\n\n{also}" if also else "")
+
+
+def reassurance(check: Check) -> str:
+    """That nothing was found; and first, where attacks gave a number of their own, whose word the number is."""
+    tried = [attack for attack in check.attacks if attack.name != "honest" and attack.outcome != "untried"]
+    own = sum(attack.outcome == "believed" for attack in tried)
+    if not own:
+        failed = f"all of the {len(tried)} attacks that were tried failed"
+        return f"No problem found: {failed if check.attacks else 'no cheat pays'}"
+    whose = "its" if own == 1 else "their"
+    return (
+        f"{len(tried) - own} of {len(tried)} attacks failed; {own} gave a number of {whose} own: "
+        f"{check.a_a.metric or 'the number'} is what the candidate's own process says. No other problem found"
+    )
 
 
 def besieged(attacks: Sequence[Attack]) -> str:
@@ -215,6 +227,13 @@ def resolution(check: Check) -> str:
             f"with 80 % power on {check.validation} validation clusters. Add tasks."
         )
     half = check.clusters_for_half
+    if metric and not check.provable:
+        return (
+            f"{metric} is deterministic: each of {2 * check.a_a.tasks} runs of the live version gave the same number. "
+            "So a promotion test proves any gain that is more than rounding, and proves it for this very input alone. "
+            "How much the number moves with other data or another seed is not in it: where that matters, let the "
+            "command take its seed from RATCHET_SEED, and check again."
+        )
     if metric:
         runs = "" if half is None else f"; {half:,} runs of each side would prove half of that"
         sides = "" if check.final is None else f" of {check.final} fresh runs against {check.final}"
@@ -235,8 +254,11 @@ def noise(check: Check) -> list[str]:
     """The live version against itself, the grader against itself and against the key."""
     a_a, n = check.a_a, check.noise
     verdict = a_a.verdict.verdict if a_a.verdict else "no verdict"
-    lines = [f"The live version against itself, through the whole path: {verdict}, {gain(a_a)}."]
-    if a_a.metric:
+    seen = gain_in_unit(a_a) if a_a.metric else gain(a_a)
+    lines = [f"The live version against itself, through the whole path: {verdict}, {seen}.{meant(a_a)}"]
+    if a_a.metric and a_a.sigma == 0:
+        lines.append(f"Runs of {a_a.metric} do not scatter: sigma = 0 ({a_a.tasks} against {a_a.tasks} runs).")
+    elif a_a.metric:
         sigma = "not known" if a_a.sigma is None else f"{a_a.sigma:.4g}"
         lines.append(
             f"A single run of {a_a.metric} scatters by sigma = {sigma} ({a_a.tasks} against {a_a.tasks} runs)"
@@ -256,6 +278,38 @@ def noise(check: Check) -> list[str]:
         wrong = part(check.wrong_accepted, check.wrong_answers, "wrong ones")
         lines.append(f"The grader against the key: it refused {right} and accepted {wrong}.")
     return lines
+
+
+def gain_in_unit(a_a: Comparison) -> str:
+    """Signed, as its interval is: above 0 where the second runs were better."""
+    if a_a.gain is None:
+        return "no gain measured"
+    ends = (
+        "no interval"
+        if a_a.low is None or a_a.high is None
+        else (f"{a_a.confidence:.0%} interval {a_a.low:+.4g} to {a_a.high:+.4g}")
+    )
+    return f"a gain of {a_a.gain:+.4g} in {a_a.metric} ({ends}, n = {a_a.tasks} runs each)"
+
+
+def meant(a_a: Comparison) -> str:
+    """What the verdict says of a version that was its own opponent."""
+    word, found = a_a.verdict.verdict if a_a.verdict else "", a_a.gain or 0.0
+    if word == "accept":
+        return " Both sides are one version, so this is chance or a fault: see the warnings."
+    if word == "reject" and not a_a.metric:
+        return " Both sides are one version, so it should not be proven better, and was not."
+    if word == "reject" and found > 0:
+        return (
+            " Both sides are one version; the second was rejected although its mean is better: more of its runs failed."
+        )
+    if word == "reject":
+        even = "both gave the same" if not found else "the second runs were not better, as happens to one in two"
+        chance = ""
+        if a_a.high is not None and a_a.high < 0:
+            chance = f" That the interval leaves 0 out happens to {1 - a_a.confidence:.0%} of sound checks."
+        return f" Both sides are one version, so that is no fault: it says that {even}.{chance}"
+    return ""
 
 
 def scatter(a_a: Comparison) -> str:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from analysis.checking import CHEATS, OF_THE_PLACE, part, problems, render
 from harness import attack
-from traces.records import Check, Comparison, Estimate, Hole, Leak, Noise, Twin, Usage, Verdict
+from traces.records import Attack, Check, Comparison, Estimate, Hole, Leak, Noise, Twin, Usage, Verdict
 
 HOLE = Hole(cheat="refusal", score=1.0, floor=0.2, tasks=30, example="I can't | help", task="sum-3")
 LEAK = Leak(task="sum-4", split="validation", path="prompts/solve.md")
@@ -177,6 +177,42 @@ def test_a_metric_is_told_in_its_own_unit():
     assert "a gain of 0.0211 in val_bpb (1.7 sigma) or more with 80 % power; 17 runs of each side" in text
     assert "points" not in text
     assert "key" not in text
+
+
+def of_a_metric(gain: float, low: float, high: float, sigma: float, word: str) -> Comparison:
+    a_a = a_check().a_a
+    assert a_a.verdict is not None
+    verdict = a_a.verdict.model_copy(update={"verdict": word})
+    facts = {"metric": "rmse", "gain": gain, "low": low, "high": high, "sigma": sigma, "tasks": 3, "verdict": verdict}
+    return a_a.model_copy(update=facts)
+
+
+def test_a_metric_against_itself_says_its_direction_once_and_what_a_reject_means():
+    text = render(a_check(a_a=of_a_metric(-46.79, -83.9, -9.69, 20.0, "reject")))
+    assert "reject, a gain of -46.79 in rmse (90% interval -83.9 to -9.69, n = 3 runs each). Both sides" in text
+    assert "no fault: it says that the second runs were not better, as happens to one in two." in text
+    assert "leaves 0 out happens to 10% of sound checks" in text
+    assert "worse by" not in text
+
+
+def test_a_metric_that_is_deterministic_is_called_so_and_no_gain_of_0_is_promised():
+    text = render(a_check(a_a=of_a_metric(0.0, 0.0, 0.0, 0.0, "reject"), provable=0.0, clusters_for_half=5, final=5))
+    assert "rmse is deterministic: each of 6 runs of the live version gave the same number." in text
+    assert "both gave the same." in text
+    assert "Runs of rmse do not scatter" in text
+    assert "proves a gain of" not in text
+
+
+def test_attacks_that_are_believed_are_counted_in_the_first_line():
+    outcomes = {"honest": "contained", "home": "contained", "hang": "caught", "printed": "believed", "links": "untried"}
+    attacks = tuple(Attack(name=name, tried="", outcome=outcome) for name, outcome in outcomes.items())  # type: ignore[arg-type]
+    check = a_check(a_a=of_a_metric(0.1, -0.1, 0.3, 0.1, "undecided"), attacks=attacks)
+    title, _, first = render(check).partition("\n\n")
+    assert title.startswith("# ")
+    assert first.startswith(
+        "2 of 3 attacks failed; 1 gave a number of its own: rmse is what the candidate's own process says. "
+        "No other problem found, no hidden task leaks."
+    )
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
