@@ -114,6 +114,7 @@ def test_of_a_result_that_is_too_long_the_middle_goes_and_it_says_how_to_see_the
     assert SMALL.capped(shown) == shown == SMALL.capped(text)
 
 
+@settings(max_examples=20)
 @given(st.text(max_size=400), st.integers(0, 60))
 def test_a_text_that_is_cut_fits_and_one_that_fits_is_not_cut(text, tokens):
     shown = cut(text, tokens)

@@ -70,7 +70,7 @@ def test_what_was_answered_in_vain_makes_way_for_the_next_finding():
 
 
 @pytest.mark.parametrize("proposer", [ExampleProposer(), BlindProposer()])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_no_version_is_proposed_twice_and_every_one_is_valid(proposer, seed):
     tried: dict[str, str] = {}

@@ -310,7 +310,7 @@ def test_nothing_is_provable_where_nothing_is_left_to_gain():
     assert 0 < needed(hopeless) < 1
 
 
-@pytest.mark.parametrize("noise", [STANDARD, DETERMINISTIC, CONTINUOUS])
+@pytest.mark.parametrize("noise", [STANDARD, CONTINUOUS])
 def test_as_many_clusters_as_are_asked_for_prove_the_gain(noise: Noise):
     gain = needed(noise, 100) / 1.5
     clusters = clusters_for(noise, gain, 0.05)

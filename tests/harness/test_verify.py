@@ -189,7 +189,7 @@ def test_a_night_killed_anywhere_and_resumed_follows_from_its_journal(
     lines, types = certified.lines, [json.loads(line)["type"] for line in certified.lines]
     experiment = a_sure_night()
     steps = [i for i, kind in enumerate(types) if kind in ("Comparison", "Guards", "Certification")]
-    for cut in (30, 200, *steps, *(i + 1 for i in steps)):
+    for cut in (30, 200, *steps[::2], *(i + 1 for i in steps[1::2])):
         night = certified.copy(tmp_path / str(cut), [*lines[:cut], lines[cut][:9]])  # torn in the middle of a line
         play(experiment, repository, night.directory)
         assert sound(night.verify())

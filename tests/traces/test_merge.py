@@ -262,7 +262,7 @@ def test_awkward_values_pass_through(tmp_path: Path):
     assert (attributes["huge"], attributes["nan"], attributes["nul \0"]) == (str(2**70), "NaN", "\0")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     values=st.lists(
         st.fixed_dictionaries(
