@@ -278,15 +278,20 @@ def times(one: Estimate, trials: float) -> Estimate:
     )
 
 
-def affordable(budget: Budget, one: Estimate) -> float:
-    """How many trials the *budget* allows; infinite where only rounds are limited."""
+def limited(budget: Budget, one: Estimate) -> Iterator[tuple[float, float]]:
+    """Each limit of the *budget* but that in rounds, with what one trial takes of it."""
     limits = (
         (budget.trials, 1.0),
         (budget.tokens, one.tokens),
         (budget.dollars, one.dollars or 0.0),
         (budget.hours, one.hours),
     )
-    return min((limit / each for limit, each in limits if limit is not None and each), default=math.inf)
+    return ((limit, each) for limit, each in limits if limit is not None and each)
+
+
+def affordable(budget: Budget, one: Estimate) -> float:
+    """How many trials the *budget* allows; infinite where only rounds are limited."""
+    return min((limit / each for limit, each in limited(budget, one)), default=math.inf)
 
 
 @dataclass(frozen=True)
@@ -297,16 +302,28 @@ class Course:
     """One proposal: its test on ``train``, and a share of the measurements after the keeps."""
     rest: float
     """The baseline, the promotion tests and what they lead to."""
+    pace: float = 1.0
+    """How long a trial of a round takes, beside one of the rest: fewer of them run at once."""
 
     def rounds(self, budget: Budget, one: Estimate) -> float:
         """How many the *budget* allows; where only patience ends the night, as many as that."""
-        most = max(affordable(budget, one) - self.rest, 0.0) / self.round if self.round else math.inf
+        slow = one.model_copy(update={"hours": one.hours * self.pace})
+        each = zip(limited(budget, one), limited(budget, slow), strict=True)
+        left = (max(limit - self.rest * one, 0.0) / (self.round * slow) for (limit, one), (_, slow) in each)
+        most = min(left, default=math.inf) if self.round else math.inf
         most = min(most, budget.rounds or math.inf)
         return most if most < math.inf else float(budget.patience or 0)
 
-    def night(self, budget: Budget, one: Estimate) -> float:
+    def night(self, budget: Budget, one: Estimate) -> Estimate:
         """All trials of a night of so many rounds."""
-        return min(self.rest + self.round * self.rounds(budget, one), affordable(budget, one))
+        search = times(one, self.round * self.rounds(budget, one))
+        rest = times(one, min(self.rest, affordable(budget, one)))
+        whole = times(one, rest.trials + search.trials)
+        return whole.model_copy(update={"hours": rest.hours + search.hours * self.pace})
+
+    def one_round(self, one: Estimate) -> Estimate:
+        found = times(one, self.round)
+        return found.model_copy(update={"hours": found.hours * self.pace})
 
 
 def night_of(experiment: Experiment, gate: PairedGate, noise: Noise) -> "NightSpec":
@@ -317,14 +334,21 @@ def night_of(experiment: Experiment, gate: PairedGate, noise: Noise) -> "NightSp
     return NightSpec(train, validation, test, proposals=experiment.budget.rounds or ROUNDS, noise=noise, gate=gate)
 
 
-def course_of(experiment: Experiment, noise: Noise) -> Course:
+def course_of(experiment: Experiment, noise: Noise, alone: float = 1.0) -> Course:
     """From simulated nights on this *noise*, with one proposal in ten better and two worse; for a gate that cannot be
-    simulated, by the sizes alone: each round all of ``train``."""
+    simulated, by the sizes alone: each round all of ``train``.
+
+    *alone*: how long a trial takes by itself, beside its share of the time in which as many run as may.
+    """
     gate, sizes = experiment.gate, experiment.sizes()
     if isinstance(gate, MetricGate):
         confirmed, kept = (CHANCE_FIRST, CHANCE_KEPT) if gate.repeats > 1 else (0.0, 0.5)
-        runs = 1 + confirmed * gate.confirm + kept * gate.repeats
-        return Course(round=runs * sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
+        again = 1 / gate.recheck if gate.recheck else 0.0  # the incumbent, beside the candidate
+        batches = ((1 - again, 1), (again, 2), (confirmed, gate.confirm), (kept, gate.repeats))
+        at_once = [(chance, runs * sizes["train"]) for chance, runs in batches]
+        trials = sum(chance * n for chance, n in at_once)
+        shares = sum(chance * (alone if n == 1 else max(n, alone)) for chance, n in at_once)
+        return Course(trials, gate.repeats * sizes["train"] + gate.cost(sizes), pace=shares / trials)
     if not isinstance(gate, PairedGate):
         return Course(round=sizes["train"], rest=gate.repeats * sizes["train"] + gate.cost(sizes))
     from harness.gate.nights import simulate  # here: numpy and scipy, half a second
@@ -447,13 +471,14 @@ class Examination:
         known, right = [*true.values()], scores(true.values())
         own = [trial for trials in twice.values() for trial in trials]
         failed = [trial for trial in (*known, *own) if is_ungraded(trial)]
-        one = cost_of_one(own)
-        course = course_of(experiment, noise)
+        beside = self.beside_others(chosen)
+        one = cost_of_one(self.noise_runs(chosen) if isinstance(experiment.gate, MetricGate) else own)
+        alone = beside.alone if beside is not None else fmean(trial.seconds for trial in own)
+        course = course_of(experiment, noise, alone / 3600 / one.hours if one.hours else 1.0)
         provable, for_half = resolution(experiment, noise, a_a, alpha)
         rewarded = [] if has_numbers_read(self.experiment) else self.rewarded(sample)
         readable, about_reach = self.in_reach()
         attacks = self.attacked(sample, twice, text)
-        beside = self.beside_others(chosen)
         found = Check(
             id=id,
             experiment=experiment.name,
@@ -474,7 +499,7 @@ class Examination:
             holes=(*rewarded, *readable, *hostile.holes(attacks)),
             attacks=tuple(attacks),
             contention=beside,
-            run_seconds=fmean(t.seconds for t in own) if isinstance(experiment.runner, CommandRunner) else None,
+            run_seconds=alone if isinstance(experiment.runner, CommandRunner) else None,
             final=experiment.gate.final if isinstance(experiment.gate, MetricGate) else None,
             twins=tuple(hygiene.twins(experiment.tasks)),
             leaks=tuple(hygiene.leaks(experiment.tasks, text)),
@@ -483,8 +508,8 @@ class Examination:
             validation=clusters_in(experiment.split("validation")),
             provable=provable,
             clusters_for_half=for_half,
-            round=times(one, course.round),
-            night=times(one, course.night(experiment.budget, one)),
+            round=course.one_round(one),
+            night=course.night(experiment.budget, one),
             usage=self.ledger.usage,
             trials=self.ledger.trials,
             seconds=self.ledger.seconds,

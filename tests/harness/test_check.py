@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from harness.check import (
     chosen_of,
     churn_of,
     cost_of_one,
+    course_of,
     gradings,
     mirrored,
     models_in,
@@ -329,13 +330,34 @@ def test_one_unknown_price_makes_the_cost_unknown():
 def test_a_night_ends_at_its_rounds_or_at_the_first_other_limit():
     one = Estimate(trials=1, calls=2, tokens=100, dollars=0.01, hours=0.001)
     course = Course(round=50, rest=200)
-    assert course.night(Budget(rounds=10), one) == 700
-    assert course.night(Budget(rounds=10, trials=300), one) == 300
-    assert course.night(Budget(dollars=5), one) == pytest.approx(500)
-    assert course.night(Budget(rounds=10, tokens=40_000, hours=10), one) == pytest.approx(400)
+    assert course.night(Budget(rounds=10), one).trials == 700
+    assert course.night(Budget(rounds=10, trials=300), one).trials == 300
+    assert course.night(Budget(dollars=5), one).trials == pytest.approx(500)
+    assert course.night(Budget(rounds=10, tokens=40_000, hours=10), one).trials == pytest.approx(400)
     assert course.rounds(Budget(rounds=10, trials=300), one) == pytest.approx(2)
-    assert course.night(Budget(patience=4), one) == 400
+    assert course.night(Budget(patience=4), one).trials == 400
     assert affordable(Budget(rounds=3), one) == math.inf
+
+
+def test_a_round_that_runs_one_trial_at_a_time_goes_at_the_pace_of_one_that_runs_alone():
+    one = Estimate(trials=1, calls=0, tokens=0, dollars=0, hours=0.001)
+    course = Course(round=1, rest=200, pace=1.8)
+    night = course.night(Budget(hours=1), one)
+    assert (night.trials, night.hours) == (pytest.approx(200 + 800 / 1.8), pytest.approx(1))
+    assert course.one_round(one).hours == pytest.approx(0.0018)
+    assert course.night(Budget(hours=0.1), one).hours == pytest.approx(0.1)
+    assert course.night(Budget(rounds=10, hours=1), one).hours == pytest.approx(0.218)
+
+
+def test_the_rounds_of_a_metric_count_the_incumbent_that_is_run_again_and_how_few_run_at_once():
+    noise = Noise(score=0.5, variance=0.1, discordance=0.1)
+    one_task = replace(a_training(TrainingRunner(0.1)), tasks=[Task(id="run", input="", split="train")])
+    often, never = (
+        course_of(replace(one_task, gate=MetricGate("loss", better="lower", recheck=n)), noise, 1.5) for n in (10, 0)
+    )
+    assert often.round - never.round == pytest.approx(0.1)
+    assert never.pace == pytest.approx((never.round + 0.5) / never.round)
+    assert course_of(a_training(TrainingRunner(0.1)), noise, 1.5).pace == pytest.approx(1)  # two tasks at once
 
 
 def test_a_night_takes_no_more_than_twice_and_no_less_than_half_the_trials_foretold(noisy, checkout, tmp_path):
