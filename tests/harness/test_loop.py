@@ -345,7 +345,7 @@ def test_killed_with_signal_9_at_random_moments_it_ends_as_if_it_never_was(check
     calls = [r.id for r in records if isinstance(r, Span) and r.usage.calls]
     kills = sum(isinstance(r, Session) for r in records) - 1
     counted = (directory / "calls").stat().st_size
-    assert kills > 10
+    assert kills > 4
     assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in expected]  # all but trials
     assert len(trials) == len(set(trials)) == rounds[-1].trials
     assert counted <= len(calls) <= counted + 4 * kills  # an intent without a call: it was killed in between

@@ -565,7 +565,7 @@ def test_a_journal_cut_to_its_first_lines_is_missed_by_the_ledger_of_the_splits(
 
 def test_a_promotion_test_that_is_taken_out_of_a_journal_is_missed(certified: Night, tmp_path: Path):
     lines = certified.lines
-    without = [line for i, line in enumerate(lines) if i < find(lines, "Certification")]
+    without = lines[: find(lines, "Certification")]
     [found] = certified.copy(tmp_path, rewritten(without, certified.journal.stem)).verify().differences
     assert found.what.startswith("the journal has no certification for the result of ")
 
