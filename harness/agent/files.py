@@ -282,6 +282,8 @@ def run_command(arguments: Mapping[str, Any], box: Box, work: Work) -> str:
             return f"{printed}exit code {done.exit_code}{killed}"
         case "timeout":
             raise ToolError("timeout", f"{printed}ended after {seconds:g} s, before it was done")
+        case "cpu":
+            raise ToolError("failed", f"{printed}ended: it took too much CPU time")
         case "processes":
             raise ToolError("failed", f"{printed}ended: it started too many processes")
         case "memory":

@@ -43,7 +43,7 @@ class CommandPasses:
 def how_it_ended(finished: Finished) -> str:
     if finished.ended == "exit":
         return f"failed with exit code `{finished.exit_code}`"
-    limit = {"timeout": "time", "memory": "memory", "output": "output"}[finished.ended]
+    limit = {"timeout": "time", "cpu": "CPU time"}.get(finished.ended, finished.ended)
     return f"was killed at its limit of {limit}"
 
 

@@ -34,6 +34,7 @@ LONGEST_SEARCH = 0.5
 """Seconds that are spent on adding up what a command has written."""
 LONGEST_END = 30.0
 """Seconds that are spent on ending what goes on starting others."""
+TICKS = os.sysconf("SC_CLK_TCK")
 NICE = 5
 """The command gives way to those who watch it."""
 
@@ -120,6 +121,7 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
     peak, pause = 0, FIRST_LOOK
     longest = LONGEST_PAUSE if spec["alone"] else 5 * LONGEST_PAUSE  # where all of the machine is looked through
     free = free_in(spec["folder"])
+    used = Used()
     while True:
         left = deadline - time.monotonic()
         ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
@@ -127,10 +129,12 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
             end_all(spec["alone"])
             os._exit(0)
         status = reaped(child)
+        processes = others(spec["alone"]) if status is None or spec["cpu"] is not None else []
+        if spec["cpu"] is not None and used.is_over(spec["cpu"], processes):
+            return "cpu", -9, peak
         if status is not None:
             largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
             return "exit", os.waitstatus_to_exitcode(status), max(peak, largest)
-        processes = others(spec["alone"])
         if len(processes) > spec["processes"]:
             return "processes", -9, peak
         sizes = [size_of(process) for process in processes]
@@ -142,6 +146,40 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
         if is_full(spec["folder"], free, spec["written"]):
             return "output", -9, peak
         pause = min(1.5 * pause, longest)
+
+
+class Used:
+    """CPU time of all the processes that there have been.
+
+    A process has its own and that of those whose end it has waited for. Of those for whose end nobody waits, since
+    their parent does not want to know, nothing is left: what was last seen of them counts.
+    """
+
+    def __init__(self) -> None:
+        self.own: dict[tuple[str, bytes], int] = {}
+        """Process and when it began → ticks."""
+        self.gone = 0
+
+    def is_over(self, most: float, processes: "list[str]") -> bool:
+        """Looks twice: one whose end is waited for between two reads counts for itself and for its parent."""
+        return self.seconds(processes) > most and self.seconds(processes) > most
+
+    def seconds(self, processes: "list[str]") -> float:
+        own: dict[tuple[str, bytes], int] = {}
+        waited_for = 0
+        for process in processes:
+            try:
+                with open(f"/proc/{process}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            own[process, fields[19]] = int(fields[11]) + int(fields[12])
+            waited_for += int(fields[13]) + int(fields[14])
+        self.gone += sum(ticks for key, ticks in self.own.items() if key not in own)
+        self.own = own
+        about = resource.getrusage(resource.RUSAGE_CHILDREN)
+        buried = about.ru_utime + about.ru_stime
+        return max(buried + (sum(own.values()) + waited_for) / TICKS, (sum(own.values()) + self.gone) / TICKS)
 
 
 def free_in(folder: str) -> "tuple[int, int]":

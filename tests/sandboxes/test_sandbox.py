@@ -406,6 +406,34 @@ def test_memory_is_limited_over_all_processes_of_a_command(kind):
         assert box.run(["true"]).peak_memory < 20 * MIB
 
 
+SPENT = """
+    import os, signal, time
+    if {ignored}:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            until = time.process_time() + 0.12
+            while time.process_time() < until:
+                pass
+            os._exit(0)
+        {ignored} or os.waitpid(child, 0)
+        if {ignored}:
+            time.sleep(0.3)
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["waited for", "forgotten"])
+def test_cpu_time_is_limited_over_all_processes_of_a_command_also_those_that_have_ended(kind, ignored):
+    with kind(cpu=0.15).open() as box:
+        spent = box.run(python(SPENT.format(ignored=ignored)))
+        assert (spent.ended, spent.exit_code) == ("cpu", -9)
+    if not ignored:
+        with kind(cpu=20.0).open() as box:
+            assert box.run(python(SPENT.format(ignored=ignored))).output == "done\n"
+
+
 def test_a_fork_bomb_goes_out(kind, tmp_path):
     mark = f"bomb-{kind.name}-{tmp_path.name}-{os.getpid()}"
     bomb = "import os, time\nfor _ in range(11): os.fork()\ntime.sleep(60)"  # 2,048, so that it ends where nothing does
