@@ -1,5 +1,7 @@
 """The runner for code: a command in a fresh worktree of the candidate, and a number read outside of its process."""
 
+import fcntl
+import hashlib
 import json
 import math
 import os
@@ -12,14 +14,12 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
-
-from filelock import FileLock, Timeout
 
 from harness.candidacy import GUARDED, identity, objection
 from harness.errors import TrialError, UserError
@@ -28,7 +28,7 @@ from harness.meter import meter
 from harness.models.attention import nap
 from harness.models.chat import PREVIEW, text_record
 from harness.protocols import Conditions, Finished, Outcome, Sandbox
-from harness.runners.fixed import Fixed, read_fixed
+from harness.runners.fixed import FULL, Fixed, read_fixed, refuse_of_machine
 from harness.runners.metrics import (
     Evaluated,
     Metric,
@@ -45,13 +45,20 @@ from harness.sandboxes import NoSandbox, best_sandbox
 from harness.sandboxes.isolation import MIB, WRITTEN, gpus, temporary_folder
 from harness.text import InvalidText
 from traces import otel
+from traces.errors import TracesError
 from traces.records import Span, Task, now
 
 Failure = Literal["crash", "timeout", "oom", "output", "processes", "no_metric", "nan", "tampered"]
 """``error_class`` of a trial whose command gave no number. ``output``: it printed too much. ``tampered``: it changed
 what it may not, so that nothing it says is believed."""
 
-LIMITS: Mapping[str, Failure] = {"timeout": "timeout", "memory": "oom", "output": "output", "processes": "processes"}
+LIMITS: Mapping[str, Failure] = {
+    "timeout": "timeout",
+    "cpu": "timeout",
+    "memory": "oom",
+    "output": "output",
+    "processes": "processes",
+}
 OUT_OF_MEMORY = re.compile(r"^(\w+\.)*(MemoryError|OutOfMemoryError)\b|out of memory|std::bad_alloc", re.M | re.I)
 LOG = 8000
 """Characters of the log that an output keeps."""
@@ -59,6 +66,12 @@ LONGEST_INPUT = 100_000
 """Bytes of a task's input: Linux passes on no variable of more than 128 KiB."""
 LOOK = 0.25
 """Seconds between two tries to be the only one who measures."""
+EXCLUSIVE = Path("/tmp/ratchet-exclusive.lock")
+"""The same for all users, whatever their ``TMPDIR``."""
+LEAST_ROOM = MIB
+"""Bytes on a disk that has fewer is full."""
+REMEMBERED = 100_000
+"""Python files of which is remembered that they compile."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ class CommandRunner:
     it lies. Hashed before and after each trial."""
     seconds: float = 600.0
     """Of wall time, after which it and all that it started is killed: twice what it is meant to take."""
+    cpu: float | None = None
+    """CPU seconds, of all of its processes together, after which it is killed as well; ``None``: as many as it gets.
+    Where work is counted and not measured, twice what it takes: the most that one can do without being charged."""
     memory: int = 4096 * MIB
     """Bytes, of all of its processes together."""
     output: int = 64 * MIB
@@ -131,22 +147,26 @@ class CommandRunner:
                 f"the input of task {task.id!r} cannot be passed on in a variable: it has over {LONGEST_INPUT:,} "
                 "bytes, or a NUL character. Put it into a file, and the file's name into the input"
             )
-        fixed = unchanged(self._fixed)
         started = now()
-        with temporary_folder("ratchet-code-") as folder:
-            write(text, folder)
-            fixed.put_into(folder)
-            with alone() if self.exclusive else nullcontext(), watched(self.gpu) as gpu:
-                finished = self._finished(command, folder, task, seed)
-            failed, why = self._judged(finished, folder)
-            value = math.nan
-            if failed is None:
-                try:
-                    value = self._read(finished, folder)
-                    if not math.isfinite(value):
-                        failed, why = "nan", f"{self.metric.name} is {value}"
-                except NoMetric as e:
-                    failed, why = "no_metric", str(e)
+        with on_working_disk():
+            fixed = unchanged(self._fixed)
+            with temporary_folder("ratchet-code-") as folder:
+                write(text, folder)
+                fixed.put_into(folder)
+                with alone() if self.exclusive else nullcontext(), watched(self.gpu) as gpu:
+                    finished = self._finished(command, folder, task, seed)
+                failed, why = self._judged(finished, folder)
+                value = math.nan
+                if failed is None:
+                    try:
+                        value = self._read(finished, folder)
+                        if not math.isfinite(value):
+                            failed, why = "nan", f"{self.metric.name} is {value}"
+                    except NoMetric as e:
+                        refuse_of_machine(e)
+                        failed, why = "no_metric", str(e)
+            if failed is not None:
+                refuse_full(folder.parent)
         peak_gpu = gpu.peak or printed_peak(finished.output)
         record(command, finished, started, peak_gpu, failed, why)
         if failed is not None:
@@ -174,6 +194,8 @@ class CommandRunner:
             "disk": self.disk,
             "network": self.network,
         }
+        if self.cpu is not None:
+            limits["cpu"] = self.cpu
         if self.gpu and (devices := gpus()):
             limits["devices"] = devices
         with opened(self.sandbox, folder, self._fixed, self.readable, **limits) as box:
@@ -201,6 +223,7 @@ class CommandRunner:
             written = WRITTEN * self.disk
             most = {
                 "timeout": f"it took more than {self.seconds:g} seconds",
+                "cpu": f"it used more than {self.cpu or 0:g} CPU seconds, all of its processes together",
                 "memory": f"its processes used more than {self.memory // MIB:,} MiB of memory together",
                 "output": f"it printed more than {self.output // MIB:,} MiB, or wrote more than {written // MIB:,} MiB",
                 "processes": "it started too many processes",
@@ -261,6 +284,7 @@ class CommandRunner:
 
 
 def write(text: Mapping[str, str], folder: Path) -> None:
+    """Write the files of *text* to *folder*; one that begins with ``#!`` can be executed."""
     top = str(folder)
     made = {""}
     for path, source in text.items():
@@ -270,10 +294,51 @@ def write(text: Mapping[str, str], folder: Path) -> None:
             (folder / inner).mkdir(parents=True, exist_ok=True)
         with open(f"{top}/{path}", "wb") as file:  # noqa: PTH123 (of thousands of files, in half the time)
             file.write(source.encode())
+            if source.startswith("#!"):
+                os.fchmod(file.fileno(), 0o755)
+
+
+@contextmanager
+def on_working_disk() -> Generator[None]:
+    """Within, an ``OSError`` is about our own files, and so nobody's failure to be scored.
+
+    Raises:
+        UserError: there is no room left for them.
+        TrialError: it is another one.
+    """
+    try:
+        yield
+    except TracesError:
+        raise
+    except OSError as e:
+        if e.errno in FULL:
+            raise full(meter().folder or Path(tempfile.gettempdir()), str(e)) from e
+        raise TrialError("sandbox", "failed", f"the files of a trial could not be written or read: {e}") from e
+
+
+def refuse_full(folder: Path) -> None:
+    """Raise ``UserError`` where the disk of *folder* has no room: who meets that may fail for no fault of its own."""
+    about = os.statvfs(folder)
+    if about.f_bavail * about.f_frsize < LEAST_ROOM or (about.f_files and not about.f_favail):
+        raise full(folder, "there is no room left on its disk")
+
+
+def full(place: Path, seen: str) -> UserError:
+    return UserError(
+        f"no trial can be run in {place}: {seen}. Nothing was scored by it. Make room there (df -h {place}; df -i "
+        f"{place}), and type the same command again: it carries on"
+    )
+
+
+compiled: set[bytes] = set()
+"""Digests of Python files that do."""
 
 
 def flaw(path: str, source: str) -> str:
     """Why the Python file does not compile, with its line; empty: it does."""
+    digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if digest in compiled:
+        return ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -283,6 +348,9 @@ def flaw(path: str, source: str) -> str:
         return f"{path}: {line}{e.msg}"
     except (ValueError, RecursionError, MemoryError, OverflowError) as e:
         return f"{path}: {type(e).__name__}: {e}"
+    if len(compiled) >= REMEMBERED:
+        compiled.clear()
+    compiled.add(digest)
     return ""
 
 
@@ -322,22 +390,37 @@ def record(
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Within, no other exclusive command runs on this machine, of whichever Ratchet.
+    """Within, no other exclusive command runs on this machine, of whichever Ratchet and user.
+
+    What is not covered: commands that are not exclusive and all else that the machine does, whoever has a ``/tmp`` of
+    their own (a container, a service), and another container's or virtual machine's share of the same cores.
 
     Raises:
         BudgetSpent: the run has to end while it waits.
     """
-    lock = FileLock(Path(tempfile.gettempdir()) / f"ratchet-exclusive-{os.getuid()}.lock")
-    while True:
-        try:
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
-            nap(LOOK)
+    lock = opened_lock()
     try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                nap(LOOK)
         yield
     finally:
-        lock.release()
+        os.close(lock)
+
+
+def opened_lock() -> int:
+    """A descriptor of ``EXCLUSIVE``, which whoever comes first makes: to read is enough to lock it, and nobody may open
+    another user's file in ``/tmp`` to write."""
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(EXCLUSIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with suppress(FileExistsError):
+            made = os.open(EXCLUSIVE, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.fchmod(made, 0o644)  # whatever the umask
+            return made
 
 
 @dataclass

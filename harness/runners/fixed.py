@@ -1,5 +1,6 @@
 """What an experiment puts into the folder of each trial, and no candidate may change: the evaluator, the data."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Generator, Mapping
@@ -16,6 +17,9 @@ COPIED = 64 * MIB
 """Bytes of all places together that are kept in memory and copied for each trial; a place that goes beyond is shown
 from where it lies."""
 CHUNK = 1 << 20
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+OF_THE_MACHINE = FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.ESTALE}
+"""Errors that nothing a candidate leaves can bring about."""
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
 """Of each file below a place: name, size, times of its contents and of its rights, inode."""
@@ -70,7 +74,11 @@ class Fixed:
                 put(target / path if path else target, file)
 
     def changed_in(self, folder: Path) -> str:
-        """The first place in *folder* where something else is now; empty: there is none. Nothing may run there."""
+        """The first place in *folder* where something else is now; empty: there is none. Nothing may run there.
+
+        Raises:
+            OSError: the machine has failed, and it cannot be told.
+        """
         for place in self.sources:
             path = PurePosixPath(place)
             if any((folder / above).is_symlink() for above in path.parents):
@@ -81,7 +89,8 @@ class Fixed:
                         return place
                 elif not self._is_shown(folder, place):
                     return place
-            except (OSError, TooMuch):
+            except (OSError, TooMuch) as e:
+                refuse_of_machine(e)
                 return place
         return ""
 
@@ -94,12 +103,14 @@ class Fixed:
         return target.is_file() and not target.stat().st_size
 
     def changed_at_source(self) -> str:
-        """The first place whose source has other contents than when it was read; empty: there is none."""
+        """The first place whose source has other contents than when it was read; empty: there is none. Raises as
+        ``changed_in``."""
         for place, source in self.sources.items():
             try:
                 if signature(source) != self.signatures[place] and digest_at(source) != self.digests[place]:
                     return place
-            except (OSError, TooMuch):
+            except (OSError, TooMuch) as e:
+                refuse_of_machine(e)
                 return place
         return ""
 
@@ -127,6 +138,14 @@ class Fixed:
         except OSError:
             return False
         return True
+
+
+def refuse_of_machine(error: BaseException | None) -> None:
+    """Raise the ``OSError`` that *error* is, or came of, where it says nothing about any candidate."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            raise error
+        error = error.__cause__
 
 
 def read_fixed(fixed: Mapping[str, Path]) -> Fixed:

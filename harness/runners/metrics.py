@@ -1,11 +1,15 @@
 """Where the number of a command comes from. Each is read outside of the candidate's process, after it has ended."""
 
+import csv
 import json
 import math
 import os
 import re
 import shlex
+import struct
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,11 +18,12 @@ from typing import Any, Protocol
 
 from harness.errors import UserError, boundary
 from harness.graders.metric import NUMBER, SHOWN, reported
+from harness.meter import meter
 from harness.protocols import Box, Finished, Sandbox
 from harness.runners.fixed import Fixed, put, read_fixed
 from harness.sandboxes import best_sandbox
 from harness.sandboxes.folder import Folder
-from harness.sandboxes.isolation import MIB, search_path, temporary_folder
+from harness.sandboxes.isolation import MIB, SYSTEM, search_path, temporary_folder
 from harness.worktrees import File
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -27,6 +32,14 @@ TAIL = 1500
 """Characters of a log that a message repeats."""
 MOST_ARTIFACT = 256 << 20
 """Bytes of one artifact."""
+KEPT = MIB
+"""Bytes of an output in which a number is looked for."""
+OF_FILES = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RecursionError, SyntaxError),
+    *(TypeError, ValueError, csv.Error, struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What a function raises where files are not as it expects them. Left out is what only a mistake of its own brings
+about, such as a name or a module that is not there."""
 
 
 class Metric(Protocol):
@@ -73,8 +86,8 @@ def numeral(text: str) -> float:
 class Printed:
     """The number that the command prints on a line ``name: NUMBER`` or ``name=NUMBER``; once.
 
-    One that is printed twice is none, whatever the values: either could be meant. What the middle of a very long
-    output says is not kept, and so not read.
+    One that is printed twice is none, whatever the values: either could be meant. Nor is there one in an output that
+    is too long to be kept whole (1 MiB): what was left out could say another.
     """
 
     name: str
@@ -97,6 +110,11 @@ class Printed:
             )
 
     def read(self, finished: Finished, folder: Path) -> float:
+        if finished.left_out:
+            raise NoMetric(
+                f"it printed so much that {finished.left_out:,} bytes were left out, in which {self.name} could be "
+                "reported as well. Print less, or write the number to a file (metric=InFile(…))"
+            )
         if self.pattern:
             seen = [found.group(1) or "" for found in re.finditer(self.pattern, finished.output, re.MULTILINE)]
         else:
@@ -152,9 +170,9 @@ class InFile:
 class Computed:
     """What *function* makes of the files that the command left, in Ratchet's own process.
 
-    What it reads was written by a candidate: data to be looked at, never code to be run, so no pickles. It raises
-    ``ValueError`` or ``OSError`` for files that deserve no number; anything else that it raises is its own mistake,
-    which counts against nobody.
+    What it reads was written by a candidate: data to be looked at, never code to be run, so no pickles. Files that
+    deserve no number it meets with ``ValueError``; a ``KeyError``, a ``TypeError`` and their like are taken for the
+    same. Anything else that it raises is its own mistake, which counts against nobody.
     """
 
     name: str
@@ -165,16 +183,14 @@ class Computed:
         check_metric(self.name)
 
     def read(self, finished: Finished, folder: Path) -> float:
-        refused = ""
-        value = math.nan
         with boundary("grader"):
             try:
-                value = float(self.function(Folder(folder)))
-            except (ValueError, OSError, RecursionError) as e:
-                refused = f"{type(e).__name__}: {e}"
-        if refused:
-            raise NoMetric(refused[:TAIL])
-        return value
+                return float(self.function(Folder(folder)))
+            except (ConnectionError, TimeoutError):
+                raise
+            except OF_FILES as e:
+                refused = e
+        raise NoMetric(f"{type(refused).__name__}: {refused}"[:TAIL]) from refused
 
 
 @dataclass(frozen=True)
@@ -245,11 +261,51 @@ class Evaluated:
 def opened(
     sandbox: Callable[..., Sandbox], folder: Path, fixed: Fixed, readable: Sequence[Path] = (), **limits: Any
 ) -> AbstractContextManager[Box]:
-    """The box of a *sandbox* on *folder*, in which the Python environment that runs us can be read."""
-    prefix = Path(sys.prefix)
-    seen = (*readable, *((prefix,) if sys.prefix != sys.base_prefix else ()))
+    """The box of a *sandbox* on *folder*, in which the Python environment that runs us can be read, and nothing of the
+    experiment's checkout that is not asked for, also where the system's own folders hold it."""
+    hidden = [place for place in unseen(fixed) if place not in {path.resolve() for path in readable}]
+    seen = dict.fromkeys((*readable, *python_environment(hidden)))
     large = {"placed": fixed.large} if fixed.large else {}
-    return sandbox(readable=tuple(dict.fromkeys(seen)), **limits, **large).open(folder)
+    limits |= {"readable": tuple(seen), "hidden": tuple(hidden), "kept": KEPT}
+    return sandbox(**limits, **large).open(folder)
+
+
+def unseen(fixed: Fixed) -> list[Path]:
+    """What may hold answers, or what was measured so far: the checkouts that *fixed* and the current folder lie in, and
+    the data directory."""
+    data = meter().directory
+    places = checkouts([*(source.parent for source in fixed.sources.values()), Path.cwd()])
+    found = [*places, *([data.resolve()] if data is not None else [])]
+    system = [Path(place).resolve() for place in SYSTEM]
+    return [place for place in found if not any(folder.is_relative_to(place) for folder in system)]
+
+
+def checkouts(places: Iterable[Path]) -> list[Path]:
+    """Each folder of git that one of *places* lies in; of a linked one also where its repository is."""
+    found: dict[Path, None] = {}
+    todo = list(dict.fromkeys(places))
+    for place in todo:
+        for folder in (place, *place.parents):
+            git = folder / ".git"
+            if folder in found or not os.path.lexists(git):
+                continue
+            found[folder] = None
+            if git.is_file():
+                elsewhere = (folder / git.read_text("utf-8", "replace").removeprefix("gitdir:").strip()).resolve()
+                found[elsewhere] = None
+                todo.append(elsewhere)
+    return list(found)
+
+
+def python_environment(hidden: Sequence[Path]) -> list[Path]:
+    """What has to be shown of the Python that runs us, beside the system and where something is *hidden*."""
+    found: list[Path] = []
+    if sys.prefix != sys.base_prefix:
+        prefix = Path(sys.prefix)
+        parts = [prefix / part for part in ("pyvenv.cfg", "bin", "lib", "lib64")]
+        found += [part for part in parts if part.exists()] if prefix.resolve() in hidden else [prefix]
+    base = Path(sys.base_prefix)
+    return [*found, *([base] if any(base.resolve().is_relative_to(place) for place in hidden) else [])]
 
 
 def environment(seed: int = 0, threads: int | None = 1) -> dict[str, str]:

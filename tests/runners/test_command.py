@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -6,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -14,10 +16,10 @@ from harness.experiment import describe
 from harness.graders.metric import MetricGrader
 from harness.meter import Unmetered, metered
 from harness.protocols import Checks, Conditions, Finished, Referee
-from harness.runners import CommandRunner, Printed
-from harness.runners.command import alone
+from harness.runners import CommandRunner, Printed, command
+from harness.runners.command import EXCLUSIVE, LIMITS, alone, compiled
 from harness.runners.fixed import COPIED
-from harness.runners.metrics import Computed
+from harness.runners.metrics import Computed, python_environment
 from harness.sandboxes import Bubblewrap, Namespaces, NoSandbox
 from harness.sandboxes.isolation import kind_that_works
 from harness.testing import FakeSandbox
@@ -161,6 +163,43 @@ def test_a_peak_of_gpu_memory_that_the_command_prints_is_carried_over():
     assert json.loads(runner.run(TASK, {}, 0).output.splitlines()[-1])["peak_vram_mb"] == 2048.5
 
 
+def test_a_script_can_be_executed(best):
+    script = {"tools/run.sh": "#!/bin/sh\necho loss: 1\n", "notes.txt": "#\n"}
+    output = CommandRunner("tools/run.sh", LOSS, sandbox=best).run(TASK, script, 0).output
+    assert output.startswith("loss: 1")
+
+
+def test_nothing_of_the_checkout_is_seen_but_what_is_asked_for(best, source, tmp_path, monkeypatch):
+    """Here *readable* is what ``/usr`` is to a checkout in it."""
+    work, linked, data = tmp_path / "work", tmp_path / "linked", tmp_path / "data"
+    for folder in (work / ".git", work / "hidden", work / "cache", linked, data / "reports"):
+        folder.mkdir(parents=True)
+    for path in (work / "hidden/answers.txt", work / ".git/HEAD", work / "cache/c", linked / "a", data / "reports/r"):
+        path.write_text("seen")
+    (source / ".git").symlink_to(work / ".git")  # a repository as well, as far as one can tell
+    (linked / ".git").write_text(f"gitdir: {work}/.git/worktrees/linked\n")
+    monkeypatch.chdir(linked)
+    book = Book(data / "work" / "trial")
+    book.directory = data
+    runner = shell(
+        best,
+        f"cat data/train.txt {work}/cache/c; find {tmp_path} -type f | grep -v cache; echo; echo loss: 1",
+        fixed={"data": source / "data"},
+        readable=(tmp_path, work / "cache"),
+    )
+    (tmp_path / "beside.txt").touch()
+    with metered(book):
+        assert runner.run(TASK, {}, 0).output.splitlines()[:3] == ["a b c", f"seen{tmp_path}/beside.txt", ""]
+
+
+def test_a_virtual_environment_in_the_checkout_itself_is_shown_without_the_rest_of_it(tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "pyvenv.cfg").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert python_environment([]) == [tmp_path]
+    assert python_environment([tmp_path]) == [tmp_path / "pyvenv.cfg", tmp_path / "lib"]
+
+
 # ── how it fails ───────────────────────────────────────────────────────────────────────────────────────────────
 
 TRACEBACK = """
@@ -281,6 +320,43 @@ def test_the_stop_button_ends_a_command(kind, tmp_path):
         shell(kind, f": {mark}; sleep 60; true").run(TASK, {}, 0)
     assert gone(mark, within=0)
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_every_limit_of_a_sandbox_has_a_class_and_its_words():
+    for ended in set(get_args(get_type_hints(Finished)["ended"])) - {"exit"}:
+        sandbox = FakeSandbox(lambda command, files, ended=ended: Finished(-9, "loss: 1", ended=ended))
+        error_class, why = failure(shell(lambda **limits: sandbox, "true", cpu=8))  # noqa: B023
+        assert error_class == LIMITS[ended]
+        assert "and was killed. Last it said: loss: 1" in why
+        assert ("8 CPU seconds" in why) == (ended == "cpu")
+
+
+def test_what_all_processes_compute_together_is_limited(kind):
+    script = "for i in 1 2 3; do while true; do :; done & done; wait"
+    error_class, why = failure(shell(kind, script, cpu=0.3, seconds=20))
+    assert error_class == "timeout"
+    assert "it used more than 0.3 CPU seconds, all of its processes together" in why
+
+
+def test_a_full_disk_ends_the_run_and_another_fault_of_the_machine_the_trial_and_no_version_is_blamed(monkeypatch):
+    def broken(number: int):
+        def run(command, files):
+            raise OSError(number, os.strerror(number), "made.txt")
+
+        return shell(lambda **limits: FakeSandbox(run), "true")
+
+    with pytest.raises(UserError, match=r"No space left.*Make room there.*it carries on"):
+        broken(errno.ENOSPC).run(TASK, {}, 0)
+    with pytest.raises(TrialError, match=r"made\.txt") as failed:
+        broken(errno.EIO).run(TASK, {}, 0)
+    assert failed.value.boundary == "sandbox"
+    unread = Computed("loss", lambda folder: Path("/dev/full").write_text("x"))
+    with pytest.raises(UserError, match="No space left"):
+        replace(shell(NoSandbox, "true"), metric=unread).run(TASK, {}, 0)
+    monkeypatch.setattr(command, "LEAST_ROOM", 1 << 80)
+    assert "loss" in shell(NoSandbox, "echo loss: 1").run(TASK, {}, 0).output
+    with pytest.raises(UserError, match="no room left on its disk"):
+        shell(NoSandbox, "exit 1").run(TASK, {}, 0)
 
 
 def test_an_input_that_no_variable_can_hold_is_refused():
@@ -416,9 +492,9 @@ def test_what_cannot_be_fixed_is_refused_when_the_experiment_is_loaded(source):
     (source / "data" / "out").symlink_to("/etc/passwd")
     with pytest.raises(UserError, match="points out of it"):
         shell(Bubblewrap, fixed={"data": source / "data"})
-    for command in ("", "echo 'unclosed", []):
+    for words in ("", "echo 'unclosed", []):
         with pytest.raises(UserError, match="command"):
-            CommandRunner(command, LOSS)
+            CommandRunner(words, LOSS)
 
 
 # ── before a trial ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -449,25 +525,37 @@ def test_a_version_that_cannot_work_is_told_so_before_a_trial_is_bought(source):
     assert refused.value.problems[4] == "lib/bad.py: line 2: invalid syntax"
 
 
+def test_a_file_is_compiled_once_and_a_broken_one_is_named_by_each_of_its_places(tmp_path):
+    runner, sound = shell(Bubblewrap), f"where = {str(tmp_path)!r}\n"
+    size = len(compiled)
+    for number in range(3):
+        runner.check({f"{number}.py": sound, "again.py": sound})
+    assert len(compiled) == size + 1
+    for name in ("a.py", "b.py"):
+        with pytest.raises(InvalidText, match=f"{name}: line 1"):
+            runner.check({name: "def", "0.py": sound})
+
+
 # ── alone ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_one_exclusive_command_waits_for_another_and_listens_to_the_stop_button(tmp_path):
     with alone():
-        with alone_elsewhere() as other:
+        with alone_elsewhere(tmp_path) as other:
             time.sleep(0.1)
             assert other.poll() is None
             other.kill()
             other.wait()
+        assert EXCLUSIVE.stat().st_mode & 0o444 == 0o444
         book = Book(tmp_path, is_stopped=True)
         with metered(book), pytest.raises(BudgetSpent):
             shell(NoSandbox, "echo loss: 1", exclusive=True).run(TASK, {}, 0)
     assert "loss" in shell(NoSandbox, "echo loss: 1", exclusive=True).run(TASK, {}, 0).output
 
 
-def alone_elsewhere() -> subprocess.Popen[bytes]:
+def alone_elsewhere(temporary: Path) -> subprocess.Popen[bytes]:
     code = "from harness.runners.command import alone\nwith alone(): pass"
-    return subprocess.Popen([sys.executable, "-c", code])
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(temporary)})
 
 
 def test_the_line_that_prints_the_metric_is_no_business_of_a_candidate_unless_nobody_reads_it():

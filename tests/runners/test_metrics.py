@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from harness.sandboxes.isolation import kind_that_works
 from traces.records import Task
 
 NOWHERE = Path("/nowhere")
+LOSS = Printed("loss")
 IN_TMP_PATH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
@@ -60,6 +63,29 @@ def test_a_number_that_is_not_there_or_twice_or_none_is_no_metric():
         printed("loss: 1", pattern=r"^== (\S+) ==$")
     with pytest.raises(NoMetric, match="is no number"):
         printed("", pattern="(x)?")
+
+
+def test_where_output_was_left_out_no_line_is_believed():
+    finished = Finished(0, "loss: 0.001", left_out=1)
+    for metric in (LOSS, Printed("loss", r"^loss: (.*)$")):
+        assert "1 bytes were left out" in no_metric(metric.read, finished, NOWHERE)
+
+
+def test_a_long_log_is_looked_through_whole_and_a_flood_hides_no_line(kind):
+    def run(script: str) -> tuple[str, str]:
+        try:
+            runner = CommandRunner(["sh", "-c", script], LOSS, sandbox=kind)
+            return "", runner.run(Task(id="run", input="x"), {}, 0).output.splitlines()[-2]
+        except TrialError as e:
+            return e.error_class, str(e)
+
+    log = "yes step | head -c 100000"
+    assert run(f"echo start; {log}; echo loss: 5.0; {log}; echo end") == ("", "end")
+    assert "reported 2 times" in run(f"{log}; echo loss: 5.0; {log}; echo loss: 0.001")[1]
+    flood = "yes step | head -c 1000000"
+    error_class, why = run(f"{flood}; echo loss: 5.0; {flood}; echo loss: 0.001")
+    assert error_class == "no_metric"
+    assert "write the number to a file" in why
 
 
 @pytest.mark.parametrize("said", ["nan", "NaN", "-nan", "inf", "-Infinity", "1e999"])
@@ -161,7 +187,23 @@ def test_a_number_is_computed_from_the_files_and_whose_fault_it_is_else_is_told_
     assert read(lines) == 1.5
     (tmp_path / "out.txt").write_text("x")
     assert "could not convert" in no_metric(read, lines)
-    for bug in (lambda folder: {}["x"], lambda folder: None, lambda folder: 1 / 0):
+    for data, function in (
+        ("{}", lambda folder: json.loads(folder.read("out.txt"))["x"]),
+        ("[]", lambda folder: json.loads(folder.read("out.txt"))[0]),
+        ("null", lambda folder: json.loads(folder.read("out.txt"))),
+        ("1", lambda folder: json.loads(folder.read("out.txt")).x),
+        ("0", lambda folder: 1 / json.loads(folder.read("out.txt"))),
+        ("{", lambda folder: json.loads(folder.read("out.txt"))),
+        ("[" * 100_000, lambda folder: json.loads(folder.read("out.txt"))),
+        ("x", lambda folder: struct.unpack("<d", folder.read_bytes("out.txt"))[0]),
+    ):
+        (tmp_path / "out.txt").write_text(data)
+        assert re.match(r"\w*(Error|error): ", no_metric(read, function))
+
+    def refused(folder: Folder) -> float:
+        raise ConnectionRefusedError("a service of one's own")
+
+    for bug in (lambda folder: no_such_name, lambda folder: __import__("no_such_module"), refused):  # noqa: F821
         with pytest.raises(TrialError) as failed:
             read(bug)
         assert failed.value.boundary == "grader"
