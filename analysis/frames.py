@@ -50,6 +50,44 @@ COMPARED = (
     "split", "incumbent", "candidate", "tasks", "incumbent_score", "candidate_score", "gain", "low", "high",
     "confidence", "verdict", "e_value", "threshold", "n_max", "alpha", "tasks_to_settle", "errors", "drift", "metric",
 )  # fmt: skip
+OF_WELCH = {
+    "e_value": "case when c.metric = '' then c.e_value end",
+    "threshold": "case when c.metric = '' then c.threshold end",
+    "alpha": "coalesce(c.alpha, 1 / c.threshold)",
+}
+"""Where a test has no evidence that grows, what is recorded of it stands for its level alone."""
+RUNS = """
+with used as (
+    select comparison as id, run || '/round/' || round || '/' as scope, run || '/train/' as own, null as since
+        from decisions where run = $1 union all
+    select comparison, run || '/round/' || round || '/apart/' || rounds[1] || '-' || rounds[-1] || '/', null, 0
+        from removals where run = $1 union all
+    select validation, run || '/certify/' || checkpoint || '-' || left(candidate, 12) || '/', null, 0
+        from certifications where run = $1 union all
+    select measured, run || '/certify/' || checkpoint || '-' || left(candidate, 12) || '/', null, v.runs
+        from certifications t join (
+            select id as test, any_value(tasks + errors) as runs from comparisons where run = $1 group by id
+        ) v on v.test = t.validation where run = $1
+),
+made as (
+    select c.*, coalesce(u.scope, c.run || '/compare/' || c.split || '/') as scope,
+        coalesce(u.own, u.scope, c.run || '/compare/' || c.split || '/') as own,
+        case when u.own is null then coalesce(u.since, 0) end as since
+    from comparisons c left join used u on u.id = c.id where c.run = $1 and c.id = $2 and c.metric != ''
+    order by c.written, c.seq limit 1
+),
+latest as (
+    select t.task, t.repeat, t.value, t.started, t.version, t.version = made.candidate as is_candidate
+    from trials t join made on t.run = made.run and t.split = made.split and t.written <= made.written
+        and (t.version = made.candidate and starts_with(t.id, made.scope || t.version || '/')
+            or t.version = made.incumbent and starts_with(t.id, made.own || t.version || '/'))
+        and (made.since is null or t.repeat >= made.since and t.repeat < made.since + made.tasks + made.errors)
+    qualify row_number() over (partition by t.version, t.task, t.repeat order by t.started desc) = 1
+)
+select case when is_candidate then 'candidate' else 'incumbent' end as side, version, repeat, avg(value) as value
+from latest group by all having count(*) = count(value) order by side desc, repeat
+"""
+"""The runs of both sides of one comparison of a metric."""
 SLICES = f"""
 with made as (
     select c.*, coalesce((r.gate->>'failure_score')::double, 0) as failure_score, coalesce(
@@ -135,13 +173,16 @@ def rounds(run: str, *, directory: Path | None = None) -> pd.DataFrame:
 def certifications(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     """A row a promotion test, in order.
 
-    ``checkpoint``; ``candidate``: the version that was tested against the live one; ``verdict``; ``e_value``: its
-    evidence, and ``threshold``: what was needed; ``gain``, ``low``, ``high``, ``tasks``: measured after it was
-    accepted, the numbers to quote; ``metric``: their unit where scores are not in [0, 1]; ``objections``: the guards
-    that did not pass; ``detail``: more, in words.
+    ``checkpoint``; ``candidate``: the version that was tested against the live one; ``verdict``; ``alpha``: the level
+    of the test; ``e_value``: its evidence, and ``threshold``: what was needed, both missing for a metric, whose Welch
+    test has none; ``gain``, ``low``, ``high``, ``tasks``: measured after it was accepted, the numbers to quote;
+    ``metric``: their unit where scores are not in [0, 1]; ``objections``: the guards that did not pass; ``detail``:
+    more, in words.
     """
     return traces.sql(
-        "select c.checkpoint, c.candidate, c.verdict, c.e_value, c.threshold, c.gain, c.low, c.high, c.tasks, "
+        "select c.checkpoint, c.candidate, c.verdict, c.alpha, "
+        "case when coalesce(v.metric, '') = '' then c.e_value end as e_value, "
+        "case when coalesce(v.metric, '') = '' then c.threshold end as threshold, c.gain, c.low, c.high, c.tasks, "
         "v.metric, g.objections, c.detail from certifications c "
         "left join comparisons v on v.run = c.run and v.id = c.validation "
         "left join (select run, certification, list(trim(kind || ' ' || name) order by kind, name) as objections "
@@ -480,8 +521,11 @@ def comparisons(run: str, *, directory: Path | None = None) -> pd.DataFrame:
     them; ``gain``, ``low``, ``high``, ``confidence``: the mean paired difference with its interval; ``verdict``,
     ``e_value``, ``threshold``: of the sequential test; ``n_max``: the clusters it had declared, ``alpha``: its level;
     ``tasks_to_settle``: where it ended undecided, about how many more would settle it; ``errors``: pairs lost to
-    infrastructure; ``drift``: what changed meanwhile; ``metric``: the unit, where scores are not in [0, 1].
+    infrastructure; ``drift``: what changed meanwhile; ``metric``: the unit, where scores are not in [0, 1]. Of a metric
+    ``tasks`` are runs of each side, as ``runs`` has them, and its test is Welch's: with a level, and without
+    ``e_value``, ``threshold`` and ``n_max``.
     """
+    columns = [f"any_value({OF_WELCH.get(name, f'c.{name}')}) as {name}" for name in COMPARED]
     return traces.sql(
         "with used as ("
         "select comparison as id, 'round' as what, round as number from decisions where run = $1 union all "
@@ -490,7 +534,7 @@ def comparisons(run: str, *, directory: Path | None = None) -> pd.DataFrame:
         "select comparison, 'removal', round from removals where run = $1) "
         "select c.id, coalesce(min(u.what), case c.split when 'validation' then 'promotion test' when 'test' then "
         "'measurement' else 'by hand' end) as what, min(u.number) as number, "
-        f"{', '.join(f'any_value(c.{name}) as {name}' for name in COMPARED)} "
+        f"{', '.join(columns)} "
         "from comparisons c left join used u on u.id = c.id where c.run = $1 "
         "group by c.id, c.split order by min(c.written), min(c.seq), c.id",
         (run,),
@@ -511,8 +555,8 @@ def default_comparison(made: pd.DataFrame) -> str:
 def differences(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
     """A row for each cluster of tasks that was compared, in the order in which they were.
 
-    ``n``: from 1; ``difference``: mean score of the candidate on it minus that of the incumbent; ``mean``: of the
-    differences until then.
+    ``n``: from 1; ``difference``: mean score of the candidate on it minus that of the incumbent, of a metric its gain in
+    one run, which is positive where it is better; ``mean``: of the differences until then.
     """
     return traces.sql(
         "select n, difference, avg(difference) over (order by n) as mean from (select unnest(differences) as "
@@ -521,6 +565,15 @@ def differences(comparison: str, *, directory: Path | None = None) -> pd.DataFra
         (comparison,),
         directory=directory,
     )
+
+
+def runs(run: str, comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
+    """A row for each run that a comparison of a metric was made of, the incumbent's first: ``side``; ``version``;
+    ``repeat``; ``value``: of the metric, over all tasks of the run. Runs that gave no number are left out. Of a round
+    the incumbent's are those of its baseline, and the candidate's first is the one that was promising, which the gain
+    does not count. Empty for scores, which are compared task by task.
+    """
+    return traces.sql(RUNS, (run, comparison), directory=directory)
 
 
 def tested(comparison: str, directory: Path | None) -> tuple[GateSpec, list[float], float] | None:

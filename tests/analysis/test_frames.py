@@ -29,6 +29,7 @@ from traces.records import (
     Task,
     Trial,
     Usage,
+    Verdict,
     now,
 )
 
@@ -97,7 +98,9 @@ def test_a_round_is_one_row_however_often_its_comparison_and_its_removals_are_wr
 
 
 def test_a_metric_stands_in_its_own_unit(tmp_path):
-    better = KEPT.model_copy(update={"metric": "val_bpb", "sigma": 0.01, "gain": 0.02, "spec": None, "verdict": None})
+    welch = Verdict(verdict="accept", e_value=20, threshold=20, n=5, gain_at_stop=0.02, conditional_power=None)
+    facts = {"metric": "val_bpb", "sigma": 0.01, "gain": 0.02, "spec": None, "verdict": welch}
+    better = KEPT.model_copy(update=facts)
     certified = Certification(
         id="night/1", run="night", checkpoint=1, live=OLD, candidate=NEW, verdict="accept", alpha=0.05,
         test_number=None, validation=better, measured=better,
@@ -108,7 +111,11 @@ def test_a_metric_stands_in_its_own_unit(tmp_path):
 
     [row] = frames.rounds("night", directory=directory).to_dict("records")
     assert (row["metric"], row["sigma"], row["gain"], row["score"]) == ("val_bpb", 0.01, 0.02, 0.98)
-    assert frames.certifications("night", directory=directory).metric[0] == "val_bpb"
+    [test] = frames.certifications("night", directory=directory).to_dict("records")
+    [made, *_] = frames.comparisons("night", directory=directory).to_dict("records")
+    assert (test["metric"], made["metric"], made["verdict"]) == ("val_bpb", "val_bpb", "accept")
+    assert (test["alpha"], made["alpha"]) == (0.05, 0.05)
+    assert [pd.isna(found[name]) for found in (test, made) for name in ("e_value", "threshold")] == [True] * 4
     assert frames.score_by_kind("night", directory=directory).to_numpy() == pytest.approx(0.98)
 
 
@@ -118,6 +125,7 @@ def test_where_nothing_has_happened_every_frame_is_empty_and_has_its_columns(tmp
     found = [getattr(frames, name)("night", directory=tmp_path) for name in (*by_run, "comparisons")]
     by_comparison = ("differences", "e_values", "slices", "power")
     found += [getattr(frames, name)("", directory=tmp_path) for name in by_comparison]
+    found.append(frames.runs("night", "", directory=tmp_path))
     seen = frames.failures("night", directory=tmp_path)
     found += [frames.findings(seen), frames.finding_rates(seen), frames.shrunk(frames.before_after(seen))]
     found += [frames.examples(seen, "", directory=tmp_path), frames.inbox("example", directory=tmp_path)]
