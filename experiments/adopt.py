@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ import typer
 
 from experiments.autoresearch import go_on_from
 from experiments.entry import Entry, entry, files_needed, local, measures, sounds_measured, taken_from
-from experiments.figures import Direction, Figure, direction, figures, is_timing, source_of
+from experiments.figures import Direction, Figure, direction, figures, source_of
 from experiments.scaffold import COMMAND, MUTATIONS, load_written, owner_of, quoted, refuse_existing, render
 from experiments.terminal import err, say
 from harness.errors import TrialError, UserError
@@ -68,6 +69,18 @@ class Wish:
     seconds: float | None = None
     readable: Sequence[Path] = ()
     """Outside of the repository."""
+
+    @property
+    def typed(self) -> str:
+        """As it is typed."""
+        words = ["ratchet", "new", self.name, "--command", self.command]
+        for option in ("edit", "fixed"):
+            words += [word for path in getattr(self, option) for word in (f"--{option}", str(path))]
+        words += ["--seconds", f"{self.seconds:g}"] if self.seconds else []
+        words += [word for path in self.readable for word in ("--readable", str(path))]
+        words += ["--metric", self.metric] if self.metric else []
+        words += ["--better", self.better] if self.better else []
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -123,12 +136,20 @@ class Looking:
     name: str = "seen"
     is_isolated: bool = False
     found: tuple[Figure, ...] = ()
+    deeper: tuple[str, ...] = ()
+    """JSON files that it wrote into folders, where none is read."""
     output: str = ""
 
     def read(self, finished: Finished, folder: Path) -> float:
         self.found = tuple(figures(finished, folder, self.known))
+        below = (path.relative_to(folder).as_posix() for path in islice(folder.glob("*/*.json"), MOST))
+        self.deeper = tuple(sorted(path for path in below if not self.has(path)))
         self.output = finished.output
         return 0.0
+
+    def has(self, path: str) -> bool:
+        """Was it there before?"""
+        return not self.known.isdisjoint((path, path.partition("/")[0]))
 
 
 @dataclass(frozen=True)
@@ -208,6 +229,8 @@ def adopt(
         say(line)
     layout, looking = first_run(layout, there, wish, progress)
     figure = chosen(looking, wish, ask)
+    if told := left_out(looking[0].found, wish):
+        say(told)
     better = wish.better or direction(figure.name) or asked_direction(figure, wish, ask)
     measured = measured_again(layout, there, wish, figure, better, looking, progress)
     subject = subject_of(top, target, layout)
@@ -255,7 +278,7 @@ def laid_out(base: Path, there: Entry, wish: Wish) -> Layout:
         )
     fixed |= files_needed([*starts, *edited], base, known) - edited
     is_protected = script is not None and script not in edited
-    careful = [unprotected(script, wish)] if script in edited else list(measured_by(edited, fixed, base))
+    careful = [unprotected(script, wish, base)] if script in edited else list(measured_by(edited, fixed, base))
     refuse_uncommitted(base, fixed)
     return Layout(base, tuple(sorted(edited)), collapsed(fixed, edited, known), is_protected, told, tuple(careful))
 
@@ -269,7 +292,7 @@ def found_out(
         what = f"{script} is not Python" if script else f"{wish.command!r} starts no script that lies here"
         raise UserError(
             f"{what}, so it cannot be told what is to be improved. Say which files proposals may change, for example: "
-            f"ratchet new {wish.name} --command {shlex.quote(wish.command)} --edit src"
+            f"{replace(wish, edit=[Path('src')]).typed}"
         )
     if script not in known:
         raise UserError(
@@ -287,13 +310,19 @@ def found_out(
     return edited, tuple(told)
 
 
-def unprotected(script: str, wish: Wish) -> str:
+def unprotected(script: str, wish: Wish, base: Path) -> str:
+    again = replace(wish, edit=[Path("solver.py")])
     return (
         f"{script} is what proposals change, and it prints the number itself, so that a change which only "
-        f"prints a better number would win. To protect it, split it: what is to be improved into a module of its own "
-        f"(solver.py), and the script imports that and measures it. Then: ratchet new {wish.name} --command "
-        f"{shlex.quote(wish.command)} --edit solver.py"
+        f"prints a better number would win. To make that harder, split it: what is to be improved into a module of its "
+        f"own (solver.py), and the script imports that and measures it. Then: {anew(base, wish.name)} && {again.typed}"
     )
+
+
+def anew(base: Path, name: str) -> str:
+    """What makes room for an experiment of that name."""
+    folder = Repo.find(base).root.resolve() / "experiments" / name
+    return f"rm -r {shlex.quote(os.path.relpath(folder, base))}"
 
 
 def measured_by(edited: set[str], fixed: set[str], base: Path) -> Iterator[str]:
@@ -471,7 +500,7 @@ def chosen(looking: tuple[Looking, Mapping[str, Any]], wish: Wish, ask: Ask | No
                 f'one under a name of its own, once: print(f"final_{wish.metric}: {{value}}"). Then: '
                 f"--metric final_{wish.metric}"
             )
-        seen = f"It reported: {', '.join(f.name for f in found)}" if found else no_number(looking[0].output)
+        seen = f"It reported: {', '.join(f.name for f in found)}" if found else no_number(looking[0])
         raise UserError(f"the command reported no {wish.metric!r}. {seen}")
     if len(usable) == 1:
         return usable[0]
@@ -479,25 +508,36 @@ def chosen(looking: tuple[Looking, Mapping[str, Any]], wish: Wish, ask: Ask | No
         repeated = (
             f" {', '.join(f.name for f in often)}: printed more than once, so none of them counts." if often else ""
         )
-        raise UserError(
-            f"the command reported no number that could be improved.{repeated} {no_number(looking[0].output)}"
-        )
+        raise UserError(f"the command reported no number that could be improved.{repeated} {no_number(looking[0])}")
     if ask is not None:
         picked = ask("Which number is to be improved?", [figure.name for figure in usable])
         return next(figure for figure in usable if figure.name == picked)
     rows = "\n".join(f"  {figure.name} = {figure.value:g}" for figure in usable)
-    likely = next((f.name for f in usable if direction(f.name) and not is_timing(f.name)), usable[0].name)
+    likely = next((f.name for f in usable if direction(f.name) and not f.is_timing), usable[0].name)
+    also = f"\n{told}" if (told := left_out(found, wish)) else ""
     raise UserError(
-        f"the command reported {len(usable)} numbers:\n{rows}\nSay which is to be improved, for example: "
-        f"--metric {shlex.quote(likely)}"
+        f"the command reported {len(usable)} numbers:\n{rows}{also}\nSay which is to be improved, for example: "
+        f"{replace(wish, metric=likely).typed}"
     )
 
 
-def no_number(output: str) -> str:
-    tail = "\n".join(f"  | {line}" for line in output.strip().splitlines()[-SHOWN:]) or "  (nothing)"
+def left_out(found: Sequence[Figure], wish: Wish) -> str:
+    """Which numbers cannot be had, where none was named; empty: all can."""
+    often = [f"{figure.name} ({figure.times} times)" for figure in found if figure.times > 1]
+    if wish.metric or not often:
+        return ""
     return (
-        f'It ended with:\n{tail}\nHave it print one line such as `loss: 0.531` at its end, print(f"loss: {{loss}}"), '
-        "or write metrics.json"
+        f"Left out, since nobody could tell which counts: {listed(often)}. To take one of them, print the final value "
+        'once, under a name of its own: print(f"final_loss: {loss}")'
+    )
+
+
+def no_number(seen: Looking) -> str:
+    tail = "\n".join(f"  | {line}" for line in seen.output.strip().splitlines()[-SHOWN:]) or "  (nothing)"
+    wrote = f"It wrote {listed(seen.deeper)}, and no folder is looked into. " if seen.deeper else ""
+    return (
+        f"It ended with:\n{tail}\n{wrote}Have it print one line such as `loss: 0.531` at its end, "
+        'print(f"loss: {loss}"), or write metrics.json where it starts, in no folder below'
     )
 
 
@@ -505,8 +545,7 @@ def asked_direction(figure: Figure, wish: Wish, ask: Ask | None) -> Direction:
     if ask is None:
         raise UserError(
             f"{figure.name} = {figure.value:g}: its name does not tell whether lower or higher is better. Say it: "
-            f"ratchet new {wish.name} --command {shlex.quote(wish.command)} --metric {shlex.quote(figure.name)} "
-            "--better lower, or --better higher"
+            f"{replace(wish, metric=figure.name, better='lower').typed}, or --better higher"
         )
     return cast(Direction, ask(f"Which {figure.name} is better?", ["lower", "higher"]))
 
@@ -525,7 +564,7 @@ def measured_again(
     values, seconds, megabytes = [figure.value], float(report["seconds"]), report.get("peak_memory_mb")
     if seconds <= QUICK:
         progress(f"{figure.name} = {figure.value:g} after {seconds:.2g} s. Again, with other seeds")
-        timed = is_timing(figure.name)
+        timed = figure.is_timing
         again = runner(layout, there, wish, figure.metric, exclusive=timed)
         values = [] if timed else values  # the first one had not the machine to itself
         for seed in SEEDS if timed else SEEDS[1:]:
@@ -578,7 +617,9 @@ def write(top: Path, target: Path, subject: str, layout: Layout, there: Entry, w
             "seconds_note": "" if wish.seconds else f": it took {measured.seconds:.2g} s when this was written",
             "environment": dict(there.environment),
             "readable": [f"Path({quoted(str(path))})" for path in there.readable],
-            "exclusive": "its number depends on what else the machine does" if is_timing(measured.figure.name) else "",
+            "sandbox": "",
+            "sandbox_import": "",
+            "exclusive": "its number depends on what else the machine does" if measured.figure.is_timing else "",
             "memory": "",
             "gpu": False,
             "gate": gate(measured)[0],
@@ -644,9 +685,21 @@ def bring_back(layout: Layout, subject: str) -> str:
 
 
 def proves(layout: Layout, there: Entry) -> str:
-    if layout.is_protected:
-        return f"{there.script} measures, which no proposal can edit; fresh runs have to be better, too"
-    return "fresh runs of the command; what it prints is made by the files that proposals edit, so a person reads diffs"
+    by = (
+        f"fresh runs of {there.script}, which no proposal can edit"
+        if layout.is_protected
+        else "fresh runs of the command"
+    )
+    return f"{by}; its number is what the process says that runs the edited code, so a person reads the diff"
+
+
+def believed(layout: Layout, folder: str) -> str:
+    """Whose word the number is, and how to have it made elsewhere."""
+    return (
+        f"the number is the word of the process that runs {listed(layout.edited)}: a change could print one of its "
+        "own, and end there. To rule that out, have a second command read what the first one left: metric=Evaluated(…), "
+        f"as {folder}/experiment.py shows"
+    )
 
 
 def summary(
@@ -661,8 +714,8 @@ def summary(
     yield f"metric    {figure.name} = {values[0]:g}; {measured.better} is better{guessed}{other if guessed else ''}"
     took = f"{measured.seconds:.2g} s" + (f", {measured.megabytes:.0f} MB" if measured.megabytes else "")
     yield f"a trial   takes {took}; is killed after {limit(wish, measured):g} s"
-    yield f"noise     {noise(layout, measured, name)}"
-    if is_timing(figure.name):
+    yield f"noise     {noise(layout, measured, wish)}"
+    if figure.is_timing:
         yield "timing    trials run one at a time (exclusive=True): beside each other they would slow each other down"
     copied = f", copied to {subject}/; yours stay as they are" if subject.startswith(f"experiments/{name}/") else ""
     yield f"changes   {listed(layout.edited)}{copied}"
@@ -673,7 +726,7 @@ def summary(
             f"into {folder}/ideas/, or take CodeProposer in {folder}/experiment.py"
         )
     yield f"wrote     {folder}/experiment.py"
-    for line in layout.careful:
+    for line in (*layout.careful, believed(layout, folder)):
         yield f"CAREFUL   {line}"
     new = sorted(set(layout.fixed) & untracked(layout.base)) if layout.fixed else []
     add = shlex.join([*(os.path.relpath(layout.base / path) for path in new), folder])
@@ -685,14 +738,16 @@ def summary(
         yield f"  {bring_back(layout, subject)}   # at the top, after a promotion: bring it back to your own files"
 
 
-def noise(layout: Layout, measured: Measured, name: str) -> str:
+def noise(layout: Layout, measured: Measured, wish: Wish) -> str:
     values = measured.values
     if len(values) == 1:
         return f"not looked at, since a trial takes more than {QUICK:g} s: ratchet check measures it"
     reads = any("RATCHET_SEED" in source(layout.base / path) for path in sources(layout))
     if len(set(values)) > 1:
         shown = ", ".join(f"{value:.6g}" for value in values)
-        by = "" if reads else ". It differs from run to run, though nothing reads RATCHET_SEED"
+        load = "is" if measured.figure.is_timing else "may be"
+        alone = "" if measured.figure.is_timing else " (then add exclusive=True to CommandRunner, and each runs alone)"
+        by = "" if reads else f". Nothing reads RATCHET_SEED: what differs {load} the machine's load{alone}"
         return f"{shown} with {len(values)} seeds: one run is off by {statistics.stdev(values):.2g}{by}"
     same = f"none: {values[0]:.6g} with each of {len(values)} seeds"
     if reads:
@@ -701,8 +756,8 @@ def noise(layout: Layout, measured: Measured, name: str) -> str:
         return f"{same}, and nothing reads RATCHET_SEED: right for what has no chance in it"
     return (
         f"{same}, since the seed is fixed there, and a change may win on that one draw alone:\n  | {where}\n"
-        '  Better: take it from int(os.environ.get("RATCHET_SEED", "0")), commit that, rm -r '
-        f"experiments/{name}, and type this again"
+        '  Better: take it from int(os.environ.get("RATCHET_SEED", "0")), commit that, and type: '
+        f"{anew(layout.base, wish.name)} && {wish.typed}"
     )
 
 

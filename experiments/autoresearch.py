@@ -4,9 +4,12 @@ Its files stay where they are; ``train.py`` is copied as the first version, ``pr
 """
 
 import os
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analysis.results_in import notes_of, read_results
 from experiments.entry import interpreter
@@ -14,6 +17,8 @@ from experiments.scaffold import MUTATIONS, load_written, owner_of, quoted, refu
 from harness.agent.memory import Notes
 from harness.errors import UserError
 from harness.experiment import check_name
+from harness.protocols import Sandbox
+from harness.sandboxes import best_sandbox
 from harness.versions import Repo
 
 METRIC = "val_bpb"
@@ -70,7 +75,9 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
             "better": "lower",
             "subject": f"experiments/{name}/code",
             "note": f"``code/{EDITED}`` was copied from the checkout, which stays as it is. What is promoted is "
-            f"brought back by\n``cp experiments/{name}/code/{EDITED} {checkout}/`` at the top of the repository.",
+            f"brought back by\n``cp experiments/{name}/code/{EDITED} {checkout}/`` at the top of the repository.\n\n"
+            f"CAREFUL: {EDITED}, which proposals change, prints {METRIC} itself, so that a change may win by a better "
+            "number alone.\nRead each diff.",
             "proposer": proposer,
             "proposer_import": imported,
             "proposer_note": said,
@@ -81,13 +88,16 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
             "seconds_note": f": twice the {TRAINING} s of training, and {STARTING} s to start",
             "environment": {"HOME": str(home), "HF_HUB_OFFLINE": "1", "TRITON_CACHE_DIR": "/tmp/triton"},
             "readable": [f"Path({quoted(str(path))})" for path in readable],
+            "sandbox": f"Prepared({quoted(preparing(checkout))})",
+            "sandbox_import": "from experiments.autoresearch import Prepared",
             "exclusive": "",
             "memory": MEMORY,
             "gpu": True,
             "gate": "",
             "gate_note": "",
             "owner": owner_of(top),
-            "proves": f"{FIXED} measures, which no proposal can edit; fresh runs have to be better, too",
+            "proves": f"fresh runs of {EDITED}, the edited file, which prints {METRIC} itself, so a person reads the "
+            f"diff; {FIXED}, which computes it, no proposal can edit",
         },
     )
     say(f"{EDITED} copied to {os.path.relpath(target)}/code/; {FIXED} is fixed, where it lies")
@@ -105,6 +115,23 @@ def go_on_from(start: Path, name: str, checkout: Path, say: Callable[[str], None
     return target
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """The best sandbox, where what it is to show has been made: by *command*."""
+
+    command: str
+
+    def __call__(self, *, readable: Sequence[Path] = (), **limits: Any) -> Sandbox:
+        if missing := [path for path in readable if not path.exists()]:
+            raise UserError(f"{missing[0]} is not there, and {EDITED} reads it. Make it: {self.command}")
+        return best_sandbox(readable=readable, **limits)
+
+
+def preparing(checkout: Path) -> str:
+    """What makes the cache."""
+    return f"cd {shlex.quote(str(checkout))} && uv run {FIXED}"
+
+
 def past(results: Path, memory: Path) -> str:
     """Write down what *results* says was tried; return that in words."""
     notes, told = Notes(version=1), f"{results} is not there: nothing was tried before"
@@ -120,13 +147,17 @@ def past(results: Path, memory: Path) -> str:
 
 def warnings(checkout: Path, home: Path, python: Path, train: str, name: str) -> list[str]:
     """What would go wrong at night."""
-    found: list[str] = []
+    found = [
+        f"{EDITED} is what proposals change, and it prints {METRIC} itself, so that a change which only prints a "
+        "better number would win: read the diff before you promote. To rule that out, have it leave its model in a "
+        f"file, and a second command evaluate that: metric=Evaluated(…), as experiments/{name}/experiment.py shows"
+    ]
     if not python.exists():
         found.append(
             f"{checkout} has no .venv, so Ratchet's own Python runs {EDITED}. Make one: cd {checkout} && uv sync"
         )
     if not (home / CACHE).exists():
-        found.append(f"there is no {home / CACHE} yet. Make it: cd {checkout} && uv run {FIXED}")
+        found.append(f"there is no {home / CACHE} yet. Make it: {preparing(checkout)}")
     if shutil.which("nvidia-smi") is None:
         found.append(f"no GPU is seen on this machine (no nvidia-smi), and {EDITED} wants one")
     if "RATCHET_SEED" not in train:

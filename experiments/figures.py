@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,7 +16,7 @@ from harness.sandboxes.folder import Folder
 NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 WORD = r"[A-Za-z_][\w.@/%+-]*"
 PLAIN = re.compile(rf"\s*({WORD}(?: {WORD}){{0,3}})\s*[:=]\s*({NUMBER})\s*")
-WITH_UNIT = re.compile(rf"\s*({WORD}(?: {WORD}){{0,3}})\s*[:=]\s*({NUMBER})\s*(%|[A-Za-z][A-Za-z/%]*)\s*")
+WITH_UNIT = re.compile(rf"\s*({WORD}(?: {WORD}){{0,3}})\s*[:=]\s*({NUMBER})\s*(%|[A-Za-zµμ][A-Za-zµμ/%]*)\s*")
 TWO_WORDS = re.compile(rf"\s*({WORD})\s+({NUMBER})\s*")
 DEEPEST = 4
 """Levels of a JSON file that are looked at."""
@@ -35,6 +35,11 @@ TIMING = frozenset({
     "time", "times", "seconds", "second", "secs", "sec", "ms", "us", "ns", "latency", "throughput", "duration",
     "elapsed", "runtime", "wall", "fps", "qps", "rps", "speedup"
 })
+UNITS = frozenset({
+    "s", "sec", "secs", "second", "seconds", "ms", "msec", "us", "usec", "µs", "μs", "ns", "nsec", "min", "mins",
+    "fps", "qps", "rps"
+})
+"""Of time, and of what is done in it."""
 # fmt: on
 Direction = Literal["lower", "higher"]
 
@@ -47,10 +52,17 @@ class Figure:
     value: float
     times: int = 1
     """How often it was printed; where it was more than once, nobody could tell which counts."""
+    unit: str = ""
+    """As it was printed, such as ``ms``."""
 
     @property
     def name(self) -> str:
         return self.metric.name
+
+    @property
+    def is_timing(self) -> bool:
+        """Does it depend on what else the machine does?"""
+        return is_timing(self.name) or not UNITS.isdisjoint(self.unit.casefold().split("/"))
 
 
 def figures(finished: Finished, folder: Path, known: Collection[str] = ()) -> list[Figure]:
@@ -59,25 +71,25 @@ def figures(finished: Finished, folder: Path, known: Collection[str] = ()) -> li
     *known*: files that were there before, so that the command did not write them.
     """
     printed: dict[str, Figure] = {}
-    for metric, value in in_output(finished.output):
-        before = printed.get(metric.name)
-        printed[metric.name] = Figure(metric, value, before.times + 1 if before else 1)
+    for found in in_output(finished.output):
+        before = printed.get(found.name)
+        printed[found.name] = replace(found, times=before.times + 1) if before else found
     written = {metric.name: Figure(metric, value) for metric, value in in_files(folder, known)}
     return list({**printed, **written}.values())
 
 
-def in_output(output: str) -> Iterator[tuple[Printed, float]]:
+def in_output(output: str) -> Iterator[Figure]:
     for line in output.splitlines():
         if found := PLAIN.fullmatch(line):
-            yield Printed(found[1]), float(found[2])
+            yield Figure(Printed(found[1]), float(found[2]))
         elif found := WITH_UNIT.fullmatch(line):
             pattern = rf"^\s*{re.escape(found[1])}\s*[:=]\s*({NUMBER})\s*{re.escape(found[3])}\s*$"
-            yield Printed(found[1], pattern), float(found[2])
+            yield Figure(Printed(found[1], pattern), float(found[2]), unit=found[3])
         elif found := TWO_WORDS.fullmatch(line):
-            yield Printed(found[1], rf"^\s*{re.escape(found[1])}\s+({NUMBER})\s*$"), float(found[2])
+            yield Figure(Printed(found[1], rf"^\s*{re.escape(found[1])}\s+({NUMBER})\s*$"), float(found[2]))
         elif line.lstrip().startswith("{"):
             for key, value in numbers_in(parsed(line), most=1):
-                yield Printed(key), value
+                yield Figure(Printed(key), value)
 
 
 def in_files(folder: Path, known: Collection[str]) -> Iterator[tuple[InFile, float]]:
@@ -137,7 +149,8 @@ def direction(name: str) -> Direction | None:
 
 def is_timing(name: str) -> bool:
     """Does a number of that name depend on what else the machine does?"""
-    return not TIMING.isdisjoint(words_of(name))
+    words = words_of(name)
+    return not TIMING.isdisjoint(words) or (len(words) > 1 and words[-1] == "s")
 
 
 def words_of(name: str) -> list[str]:

@@ -73,7 +73,15 @@ def test_which_is_better_is_told_by_clear_names_alone(better, names):
 
 def test_what_smells_of_time_is_timing():
     assert all(map(is_timing, ["seconds", "latencyMs", "p99_ms", "throughput", "tokens/s per second", "wall time"]))
-    assert not any(map(is_timing, ["loss", "timeless", "accuracy", "steps", "milliseconds_"]))
+    assert all(map(is_timing, ["took_s", "tokens/s"]))
+    assert not any(map(is_timing, ["loss", "s", "timeless", "accuracy", "steps", "milliseconds_"]))
+
+
+def test_a_unit_of_time_says_timing_whatever_the_name_is(tmp_path):
+    lines = ["took: 0.024s", "step: 3 ms", "lap = 2.5 µs", "tokens: 310 tok/s", "cost: 2 s/step", "size: 3 MB", "x: 1"]
+    found = figures(Finished(0, "\n".join(lines)), tmp_path)
+    assert [figure.name for figure in found if figure.is_timing] == ["took", "step", "lap", "tokens", "cost"]
+    assert [figure.unit for figure in found] == ["s", "ms", "µs", "tok/s", "s/step", "MB", ""]
 
 
 @given(st.text(min_size=1).filter(lambda t: t == t.strip() and "\n" not in t), st.text())

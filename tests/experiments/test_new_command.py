@@ -1,7 +1,9 @@
 """``ratchet new NAME --command …``, as a new user types it beside a script of their own."""
 
 import contextlib
+import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from typer.testing import CliRunner
 
 from experiments import scaffold
 from experiments.adopt import Wish, adopt
-from experiments.cli import app
+from experiments.cli import app, say_where_else
+from experiments.morning import is_own_word
+from experiments.place import Place
 from harness.agent.memory import read_notes
 from harness.contract import faults
 from harness.errors import UserError
@@ -18,6 +22,7 @@ from harness.experiment import load_experiment
 from harness.sandboxes import best_sandbox
 from tests.conftest import git
 from tests.experiments.command import ratchet, typed
+from traces.records import Edit
 
 best_sandbox()  # which one works is found out once, here, and not in each process
 PYTHON = f"{sys.executable} bench.py"
@@ -79,16 +84,39 @@ def test_a_script_and_the_module_that_it_measures_become_an_experiment_without_a
     assert experiment.runner.seconds == 10
     assert not experiment.runner.exclusive
     assert faults(experiment.contract) == []
+    assert "what the process says that runs the edited code" in experiment.contract.proves
+    assert "the number is the word of the process that runs solver.py" in said
     assert experiment.contract.owner == "Ada <ada@example.org>"
     outcome = experiment.runner.run(experiment.tasks[0], {"solver.py": SOLVER}, seed=4)
     assert 2 <= experiment.grader.grade(experiment.tasks[0], outcome.output).value <= 3
     assert git(checkout, "status", "--porcelain") == "?? experiments/\n"
+    assert is_own_word(experiment)
+    assert brings_back_what_was_promoted(checkout) == SOLVER.replace("2", "3")
+
+
+def brings_back_what_was_promoted(root: Path) -> str:
+    """The user's own file, after what ``promote`` would say to type."""
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "Add mine")
+    with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()) as said:
+        place = Place.of("mine")
+        live = place.subject.live()
+        say_where_else(place, live.id, live.id)
+        assert not said.getvalue()
+        better = place.subject.candidate(live, (Edit(path="solver.py", text=SOLVER.replace("2", "3")),))
+        say_where_else(place, live.id, better.id)
+    about, typed_next = said.getvalue().splitlines()
+    assert about.startswith("experiments/mine/code is a copy")
+    subprocess.run(typed_next, shell=True, cwd=root, check=True)
+    return (root / "solver.py").read_text()
 
 
 def test_a_script_of_one_file_is_what_is_changed_and_its_user_is_told_that_its_number_is_not_safe(tmp_path):
     root = project(tmp_path, bench_py='x = 3\nprint("score =", x)\n')
     said = ratchet(root, "new", "mine", "--command", PYTHON, "--seconds", "30")
     assert "CAREFUL   bench.py is what proposals change, and it prints the number itself" in said
+    assert "To make that harder" in said
+    assert f"rm -r experiments/mine && ratchet new mine --command '{PYTHON}' --edit solver.py --seconds 30" in said
     assert "none: 3 with each of 3 seeds, and nothing reads RATCHET_SEED" in said
     experiment = loaded(root)
     assert experiment.runner.seconds == 30
@@ -110,7 +138,32 @@ def test_a_seed_that_is_fixed_is_shown_with_how_to_let_go_of_it(tmp_path):
     root = project(tmp_path, bench_py=bench, solver_py=SOLVER)
     said = ratchet(root, "new", "mine", "--command", PYTHON)
     assert "| bench.py:3: rng = random.Random(7)" in said
-    assert "rm -r experiments/mine, and type this again" in said
+    assert f"rm -r experiments/mine && ratchet new mine --command '{PYTHON}'" in said
+
+
+def test_a_number_with_a_unit_of_time_runs_alone_and_what_is_printed_twice_is_told_to_be_left_out(tmp_path):
+    bench = "import solver, time\nprint('loss: 3')\nprint('loss: 2')\nprint(f'took: {time.perf_counter() % 1}s')\n"
+    root = project(tmp_path, bench_py=bench, solver_py=SOLVER)
+    said = ratchet(root, "new", "mine", "--command", PYTHON, "--better", "lower")
+    assert "counts: loss (2 times)" in said
+    assert "Nothing reads RATCHET_SEED: what differs is the machine's load" in said
+    assert loaded(root).runner.exclusive
+
+
+def test_the_second_command_that_the_file_shows_makes_the_number_where_no_candidate_runs(tmp_path):
+    bench = "import json, solver\njson.dump(solver.SCALE, open('answer.json', 'w'))\nprint('loss: 7')\n"
+    root = project(tmp_path, bench_py=bench, solver_py=SOLVER)
+    ratchet(root, "new", "mine", "--command", PYTHON)
+    written = root / "experiments" / "mine" / "experiment.py"
+    (written.parent / "judge.py").write_text("import json\nprint('loss:', json.load(open('answer.json')) * 2)\n")
+    lines = [line for line in written.read_text().splitlines(keepends=True) if "metric=Printed" not in line]
+    shown = [line.replace("# ", "", 1) for line in lines if "# metric=" in line or "# from harness.runners" in line]
+    rest = [line for line in lines if "# metric=" not in line and "# from harness.runners" not in line]
+    at = next(i for i, line in enumerate(rest) if "CommandRunner(" in line) + 2
+    written.write_text("".join([*rest[:at], shown[0], *rest[at:]]).replace("import Printed", "import Evaluated"))
+    experiment = loaded(root)
+    outcome = experiment.runner.run(experiment.tasks[0], {"solver.py": SOLVER}, seed=4)
+    assert experiment.grader.grade(experiment.tasks[0], outcome.output).value == 4
 
 
 def test_what_takes_time_runs_alone_and_what_measures_stays_as_it_is(tmp_path):
@@ -198,7 +251,11 @@ def test_on_a_terminal_what_is_open_is_asked(tmp_path):
 def test_elsewhere_it_says_what_to_type(tmp_path):
     root = project(tmp_path, bench_py="print('widgets: 4')\nprint('loss: 5')\nfor i in range(3): print('step:', i)\n")
     assert "--metric loss" in refused(root, "--command", PYTHON)
-    assert "--better lower, or --better higher" in refused(root, "--command", PYTHON, "--metric", "widgets")
+    assert "counts: step (3 times)" in refused(root, "--command", PYTHON)
+    options = ("--command", PYTHON, "--edit", "bench.py", "--seconds", "5")
+    again = f"ratchet new mine --command '{PYTHON}' --edit bench.py --seconds 5 --metric"
+    assert f"{again} loss" in refused(root, *options)
+    assert f"{again} widgets --better lower, or --better higher" in refused(root, *options, "--metric", "widgets")
     assert "It reported: widgets, loss, step" in refused(root, "--command", PYTHON, "--metric", "speed")
     assert "printed 3 times" in refused(root, "--command", PYTHON, "--metric", "step")
 
@@ -217,6 +274,7 @@ def test_elsewhere_it_says_what_to_type(tmp_path):
         (f"open({__file__!r})", (), f"--readable {__file__}"),
         ("open('left_out.txt')", (), "--fixed left_out.txt"),
         ("print('loss: nan')", (), "reported no number"),
+        ("import os; os.mkdir('x'); open('x/m.json', 'w').write('{}')", (), "It wrote x/m.json, and no folder is"),
     ],
 )  # fmt: skip
 def test_a_command_that_gives_nothing_says_why_and_what_to_type(tmp_path, script, options, said):
@@ -319,6 +377,11 @@ def test_a_checkout_of_autoresearch_is_gone_on_from_with_what_it_had_tried(check
     outcome = experiment.runner.run(experiment.tasks[0], {"train.py": TRAIN}, seed=1)
     seen = json.loads(outcome.output.splitlines()[-1])
     assert (seen["val_bpb"], seen["peak_vram_mb"]) == (1.0, 45060.2)
+    assert "train.py, the edited file, which prints val_bpb itself" in experiment.contract.proves
+    assert "CAREFUL: train.py is what proposals change, and it prints val_bpb itself" in said
+    (home / ".cache" / "autoresearch").rename(home / "gone")
+    with pytest.raises(UserError, match=r"Make it: cd .*autoresearch0 && uv run prepare\.py"):
+        experiment.runner.run(experiment.tasks[0], {"train.py": TRAIN}, seed=1)
     memory = (checkout / "experiments" / "speedrun" / "notes" / "memory.md").read_text()
     notes = read_notes(memory)
     assert notes.done[1] == "keep, val_bpb 0.993200, 44.2 GB: increase LR to 0.04 (b2c3d4e)"
