@@ -11,7 +11,7 @@ become its own children.
 """
 
 # To import pathlib takes longer than all else that is done here; contextlib is not quick either.
-# ruff: noqa: PTH103, PTH112, PTH120, PTH123, PTH208, PTH211, SIM105
+# ruff: noqa: PTH103, PTH112, PTH116, PTH120, PTH123, PTH208, PTH211, SIM105
 import _signal as signal  # pyright: ignore[reportMissingImports] (half the time of signal)
 import ctypes
 import marshal
@@ -35,6 +35,9 @@ LONGEST_SEARCH = 0.5
 LONGEST_END = 30.0
 """Seconds that are spent on ending what goes on starting others."""
 TICKS = os.sysconf("SC_CLK_TCK")
+IN_MEMORY = ("/tmp", "/dev/shm")
+"""What of a sandbox's own can be written to and lies in memory."""
+SHARES = (b"Pss_Anon:", b"Pss_Shmem:")
 NICE = 5
 """The command gives way to those who watch it."""
 
@@ -120,8 +123,7 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
     ended = os.pidfd_open(child)
     peak, pause = 0, FIRST_LOOK
     longest = LONGEST_PAUSE if spec["alone"] else 5 * LONGEST_PAUSE  # where all of the machine is looked through
-    free = free_in(spec["folder"])
-    used = Used()
+    used, memory, disk = Used(), Memory(spec), Disk(spec)
     while True:
         left = deadline - time.monotonic()
         ready = select.select([0, ended], [], [], max(0.0, min(pause, left)))[0]
@@ -139,11 +141,11 @@ def watch(child: int, spec: "Spec") -> "tuple[str, int, int]":
             return "processes", -9, peak
         sizes = [size_of(process) for process in processes]
         peak = max(peak, *sizes, 0)
-        if sum(sizes) > spec["memory"]:
+        if memory.is_over(processes, sizes):
             return "memory", -9, peak
         if left <= 0:
             return "timeout", -9, peak
-        if is_full(spec["folder"], free, spec["written"]):
+        if disk.is_full(processes):
             return "output", -9, peak
         pause = min(1.5 * pause, longest)
 
@@ -182,39 +184,210 @@ class Used:
         return max(buried + (sum(own.values()) + waited_for) / TICKS, (sum(own.values()) + self.gone) / TICKS)
 
 
+class Memory:
+    """What the processes fill, with the files that live in memory: mounted ones, and those that only a descriptor
+    leads to."""
+
+    def __init__(self, spec: "Spec") -> None:
+        self.most = spec["memory"]
+        self.mounted = IN_MEMORY if spec["alone"] else ()
+        self.device = device_of_nameless()
+        self.least = shared_by_all()
+        self.pace = Pace()
+
+    def is_over(self, processes: "list[str]", sizes: "list[int]") -> bool:
+        """What is shared counts once for each process as long as that is below the limit; else it is looked at more
+        closely. Whether there are nameless files is looked at where as much memory is gone, to whomever."""
+        mounted = sum(filled(place) for place in self.mounted) + (segments() if self.mounted else 0)
+        now = shared_by_all()
+        self.least = min(self.least, now)
+        if sum(sizes) + mounted + now - self.least <= self.most or not self.pace.is_due():
+            return False
+        found = Nameless(processes, self.device, self.pace.begun + LONGEST_SEARCH)
+        parts = [shares_of(process, size) for process, size in zip(processes, sizes, strict=True)]
+        files = mounted + found.in_memory  # processes that map them have shares of them as well
+        total = sum(own for own, _ in parts) + max(files, sum(shared for _, shared in parts))
+        self.pace.ended()
+        return total > self.most or (found.hides and total + now - self.least > self.most)
+
+
+class Disk:
+    """What has been written to the folder since there was room for more."""
+
+    def __init__(self, spec: "Spec") -> None:
+        self.folder, self.most = spec["folder"], spec["written"]
+        self.mounted = {os.stat(place).st_dev for place in IN_MEMORY} if spec["alone"] else set()
+        self.device = device_of_nameless()
+        self.bytes, self.files = free_in(self.folder)
+        self.pace = Pace()
+
+    def is_full(self, processes: "list[str]") -> bool:
+        """Are there more than ``most`` bytes, or a million files?
+
+        Room goes for other reasons as well, so once it has gone the folder is looked through, and the files that are
+        open without having a name; for a moment: what is too much to look through, or hides, is too much.
+        """
+        try:
+            now = free_in(self.folder)
+        except OSError:
+            return False
+        self.bytes, self.files = max(self.bytes, now[0]), max(self.files, now[1])
+        are_many = self.files - now[1] > MOST_FILES
+        if (self.bytes - now[0] <= self.most and not are_many) or not self.pace.is_due():
+            return False
+        until = self.pace.begun + LONGEST_SEARCH
+        found = Nameless(processes, self.device, until, self.mounted)
+        size = size_in(self.folder, until)
+        self.pace.ended()
+        return size is None or found.hides or size + found.on_disk > self.most
+
+
+class Nameless:
+    """The files that are open, or were made so, without any name left; each counts once."""
+
+    def __init__(self, processes: "list[str]", device: int, until: float, mounted: "set[int] | None" = None) -> None:
+        self.in_memory = self.on_disk = 0
+        self.hides = False
+        """Is there a process that does not let itself be looked at, or has too much open?"""
+        seen: set[tuple[int, int]] = set()
+        for place in descriptors(processes):
+            try:
+                names = os.listdir(place)
+            except PermissionError:
+                self.hides = self.hides or is_alive(place)
+                continue
+            except OSError:
+                continue
+            for name in names:
+                if time.monotonic() > until:
+                    self.hides = True
+                    return
+                try:
+                    about = os.stat(f"{place}/{name}")
+                except PermissionError:
+                    self.hides = self.hides or is_alive(place)
+                    break
+                except OSError:
+                    continue
+                key = about.st_dev, about.st_ino
+                if about.st_nlink or about.st_mode & 0o170000 != 0o100000 or key in seen:
+                    continue
+                seen.add(key)
+                if about.st_dev == device:
+                    self.in_memory += about.st_blocks * 512
+                elif about.st_dev not in (mounted or ()):
+                    self.on_disk += about.st_blocks * 512
+
+
+class Pace:
+    """For what is dear to look at: it takes a fifth of the time at most."""
+
+    def __init__(self) -> None:
+        self.begun = self.next = 0.0
+
+    def is_due(self) -> bool:
+        self.begun = time.monotonic()
+        return self.begun >= self.next
+
+    def ended(self) -> None:
+        now = time.monotonic()
+        self.next = now + 4 * (now - self.begun)
+
+
+def descriptors(processes: "list[str]") -> "list[str]":
+    """Where the descriptors of all threads are: a thread can have its own."""
+    found: list[str] = []
+    for process in processes:
+        try:
+            found += [f"/proc/{process}/task/{thread}/fd" for thread in os.listdir(f"/proc/{process}/task")]
+        except OSError:
+            continue
+    return found
+
+
+def is_alive(place: str) -> bool:
+    """Of a thread's descriptors: those of the dead cannot be read either."""
+    try:
+        with open(f"{place[:-2]}stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def device_of_nameless() -> int:
+    """Of the files in memory that never had a place; -1: there can be none."""
+    try:
+        file = os.memfd_create("device")
+    except (AttributeError, OSError):
+        return -1
+    device = os.fstat(file).st_dev
+    os.close(file)
+    return device
+
+
+def shared_by_all() -> int:
+    """Bytes of the machine's memory that files in memory and what is shared fill; 0 where it does not say."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Shmem:"))
+    except OSError:
+        return 0
+
+
+def segments() -> int:
+    """Bytes of the segments of System V's shared memory, which stay when nobody has them."""
+    try:
+        with open("/proc/sysvipc/shm", "rb") as file:
+            rows = [line.split() for line in file]
+        at = rows[0].index(b"rss")
+        return sum(int(row[at]) for row in rows[1:])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def filled(place: str) -> int:
+    """Bytes of what is mounted at *place*."""
+    about = os.statvfs(place)
+    return (about.f_blocks - about.f_bfree) * about.f_frsize
+
+
+def shares_of(process: str, size: int) -> "tuple[int, int]":
+    """Bytes of its own, and of what lies in files in memory, each page divided by those who have it; of *size* where
+    it does not let itself be looked at."""
+    try:
+        with open(f"/proc/{process}/smaps_rollup", "rb") as file:
+            lines = {fields[0]: int(fields[1]) * 1024 for fields in map(bytes.split, file) if fields[0] in SHARES}
+        return lines[b"Pss_Anon:"], lines[b"Pss_Shmem:"]
+    except (OSError, KeyError):
+        return size, 0
+
+
 def free_in(folder: str) -> "tuple[int, int]":
     """Bytes and files that there is room for beside *folder*."""
     about = os.statvfs(folder)
     return about.f_bfree * about.f_frsize, about.f_ffree
 
 
-def is_full(folder: str, free: "tuple[int, int]", most: int) -> bool:
-    """Has more than *most* bytes, or a million files, been written to *folder*, since there was *free* room?
-
-    Room goes for other reasons as well, so once it has gone *folder* is looked through; for a moment: what is too much
-    to look through, or hides, is too much.
-    """
-    try:
-        now = free_in(folder)
-    except OSError:
-        return False
-    if free[0] - now[0] <= most and free[1] - now[1] <= MOST_FILES:
-        return False
-    until = time.monotonic() + LONGEST_SEARCH
+def size_in(folder: str, until: float) -> "int | None":
+    """Bytes of all that lies in *folder*; ``None``: it cannot be told in time. What vanishes while this looks is
+    passed over, so that nobody can keep it from coming to an end."""
     todo, size = [folder], 0
-    try:
-        while todo:
+    while todo:
+        try:
             for entry in os.scandir(todo.pop()):
                 if time.monotonic() > until:
-                    return True
-                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    return None
+                try:
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+                except FileNotFoundError:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
-    except FileNotFoundError:  # it moved: next time
-        return False
-    except OSError:
-        return True
-    return size > most
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return size
 
 
 def others(alone: bool) -> "list[str]":

@@ -406,6 +406,76 @@ def test_memory_is_limited_over_all_processes_of_a_command(kind):
         assert box.run(["true"]).peak_memory < 20 * MIB
 
 
+IN_MEMORY = {
+    "nameless": "f = os.memfd_create('m')\nfor _ in range(80): os.write(f, large)",
+    "of a process that lets nobody look at it": """
+        import ctypes
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+        f = os.memfd_create("m")
+        for _ in range(80): os.write(f, large)
+    """,
+    "of another thread's own": """
+        import _thread, ctypes
+        def hold():
+            ctypes.CDLL(None).unshare(0x400)
+            f = os.memfd_create("m")
+            for _ in range(80): os.write(f, large)
+            time.sleep(9)
+        _thread.start_new_thread(hold, ())
+    """,
+    "in folders": "for n in '/tmp/x', '/dev/shm/x':\n    with open(n, 'wb') as f: f.write(40 * large)",
+    "segments": """
+        import ctypes
+        libc = ctypes.CDLL(None)
+        libc.shmat.restype = ctypes.c_void_p
+        libc.shmdt.argtypes = [ctypes.c_void_p]
+        at = libc.shmat(libc.shmget(0, 80 << 20, 0o600), None, 0)
+        ctypes.memset(ctypes.c_void_p(at), 1, 80 << 20)
+        libc.shmdt(at)
+    """,
+}
+
+
+@pytest.mark.parametrize("files", IN_MEMORY)
+def test_files_that_live_in_memory_count_as_memory(kind, files):
+    code = f"import os, time\nlarge = bytes(1 << 20)\n{textwrap.dedent(IN_MEMORY[files])}\ntime.sleep(9)"
+    with kind(memory=64 * MIB).open() as box:
+        assert box.run(python(code)).ended == "memory"
+
+
+def test_memory_that_many_processes_share_counts_once(kind):
+    shared = """
+        import mmap, os, time
+        own, files = bytearray(b"1") * (40 << 20), mmap.mmap(-1, 20 << 20)
+        files.write(own[: 20 << 20])
+        with open("/dev/shm/x", "wb") as file: file.write(own)
+        children = [os.fork() or time.sleep(0.4) or os._exit(sum(files[::4096]) % 1) for _ in range(3)]
+        print([os.waitpid(child, 0)[1] for child in children])
+    """
+    with kind(memory=128 * MIB).open() as box:
+        assert box.run(python(shared)).output == "[0, 0, 0]\n"
+
+
+def test_files_without_a_name_count_as_written_and_a_folder_that_never_rests_is_looked_through(kind):
+    nameless = """
+        import os, time
+        files = [open(f"{n}", "wb", buffering=0) for n in range(6)]
+        for n, file in enumerate(files): os.unlink(f"{n}"); file.write(bytes(2_000_000))
+        time.sleep(9)
+    """
+    restless = """
+        import os
+        for n in range(6):
+            with open(f"large-{n}", "wb") as file: file.write(bytes(2_000_000))
+        while True:
+            for n in range(50): open(f"{n}", "wb").close()
+            for n in range(50): os.unlink(f"{n}")
+    """
+    with kind(disk=2 * MIB).open() as box:
+        assert box.run(python(nameless)).ended == "output"
+        assert box.run(python(restless)).ended == "output"
+
+
 SPENT = """
     import os, signal, time
     if {ignored}:
@@ -413,20 +483,18 @@ SPENT = """
     for _ in range(3):
         child = os.fork()
         if not child:
-            until = time.process_time() + 0.12
+            until = time.process_time() + 0.1
             while time.process_time() < until:
                 pass
             os._exit(0)
-        {ignored} or os.waitpid(child, 0)
-        if {ignored}:
-            time.sleep(0.3)
+        time.sleep(0.2) if {ignored} else os.waitpid(child, 0)
     print("done")
 """
 
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["waited for", "forgotten"])
 def test_cpu_time_is_limited_over_all_processes_of_a_command_also_those_that_have_ended(kind, ignored):
-    with kind(cpu=0.15).open() as box:
+    with kind(cpu=0.12).open() as box:
         spent = box.run(python(SPENT.format(ignored=ignored)))
         assert (spent.ended, spent.exit_code) == ("cpu", -9)
     if not ignored:
