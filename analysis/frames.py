@@ -555,8 +555,8 @@ def default_comparison(made: pd.DataFrame) -> str:
 def differences(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
     """A row for each cluster of tasks that was compared, in the order in which they were.
 
-    ``n``: from 1; ``difference``: mean score of the candidate on it minus that of the incumbent, of a metric its gain in
-    one run, which is positive where it is better; ``mean``: of the differences until then.
+    ``n``: from 1; ``difference``: mean score of the candidate on it minus that of the incumbent, and of a metric the
+    gain of one run, which is positive where it is better; ``mean``: of the differences until then.
     """
     return traces.sql(
         "select n, difference, avg(difference) over (order by n) as mean from (select unnest(differences) as "

@@ -27,6 +27,12 @@ LEAST_EVIDENCE = 1e-3
 """Evidence below it is drawn at it: a test that is lost is lost."""
 LISTED = 20
 """Findings that one picture has room for."""
+MANY = 60
+"""Rounds above which their dots are smaller and paler."""
+FEW = 3
+"""Rounds of a metric below which its axis has room for all of its working versions."""
+EARLY = 20
+"""The first 1/20 of the rounds may be off the axis of a metric: a first gain is often larger than all that follow."""
 NAME = 28
 """Characters of a finding's title that a line has room for; it has two."""
 
@@ -34,42 +40,61 @@ NAME = 28
 def progress(rounds: Sequence[Round], title: str) -> Figure:
     """Score on train by round: each candidate a dot, discarded ones grey and kept ones green, or a green ring where the
     change was taken out again after a lost promotion test. The line is the working version, with its 90 % interval;
-    the trials that it was kept for count. A metric has its own axis; candidates far off it stand at its edge."""
+    the trials that it was kept for count. It lies above the dots, which are smaller and paler where there are many. A
+    metric has its own axis; candidates far off it stand at its edge, as triangles that point to where they are."""
     figure, axes = sheet(title)
     line = [r for r in rounds if r.score is not None and r.stop is None]
     last = line[-1].number if line else 0
+    size = 6.0 if last <= MANY else 3.0
     xs = [*(r.number for r in line), last + 0.6]  # the last value is held, or it could not be seen
     line = [*line, *line[-1:]]
     if line:
-        axes.step(xs, [r.score or 0.0 for r in line], where="post", color=BEST, linewidth=1.6, label="working version")
+        scores = [r.score or 0.0 for r in line]
+        axes.step(xs, scores, where="post", color=BEST, linewidth=1.6, zorder=4, label="working version")
         axes.fill_between(
             xs,
             [r.score_low or 0.0 for r in line],
             [r.score_high or 0.0 for r in line],
             step="post",
             color=BAND,
-            alpha=0.12,
+            alpha=0.18,
             linewidth=0,
+            zorder=3,
             label="90 % interval",
         )
     bottom, top = limits(rounds)
     seen: dict[str, list[tuple[int, float]]] = {}
+    beyond: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for r in rounds:
-        if r.decision is not None and (score := candidate_score(r)) is not None:
-            word = "off the scale" if score < bottom or (top is not None and score > top) else fate(r, rounds)
-            seen.setdefault(word, []).append((r.number, max(bottom, score if top is None else min(score, top))))
+        word, score = fate(r, rounds), candidate_score(r)
+        if r.decision is not None and score is not None:
+            if top is not None and score > top:
+                beyond.setdefault((word, "^"), []).append((r.number, top))
+            elif score < bottom:
+                beyond.setdefault((word, "v"), []).append((r.number, bottom))
+            else:
+                seen.setdefault(word, []).append((r.number, score))
         elif r.decision is not None and r.score is not None:
-            seen.setdefault("not measured", []).append((r.number, r.score))
-    for word, (marker, colour, face) in {
+            seen.setdefault("not measured", []).append((r.number, min(max(r.score, bottom), top or r.score)))
+    marks = {
         "kept": ("o", KEPT, KEPT),
         "kept, taken out later": ("o", KEPT, "white"),
         "discarded": ("o", DISCARDED, DISCARDED),
         "inconclusive": ("o", DISCARDED, "white"),
-        "off the scale": ("D", DISCARDED, DISCARDED),
         "not measured": ("x", DISCARDED, DISCARDED),
-    }.items():
-        if word in seen:
-            dots(axes, seen[word], marker, colour, face, word)
+    }
+    for word, (marker, colour, face) in marks.items():
+        if word not in seen:
+            continue
+        if word.startswith("kept"):
+            dots(axes, seen[word], marker, colour, face, word, size=max(size, 5.0), order=5.0)
+        else:
+            pale = 1.0 if last <= MANY else 0.6
+            dots(axes, seen[word], marker, colour, face, word, size=size, alpha=pale, order=2.0)
+    for i, ((word, marker), points) in enumerate(beyond.items()):
+        _, colour, face = marks.get(word, marks["discarded"])
+        dots(axes, points, marker, colour, face, "_" if i else "off the scale", size=size, order=2.0)
+    say_baseline(axes, line, lambda r: float(r.number), bottom, top)
     for r in rounds:
         if r.certification is not None:
             at = min(r.number, last + 0.5)  # the last one follows the last round
@@ -244,15 +269,17 @@ def cost_against_score(rounds: Sequence[Round]) -> Figure:
             linewidth=1.6,
             label="working version",
         )
+    bottom, top = limits(rounds)
     for fate_of, face in {"kept": KEPT, "kept, taken out later": "white"}.items():
         marks = [(of(r), r.score or 0.0) for r in line if fate(r, rounds) == fate_of]
+        marks = [(x, y) for x, y in marks if bottom <= y and (top is None or y <= top)]
         if marks:
             dots(axes, marks, "o", KEPT, face, fate_of)
     tests = [of(r) for r in rounds if r.certification is not None]
     for i, at in enumerate(tests):
         axes.axvline(at, color=TEST, linewidth=1, linestyle=":", label="_" if i else "promotion test")
-    bottom, top = limits(rounds)
     axes.set_ylim(bottom, top)
+    say_baseline(axes, line, of, bottom, top)
     axes.set_xlim(left=0, right=1.03 * max([of(r) for r in rounds], default=0.0) or 1.0)
     axes.set_xlabel(f"{word} so far")
     axes.set_ylabel(scale(rounds))
@@ -330,7 +357,16 @@ def with_legend(figure: Figure, axes: Axes) -> Figure:
 
 
 def dots(
-    axes: Axes, points: Iterable[tuple[float, float]], marker: str, colour: str, face: str, label: str = "_"
+    axes: Axes,
+    points: Iterable[tuple[float, float]],
+    marker: str,
+    colour: str,
+    face: str,
+    label: str = "_",
+    *,
+    size: float = 6.0,
+    alpha: float = 1.0,
+    order: float = 3.0,
 ) -> None:
     x, y = zip(*points, strict=True)
     axes.plot(
@@ -338,12 +374,35 @@ def dots(
         y,
         linestyle="none",
         marker=marker,
-        markersize=6,
+        markersize=size,
         markeredgecolor=colour,
         markerfacecolor=face,
-        zorder=3,
+        alpha=alpha,
+        zorder=order,
         clip_on=False,
         label=label,
+    )
+
+
+def say_baseline(
+    axes: Axes, line: Sequence[Round], of: Callable[[Round], float], bottom: float, top: float | None
+) -> None:
+    """Where the line comes from, when that is off the axis; said where it comes in."""
+    score = line[0].score if line else None
+    if score is None or top is None or bottom <= score <= top:
+        return
+    at = next((of(r) for r in line if r.score is not None and bottom <= r.score <= top), of(line[0]))
+    is_above = score > top
+    axes.annotate(
+        f"{'↑' if is_above else '↓'} baseline {score:.4g}",
+        (at, top if is_above else bottom),
+        xytext=(8, -6 if is_above else 6),
+        textcoords="offset points",
+        va="top" if is_above else "bottom",
+        fontsize=9,
+        color=BEST,
+        zorder=2.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
     )
 
 
@@ -377,14 +436,19 @@ def scale(rounds: Sequence[Round]) -> str:
 
 
 def limits(rounds: Sequence[Round]) -> tuple[float, float | None]:
-    """Of the axis: from 0 for scores; for a metric, what the working versions need and twice as much around it."""
+    """Of the axis: from 0 for scores; for a metric, what the working versions need once the night was under way, and as
+    much again around it where there is something."""
     if not any(c.metric for r in rounds if (c := compared(r)) is not None):
         return 0.0, None
-    needed = [y for r in rounds for y in (r.score, r.score_low, r.score_high) if y is not None]
-    needed += [y for r in rounds if fate(r, rounds) == "kept" and (y := candidate_score(r)) is not None]
+    early = max((r.number for r in rounds), default=0) // EARLY
+    settled = [r for r in rounds if r.number > early and r.score is not None]
+    settled = rounds if len(settled) < FEW else settled
+    needed = [y for r in settled for y in (r.score, r.score_low, r.score_high) if y is not None]
+    needed += [y for r in settled if fate(r, rounds) == "kept" and (y := candidate_score(r)) is not None]
     low, high = min(needed), max(needed)
     room = (high - low) or abs(high) or 1.0
-    others = [y for r in rounds if (y := candidate_score(r)) is not None and low - room <= y <= high + room]
+    others = [y for r in rounds for y in (candidate_score(r), r.score, r.score_low, r.score_high) if y is not None]
+    others = [y for y in others if low - room <= y <= high + room]
     low, high = min([low, *others]), max([high, *others])
     return low - room / 10, high + room / 10
 

@@ -113,6 +113,28 @@ def test_a_metric_has_its_own_axis_which_says_which_way_is_better():
     }
 
 
+def test_a_long_night_of_a_metric_shows_its_working_version_above_the_dots_and_at_its_own_size():
+    def scored(number: int, score: float, *more) -> Round:
+        return a_round(number, score, *more).model_copy(update={"score_low": score - 9, "score_high": score + 9})
+
+    tried = (bpb(59.0, 700.0 if n % 9 == 0 else 50.0 + n % 25) for n in range(2, 100))
+    rounds = [scored(0, 309.0), scored(1, 59.0, "keep", bpb(309.0, 55.0))]
+    rounds += [scored(n, 59.0, "discard", c) for n, c in enumerate(tried, 2)]
+    axes = drawn(*rounds)
+    low, high = axes.get_ylim()
+    marks = {str(line.get_label()): line for line in axes.lines}
+
+    assert (low, high) == pytest.approx((50 - 2.4, 74 + 2.4), abs=1)
+    assert {y for _, y in dots(axes)["off the scale"]} == {high}
+    assert marks["off the scale"].get_marker() == "^"
+    assert [text.get_text() for text in axes.texts] == ["↑ baseline 309"]
+    assert marks["discarded"].get_zorder() < marks["working version"].get_zorder() < marks["kept"].get_zorder()
+    assert marks["discarded"].get_markersize() < marks["kept"].get_markersize()
+    [cost] = cost_against_score(rounds).axes
+    assert cost.get_ylim() == (low, high)
+    assert [text.get_text() for text in cost.texts] == ["↑ baseline 309"]
+
+
 def test_a_metric_that_is_to_rise_says_so_whatever_its_size_and_sign():
     rising = compared(-300.0, -250.0, metric="reward")
     axes = drawn(a_round(0, -300.0), a_round(1, -255.0, "keep", rising))
