@@ -697,8 +697,8 @@ def believed(layout: Layout, folder: str) -> str:
     """Whose word the number is, and how to have it made elsewhere."""
     return (
         f"the number is the word of the process that runs {listed(layout.edited)}: a change could print one of its "
-        "own, and end there. To rule that out, have a second command read what the first one left: metric=Evaluated(…), "
-        f"as {folder}/experiment.py shows"
+        "own, and end there. To rule that out, have a second command read what the first one left: "
+        f"metric=Evaluated(…), as {folder}/experiment.py shows"
     )
 
 

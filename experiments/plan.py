@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -13,8 +13,11 @@ from analysis.report import count, duration
 from harness.agent.limits import Limits
 from harness.experiment import Budget, Experiment, find_experiment, load_experiment
 from harness.ledger import journal_file, runs
+from harness.runners.command import CommandRunner
 from harness.trials import RETRIES
+from traces.journal import read
 from traces.places import data_directory, spool
+from traces.records import Check
 
 ITERATIONS = 20
 """Where neither the command nor an experiment says how many."""
@@ -26,10 +29,12 @@ ATTEMPTS = 3
 class Amount:
     """What something takes; ``None``: nobody can tell."""
 
-    calls: float
+    calls: float | None
     tokens: float | None = None
     dollars: float | None = None
     hours: float | None = None
+    trials: float | None = None
+    """Where they ask no model."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Loop:
     """Iterations in the worst case; ``None``: no more than usual."""
     budget: Budget | None = None
     """Of the whole."""
+    has_model: bool = True
+    """Does an attempt ask one?"""
+    is_open: bool = False
+    """Does the time alone end it? Then it has as many iterations as fit, and how many these are is an expectation."""
+    seconds: float | None = None
+    """What an attempt may take, where there is no model whose limits say it."""
 
     @property
     def is_reviewed(self) -> bool:
@@ -67,6 +78,8 @@ class Seen:
     trials: int
     each: Amount
     was_verified: bool
+    foretold: float | None = None
+    """Trials of a night, where it was a check that they were seen in."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +101,23 @@ def plan_of(loop: Loop, seen: Seen | None = None) -> Plan:
 
 def least(loop: Loop) -> Amount:
     """An iteration is a call that makes, and one that looks at what was made, where a model does."""
+    if not loop.has_model:
+        return Amount(calls=0, trials=loop.iterations)
     return Amount(calls=loop.iterations * (1 + loop.is_reviewed))
 
 
 def expected(loop: Loop, seen: Seen) -> Amount:
     """As it went before; a verification that was not there then counts as one more call like the others."""
-    calls = seen.each.calls + (loop.is_reviewed and not seen.was_verified)
-    more = calls / seen.each.calls if seen.each.calls else 1.0
+    before = seen.each.calls or 0
+    calls = before + (loop.is_reviewed and not seen.was_verified)
+    more = calls / before if before else 1.0
 
     def all_of(each: float | None) -> float | None:
         return None if each is None else each * more * loop.iterations
 
     amount = Amount(
-        calls=loop.iterations * max(calls, 1 + loop.is_reviewed),
+        calls=loop.iterations * max(calls, 1 + loop.is_reviewed) if loop.has_model else 0,
+        trials=None if loop.has_model else loop.iterations,
         tokens=all_of(seen.each.tokens),
         dollars=all_of(seen.each.dollars),
         hours=all_of(seen.each.hours),
@@ -111,6 +128,11 @@ def expected(loop: Loop, seen: Seen) -> Amount:
 def worst(loop: Loop) -> Amount:
     """Each iteration up to every cap of its own, all of them up to the budget's."""
     of, n = loop.limits, loop.most or loop.iterations
+    if loop.is_open:  # of short ones there may be any number
+        return capped(Amount(None), loop.budget)
+    if not loop.has_model:
+        hours = n * loop.seconds / 3600 if loop.seconds else None
+        return capped(Amount(calls=0, trials=n, hours=hours), loop.budget)
     turns = of.steps if loop.has_turns else 1
     amount = Amount(
         calls=n * (turns + loop.attempts * loop.review * loop.is_verified + loop.grade),
@@ -133,12 +155,12 @@ def capped(amount: Amount, budget: Budget | None) -> Amount:
 # ── from an experiment ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool) -> Loop:
-    """The attempts at tasks that a night of *experiment* makes, or *iterations* of them."""
-    runner = experiment.runner
+def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool, seen: Seen | None = None) -> Loop:
+    """The attempts at tasks that a night of *experiment* makes, or *iterations* of them. *seen*: how long they took."""
+    runner, budget = experiment.runner, experiment.budget
     verifier, limits = getattr(runner, "verifier", None), getattr(runner, "limits", None)
     return Loop(
-        iterations=iterations or trials_of(experiment),
+        iterations=iterations or trials_of(experiment, seen),
         most=iterations * (1 + RETRIES) if iterations else most_trials_of(experiment),
         is_verified=verify or has_verifier(experiment),
         limits=limits if isinstance(limits, Limits) else Limits(),
@@ -147,7 +169,10 @@ def loop_of(experiment: Experiment, iterations: int | None, *, verify: bool) -> 
         attempts=getattr(verifier, "attempts", ATTEMPTS),
         review=0 if verifier is not None and judge_of(verifier) is None else judge_calls(verifier),
         grade=judge_calls(experiment.grader) if has_judge(experiment.grader) else 0,
-        budget=experiment.budget,
+        budget=budget,
+        has_model=not isinstance(runner, CommandRunner) or has_judge(experiment.grader),
+        is_open=iterations is None and budget.rounds is None and budget.trials is None and budget.hours is not None,
+        seconds=runner.seconds if isinstance(runner, CommandRunner) else None,
     )
 
 
@@ -155,10 +180,17 @@ def has_verifier(experiment: Experiment) -> bool:
     return getattr(experiment.runner, "verifier", None) is not None
 
 
-def trials_of(experiment: Experiment) -> int:
-    """Trials that a night may need: the baseline, each round on all of ``train``, and the promotion test."""
+def trials_of(experiment: Experiment, seen: Seen | None = None) -> int:
+    """Trials that a night may need: the baseline, each round on all of ``train``, and the promotion test. Where no
+    number of rounds ends it, as many as its hours hold, by those *seen*. What a check has foretold is known better."""
     sizes, budget = experiment.sizes(), experiment.budget
-    needed = sizes["train"] * (experiment.gate.repeats + (budget.rounds or ITERATIONS)) + experiment.gate.cost(sizes)
+    if seen is not None and seen.foretold is not None:
+        return max(1, round(seen.foretold))
+    if seen is not None and budget.rounds is None and budget.hours is not None and seen.each.hours:
+        needed = max(1, int(budget.hours / seen.each.hours))
+    else:
+        needed = sizes["train"] * (experiment.gate.repeats + (budget.rounds or ITERATIONS))
+        needed += experiment.gate.cost(sizes)
     return min(needed, budget.trials or needed)
 
 
@@ -202,10 +234,24 @@ def has_judge(looks: object) -> bool:
 def seen_before(directory: Path, experiment: Experiment) -> Seen | None:
     """What the trials of its last night took, or of its last check where it had none."""
     known = [journal_file(directory, run) for run in reversed(runs(directory, experiment.name))]
+    nights = (read_night(path) for path in known)
+    if (night := next((night for night in nights if night is not None and night.trials), None)) is not None:
+        return Seen(night.run.id, night.trials, each_of(night), has_verifier(experiment))
     checks = sorted(spool(directory).glob(f"{experiment.name}-check-*.jsonl"), key=lambda p: -p.stat().st_mtime)
-    nights = (read_night(path) for path in (*known, *checks))
-    night = next((night for night in nights if night is not None and night.trials), None)
-    return None if night is None else Seen(night.run.id, night.trials, each_of(night), has_verifier(experiment))
+    return next((seen for path in checks if (seen := seen_by(path, experiment)) is not None), None)
+
+
+def seen_by(journal: Path, experiment: Experiment) -> Seen | None:
+    """What a check says that trials take: those of a night, which are not run as its own are."""
+    found = [cast(Check, line.record()) for line in read(journal) if line.type == "Check"]
+    if found and (night := found[-1].night).trials:
+        n, dollars = night.trials, None if night.dollars is None else night.dollars / night.trials
+        each = Amount(night.calls / n, night.tokens / n, dollars, night.hours / n)
+        return Seen(found[-1].id.partition("/")[0], found[-1].trials, each, has_verifier(experiment), foretold=n)
+    cut_off = read_night(journal)
+    if cut_off is None or not cut_off.trials:
+        return None
+    return Seen(cut_off.run.id, cut_off.trials, each_of(cut_off), has_verifier(experiment))
 
 
 def each_of(night: Night) -> Amount:
@@ -222,16 +268,25 @@ def lines(plan: Plan) -> list[str]:
     """What a person reads before anything is spent."""
     loop = plan.loop
     with_ = "with verification" if loop.is_verified else "without verification"
-    said = [
-        f"{count(loop.iterations, 'iteration')} {with_}; nothing is spent yet",
-        f"  at least  {amounts(plan.least)}",
-    ]
+    what = count(loop.iterations, "iteration" if loop.has_model else "trial")
+    begin = "As many trials as the budget's hours hold" if loop.is_open else what
+    said = [f"{begin} {with_}; nothing is spent yet"]
+    said += [] if loop.is_open else [f"  at least  {amounts(plan.least)}"]
     if plan.expected is not None and plan.seen is not None:
         by = f"as {plan.seen.trials:,} trials of {plan.seen.run} went"
         said.append(f"  expected  {amounts(plan.expected)} ({by})")
-    said.append(f"  at most   {amounts(plan.worst)}")
-    said.append(f"The most is by the caps: {caps(loop)}{budget_of(loop)}.")
-    return said
+    elif loop.is_open:
+        said.append("  expected  not known, since none has run yet: ratchet check measures how long one takes")
+    if most := amounts(plan.worst):
+        said.append(f"  at most   {most}")
+    if loop.is_open:
+        said.append(f"The most is by the budget{budget_of(loop).removeprefix(', and the budget')}.")
+    elif loop.has_model:
+        said.append(f"The most is by the caps: {caps(loop)}{budget_of(loop)}.")
+    else:
+        limit = f", of {loop.seconds:g} s each" if loop.seconds else ""
+        said.append(f"The most is with repeats and fresh measurements{limit}{budget_of(loop)}.")
+    return said + ([] if loop.has_model else ["Its trials ask no model; what a proposer asks is not in the figures."])
 
 
 def caps(loop: Loop) -> str:
@@ -249,7 +304,10 @@ def caps(loop: Loop) -> str:
 
 
 def amounts(amount: Amount) -> str:
-    parts = [count(round(amount.calls), "call")]
+    parts = [count(round(amount.trials), "trial")] if amount.trials is not None else []
+    parts += [count(round(amount.calls), "call")] if amount.trials is None and amount.calls is not None else []
+    if amount.trials is not None and not amount.tokens:  # of a model that is not asked
+        amount = dataclasses.replace(amount, tokens=None, dollars=amount.dollars or None)
     parts += [count(round(amount.tokens), "token")] if amount.tokens is not None else []
     parts += [f"${amount.dollars:,.2f}"] if amount.dollars is not None else []
     parts += [duration(amount.hours * 3600)] if amount.hours is not None else []
@@ -282,5 +340,5 @@ def plan(
         path = find_experiment(name, Path.cwd())
         experiment = load_experiment(path)
         seen = seen_before(data_directory(path.parent), experiment)
-        found = plan_of(loop_of(experiment, iterations, verify=verify), seen)
+        found = plan_of(loop_of(experiment, iterations, verify=verify, seen=seen), seen)
     typer.echo(json.dumps(dataclasses.asdict(found), indent=2, default=str) if as_json else "\n".join(lines(found)))

@@ -12,13 +12,21 @@ from typer.testing import CliRunner
 from experiments.plan import Amount, Loop, Seen, lines, loop_of, plan, plan_of, seen_before
 from harness.agent.limits import Limits
 from harness.experiment import Budget
+from harness.gate import MetricGate
 from harness.graders import AtMost, Judge, RubricGrader, RubricVerifier
 from harness.graders.judge import TRIES
+from harness.graders.metric import MetricGrader
+from harness.runners.command import CommandRunner
+from harness.runners.metrics import Printed
 from harness.testing import ScriptedModel
 from harness.text import Rubric
 from harness.trials import RETRIES
 from tests.conftest import a_checkout
+from tests.traces.samples import CHECK
 from tests.world import AskingRunner, KnowingRunner, an_experiment, play, some_tasks
+from traces.journal import Journal
+from traces.places import spool
+from traces.records import Estimate, Task
 
 RUBRIC = {"criteria": [{"id": "true", "question": "Is it true?", "choices": ["no", "yes"]}]}
 
@@ -142,6 +150,45 @@ def test_what_a_night_took_is_found_in_its_journal(tmp_path):
     assert seen.each.calls == 1
     assert seen.each.tokens > 0
     assert f"as {seen.trials:,} trials" in "\n".join(lines(plan_of(loop_of(experiment, 5, verify=True), seen)))
+
+
+def a_command(seconds: float = 30.0, **budget: float):
+    return an_experiment(
+        tasks=[Task(id="run", input="", split="train")],
+        runner=CommandRunner("python bench.py", metric=Printed("loss"), seconds=seconds),
+        grader=MetricGrader("loss"),
+        gate=MetricGate("loss", better="lower"),
+        budget=Budget(**budget),  # type: ignore[arg-type]
+    )
+
+
+def test_what_asks_no_model_is_planned_in_trials_and_by_the_hours_where_no_rounds_end_it():
+    unseen = "\n".join(lines(plan_of(loop_of(a_command(hours=8), None, verify=False))))
+    assert "expected  not known, since none has run yet: ratchet check" in unseen
+    assert "call" not in unseen
+    seen = Seen("night", 40, Amount(0, 0.0, 0.0, 0.001), was_verified=False)
+    loop = loop_of(a_command(hours=8), None, verify=False, seen=seen)
+    found = plan_of(loop, seen)
+    assert found.expected == Amount(0, 0.0, 0.0, pytest.approx(8), trials=8000)
+    assert found.worst == Amount(None, hours=8)
+    assert "expected  8,000 trials, 8 h 00 min (as 40" in "\n".join(lines(found))
+
+
+def test_rounds_of_what_asks_no_model_end_at_their_own_limit_of_time_or_at_the_budget():
+    found = plan_of(loop_of(a_command(rounds=2, hours=8), None, verify=False))
+    assert found.least == Amount(0, trials=3 + 2 + 20)
+    assert found.worst.hours == pytest.approx(found.worst.trials * 30 / 3600)
+    assert "of 30 s each, and the budget of 8 h 00 min." in "\n".join(lines(found))
+
+
+def test_a_plan_says_of_a_night_what_the_check_said(tmp_path):
+    experiment = a_command(hours=1)
+    amount = Estimate(trials=900, calls=0, tokens=0, dollars=0, hours=1)
+    spool(tmp_path).mkdir(parents=True)
+    with Journal(spool(tmp_path) / f"{experiment.name}-check-x-1.jsonl") as journal:
+        journal.append(CHECK.model_copy(update={"night": amount}), key="check")
+    seen = seen_before(tmp_path, experiment)
+    assert plan_of(loop_of(experiment, None, verify=False, seen=seen), seen).expected.trials == 900
 
 
 amounts = st.builds(
