@@ -18,13 +18,16 @@ import ast
 import hashlib
 import re
 import sys
+import sysconfig
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 GUARDED: tuple[str, ...] = (
@@ -34,6 +37,18 @@ GUARDED: tuple[str, ...] = (
     "default_rng",
     "prngkey",
     "random.key",
+    "random.Random",
+    "random.Generator",
+    "torch.Generator",
+    "bit_generator",
+    "bitgenerator",
+    "pcg64*",
+    "mt19937",
+    "philox",
+    "sfc64",
+    "*setstate*",
+    "set_state",
+    "*rng_state*",
     "use_deterministic_algorithms",
     "ratchet_*",
     "*shuffle*",
@@ -63,12 +78,15 @@ GUARDED: tuple[str, ...] = (
     "*deadline*",
 )
 """Patterns of dotted names: what calls them, assigns to them or reads them is about seed, evaluation, data order or
-timing. ``*`` stands for any part of one name, upper and lower case are alike, and the pattern may stand anywhere in a
-dotted name: ``time.*`` is in ``time.sleep`` as ``seed`` is in ``np.random.seed``. Imported names count as what they are
-in their module, whatever they are called here. A name with ``:`` behind it is guarded only where a text prints it,
-as ``loss: 0.5`` or a key of JSON has it."""
+timing. ``*`` stands for any part of one name, upper and lower case are alike unless the pattern has both, and it may
+stand anywhere in a dotted name: ``time.*`` is in ``time.sleep`` as ``seed`` is in ``np.random.seed``. Imported names
+count as what they are in their module, whatever they are called here. A name with ``:`` behind it is guarded only where
+a text prints it, as ``loss: 0.5`` or a key of JSON has it."""
 
-_SEEDS = re.compile(r".*seed.*|random_?state|default_rng|prngkey|key", re.IGNORECASE)
+_SEEDS = re.compile(
+    r".*seed.*|random_?state|default_rng|prngkey|key|(?-i:Random|Generator)|pcg64.*|mt19937|philox|sfc64",
+    re.IGNORECASE,
+)
 """Names that are only handed on: arithmetic with what comes of them does not change what is measured."""
 
 _UNREADABLE = re.compile(
@@ -76,14 +94,30 @@ _UNREADABLE = re.compile(
     r"|types\.(?:CodeType|FunctionType)|sys\.(?:modules|meta_path|path_hooks|path|settrace|setprofile|_getframe)(?:\..+)?"
     r"|(?:pickle|dill|cloudpickle|joblib)\.loads?|inspect\.(?:currentframe|stack)|builtins(?:\..+)?"
     r"|(?:.*\.)?__(?:builtins|code|globals|subclasses|dict|getattribute)__(?:\..+)?"
+    r"|unittest\.mock(?:\..+)?|mock\.patch.*|operator\.(?:setitem|delitem|methodcaller)"
+    r"|atexit(?:\..+)?|weakref\.finalize|os\.(?:dup2?|fork\w*|posix_spawn\w*|exec[lv]\w*)"
 )
 """Ways to do what no reader of the text can see."""
+
+_CHANGING = ("__setitem__", "__delitem__", "__setattr__", "__delattr__", "__iadd__", "__setstate__")
+_ENVIRONMENT = ("os.environ", "os.environb")
 
 _SETTINGS = re.compile(r"os\.environ\..+|.*\.(?:backends|rcParams|options|config)\..+")
 """What modules hold to be set."""
 
 _REACHES_IN = ("getattr", "setattr", "delattr", "builtins.getattr", "builtins.setattr", "builtins.delattr")
 _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_PRAGMA = re.compile(
+    r"^[ \t\f]*#[ \t]*(?:cython[ \t]*:|distutils[ \t]*:|pythran\b|omp\b|mypyc\b|///)|#[ \t]*type:(?![ \t]*ignore\b)",
+    re.M,
+)
+"""Comments that a compiler or a starter of scripts reads."""
+_DOCSTRING_READERS = frozenset(
+    ("__doc__", "getdoc", "doctest", "pydoc", "docopt", "fire", "help", "inspect", "getattr", "globals", "locals")
+) | {"vars", "__dict__", "modules", "importlib", "__import__", "__main__", "exec", "eval"}
+_SOURCE_READERS = frozenset(("__file__", "getsource", "getsourcelines", "findsource", "linecache", "tokenize"))
+_PYTHON_PATH = re.compile(r"[\w./*-]*\.pyw?")
+_DOCUMENTING = re.compile(r"__doc__|getdoc|doctest|pydoc")
 _PYTHON = (".py", ".pyw")
 _PROSE = (".md", ".rst")
 """Nothing runs or reads them as settings."""
@@ -93,34 +127,60 @@ _warnings_lock = threading.Lock()
 
 
 def identity(text: Mapping[str, str]) -> str:
-    """A digest of what the files do: of Python the syntax tree without docstrings, of others the lines without blanks
-    at their ends. Python that does not parse counts by its text.
+    """A digest of what the files do: of Python the syntax tree, of others the text as it is.
 
-    Docstrings count where some file reads ``__doc__``. Never raises, whatever *text* is.
+    Two versions of one identity do the same; where that is in doubt they have two. So docstrings are left out only of
+    modules and of functions that are called and never handed on, decorated or held by a class, as tools and prompts
+    are, and only where nothing of the subject reads docstrings. Comments count where something reads source text, and
+    in files that talk to a compiler in them; Python that does not parse counts by its text. What is not seen: a fixed
+    file that reads docstrings or comments. Never raises, whatever *text* is.
     """
-    has_readers = any("__doc__" in source or "getdoc" in source for source in text.values())
+    known = {path: _known(is_python(path), source) for path, source in text.items()}
+    handed = {name for one in known.values() for name in one.handed}
+    of_source = any(one.reads_source for one in known.values())
+    of_docstrings = any(one.reads_docstrings for one in known.values())
     digest = hashlib.sha256()
     for path in sorted(text):
-        for part in (_encoded(path), _file_identity(is_python(path), text[path], has_readers)):
+        one = known[path]
+        if of_source or not one.does:
+            content = b"text:" + one.text
+        elif of_docstrings or not handed.isdisjoint((*one.documented, *path.removesuffix(".py").split("/"))):
+            content = b"says:" + one.says
+        else:
+            content = b"does:" + one.does
+        for part in (_encoded(path), content):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 
 
-def objection(before: Mapping[str, str], after: Mapping[str, str], guarded: Sequence[str] = GUARDED) -> str:
+def objection(
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    guarded: Sequence[str] = GUARDED,
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Why *after* is no candidate beside *before*: names file, line and what stands there. Empty: it is one.
 
     What is new or changed is shown as it stands in *after*, what is gone as it stood in *before*. Code that cannot be
     read (``exec``, ``importlib``), and what reaches into modules that are not the subject's, may not be added either,
-    whatever is *guarded*. Never raises.
+    whatever is *guarded*. *beside*: the Python files that lie among the subject's and are fixed, by place; what they
+    import is taken as well. Never raises.
     """
     names = frozenset(_modules(before) | _modules(after))
     patterns = tuple(guarded)
+    taken: frozenset[str] | None = None
+    folders: frozenset[str] = frozenset()
     for path in sorted({*before, *after}):
         old, new = before.get(path), after.get(path)
         if old == new:
             continue
-        if old is None and (why := _intrusion(path, before, after)):
-            return why
+        if old is None:
+            if taken is None:
+                taken = _taken(before, beside)
+                folders = frozenset(p.rpartition("/")[0] for p in (*before, *beside) if is_python(p))
+                folders -= {p.rpartition("/")[0] for p in before if p.endswith("/__init__.py")}
+            if why := _intrusion(path, folders, after, taken):
+                return why
         if new is not None and (why := _coding_objection(path, old or "", new)):
             return why
         if why := _file_objection(path, old, new, patterns, names):
@@ -137,21 +197,109 @@ def is_python(path: str) -> bool:
     return path.endswith(_PYTHON)
 
 
-def _file_identity(python: bool, source: str, with_docstrings: bool) -> bytes:
-    if python and (known := _python_identity(source, with_docstrings)):
-        return b"python:" + known
-    lines = "\n".join(line.rstrip() for line in source.splitlines())
-    return b"text:" + hashlib.sha256(_encoded(lines.rstrip("\n"))).digest()
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is asked of each file of each version, and so is kept for all that were seen lately."""
+
+    text: bytes
+    """A digest, as are the next two."""
+    does: bytes = b""
+    """Without docstrings; empty: the file counts by its text."""
+    says: bytes = b""
+    """With them."""
+    documented: tuple[str, ...] = ()
+    """Functions whose docstrings are not in ``does``."""
+    handed: tuple[str, ...] = ()
+    """Names that are used otherwise than to be called."""
+    imports: tuple[str, ...] = ()
+    """Modules, by the first part of their names."""
+    reads_docstrings: bool = False
+    reads_source: bool = False
 
 
-@lru_cache(maxsize=4096)
-def _python_identity(source: str, with_docstrings: bool) -> bytes:
+_seen: dict[bytes, _Known] = {}
+_SEEN = 65_536
+"""Files that are known at once: of some versions of the largest subjects."""
+
+
+def _known(python: bool, source: str) -> _Known:
+    raw = _encoded(source)
+    key = hashlib.sha256(b"python:" if python else b"")
+    key.update(raw)
+    found = _seen.get(key.digest())
+    if found is None:
+        if len(_seen) >= _SEEN:
+            _seen.clear()
+        text = hashlib.sha256(raw).digest()
+        found = (
+            _learned(source, text) if python else _Known(text, reads_docstrings=_DOCUMENTING.search(source) is not None)
+        )
+        _seen[key.digest()] = found
+    return found
+
+
+def _learned(source: str, text: bytes) -> _Known:
     try:
-        tree = _parsed(source, with_docstrings)
-        dumped = ast.dump(tree)
+        tree = _plain(source)
+        nodes = list(ast.walk(tree))
+        dropped: list[str] = []
+        documented: list[str] = []
+        _drop(tree, dropped, documented)
+        does = f"{_coding(source)}\0{_first_comment(source)}\0{ast.dump(tree)}"
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return b""
-    return hashlib.sha256(_encoded(f"{_coding(source)}\0{dumped}")).digest()
+        return _Known(text)
+    used, handed = _names(nodes)
+    imports = frozenset(_imports(nodes))
+    digests = [hashlib.sha256(_encoded(part)).digest() for part in (does, f"{does}\0{dropped}")]
+    if _PRAGMA.search(source):
+        digests = [b"", b""]
+    return _Known(
+        text,
+        *digests,
+        documented=tuple(documented),
+        handed=tuple(handed),
+        imports=tuple(imports),
+        reads_docstrings=not _DOCSTRING_READERS.isdisjoint(used | imports),
+        reads_source=not _SOURCE_READERS.isdisjoint(used)
+        or not _SOURCE_READERS.isdisjoint(imports)
+        or any(
+            isinstance(n, ast.Constant) and isinstance(n.value, str) and _PYTHON_PATH.fullmatch(n.value) for n in nodes
+        ),
+    )
+
+
+def _names(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
+    """All that are read, and those that are used otherwise than to be called or to get at an attribute."""
+    passing = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    passing |= {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    used: set[str] = set()
+    handed: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            used.add(name)
+            if id(node) not in passing:
+                handed.add(name)
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                used.add(alias.name)
+                if (alias.asname or alias.name.partition(".")[0]) in handed:
+                    handed.update(alias.name.split("."))
+    return used, handed
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def _first_comment(source: str) -> str:
+    """Which program runs the file, where it says so."""
+    return source.partition("\n")[0].rstrip() if source.startswith("#!") else ""
 
 
 def _encoded(text: str) -> bytes:
@@ -159,9 +307,15 @@ def _encoded(text: str) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _parsed(source: str, with_docstrings: bool = False) -> ast.Module:
+def _parsed(source: str) -> ast.Module:
     """The syntax tree without what does nothing: ``pass`` and bare constants, docstrings among them. Not to be changed
     by who asked for it."""
+    tree = _plain(source)
+    _strip(tree)
+    return tree
+
+
+def _plain(source: str) -> ast.Module:
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(source.removeprefix("\ufeff"))
@@ -169,59 +323,85 @@ def _parsed(source: str, with_docstrings: bool = False) -> ast.Module:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant):
                 node.kind = None
-    _strip(tree, with_docstrings)
     return tree
 
 
-def _strip(node: ast.AST, with_docstrings: bool) -> None:
-    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+def _strip(node: ast.AST) -> None:
+    for name in _BLOCKS:
         inner = getattr(node, name, None)
         if isinstance(inner, list):
             parts: list[ast.AST] = inner
-            inner[:] = [part for i, part in enumerate(parts) if not _does_nothing(part, with_docstrings and i == 0)]
+            inner[:] = [part for part in parts if not _does_nothing(part)]
             for part in parts:
-                _strip(part, with_docstrings)
+                _strip(part)
 
 
-def _does_nothing(statement: ast.AST, may_be_read: bool) -> bool:
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-        return not (may_be_read and isinstance(statement.value.value, str))
-    return isinstance(statement, ast.Pass)
+def _drop(node: ast.AST, dropped: list[str], documented: list[str]) -> None:
+    """As ``_strip``, but of what may be read leave all; note what was where."""
+    if isinstance(node, ast.ClassDef) or (_defines(node) and getattr(node, "decorator_list", ())):
+        dropped.append("kept")
+        return
+    for name in _BLOCKS:
+        inner = getattr(node, name, None)
+        if isinstance(inner, list):
+            parts: list[ast.AST] = inner
+            for i, part in enumerate(parts):
+                if _does_nothing(part):
+                    dropped.append(f"{name} {i} {ast.dump(part)}")
+                    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                        documented.append(node.name)
+            inner[:] = [part for part in parts if not _does_nothing(part)]
+            for part in parts:
+                dropped.append("in")
+                _drop(part, dropped, documented)
+            dropped.append("out")
+
+
+def _does_nothing(statement: ast.AST) -> bool:
+    is_bare = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return is_bare or isinstance(statement, ast.Pass)
 
 
 # ── files as such ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _modules(text: Mapping[str, str]) -> set[str]:
-    """What ``import`` may call the files of *text*."""
-    return {part.removesuffix(".py") for path in text if is_python(path) for part in PurePosixPath(path).parts}
+def _modules(text: Iterable[str]) -> set[str]:
+    """What ``import`` may call these files."""
+    return {part.removesuffix(".py") for path in text if is_python(path) for part in path.split("/")}
 
 
-def _intrusion(path: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Would the new file *path* be taken for another one?"""
+def _taken(before: Mapping[str, str], beside: Mapping[str, str]) -> frozenset[str]:
+    """Modules that are not the subject's, and that its files or those beside it import."""
+    given = {**before, **beside}
+    named = {name for path, source in given.items() if is_python(path) for name in _known(True, source).imports}
+    return frozenset((named - _modules(before)) | _modules(beside))
+
+
+def _intrusion(path: str, folders: frozenset[str], after: Mapping[str, str], taken: frozenset[str]) -> str:
+    """Would the new file *path* be taken for another one? *folders*: those that hold Python files already."""
     place = PurePosixPath(path)
     if place.name in _SELF_STARTING or place.suffix == ".pth":
         return f"{path}: Python runs such a file by itself, before the command's own code"
     if not is_python(path):
         return ""
     module = place.parent if place.name == "__init__.py" else place.with_suffix("")
-    if f"{module.parent}/__init__.py".removeprefix("./") in after:
+    package = str(module.parent)
+    if package not in (".", *folders) and f"{package}/__init__.py" in after:
         return ""
-    taken = {name for p, source in before.items() if is_python(p) for name in _imported(source)} - _modules(before)
-    if module.name in sys.stdlib_module_names or module.name in taken:
+    if module.name in sys.stdlib_module_names or module.name in taken or _is_installed(module.name):
         return f"{path}: it would be imported in the place of the module {module.name!r}, which is not the subject's"
     return ""
 
 
-@lru_cache(maxsize=512)
-def _imported(source: str) -> frozenset[str]:
-    try:
-        nodes = list(ast.walk(_parsed(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return frozenset()
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return frozenset(name.partition(".")[0] for name in plain | parts)
+def _is_installed(name: str) -> bool:
+    """Is there such a module in this Python environment, which is the candidates' too? Imports nothing."""
+    if not name.isidentifier():
+        return False
+    found = PathFinder.find_spec(name, sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    return found is not None and found.loader is not None
 
 
 def _coding(source: str) -> str:
@@ -374,10 +554,15 @@ def _printed(guarded: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(names)})(?:\s*[:=]|\Z)" if names else r"(?!)", re.IGNORECASE)
 
 
+def _glob(glob: str) -> str:
+    inner = re.escape(glob).replace(r"\*", r"\w*")
+    return f"(?i:{inner})" if glob.islower() or glob.isupper() else inner
+
+
 @lru_cache(maxsize=64)
 def _matcher(guarded: tuple[str, ...]) -> re.Pattern[str]:
-    globs = [re.escape(glob).replace(r"\*", r"\w*") for glob in guarded if not glob.endswith(":")]
-    return re.compile(rf"(?<!\w)(?:{'|'.join(globs)})(?!\w)" if globs else r"(?!)", re.IGNORECASE)
+    globs = [_glob(glob) for glob in guarded if not glob.endswith(":")]
+    return re.compile(rf"(?<!\w)(?:{'|'.join(globs)})(?!\w)" if globs else r"(?!)")
 
 
 @lru_cache(maxsize=512)
@@ -426,6 +611,8 @@ class _Reader:
     rebound: set[str] = field(default_factory=set[str])
     """Names under which more than one thing is imported."""
     own: set[str] = field(default_factory=set[str])
+    constants: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Name → all texts that it is ever set to, where it is set to nothing else."""
     places: list[_Place] = field(default_factory=list[_Place])
     strange: list[_Place] = field(default_factory=list[_Place])
     around: tuple[str, ...] = ()
@@ -450,17 +637,19 @@ class _Reader:
                 self.own.add(node.arg)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 self.own.add(node.name)
-        for node in nodes:
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=(ast.Name() | ast.Attribute()) as value):
-                    dotted = self.dotted(value)
-                    if dotted and dotted.partition(".")[0] != name and self._root(value) in self.foreign:
-                        self.origins.setdefault(name, dotted)
-                        if isinstance(value, ast.Name):
-                            self.aliases.add(name)
-                case _:
-                    pass
+        bound = [pair for node in nodes for pair in _bindings(node)]
+        for name, value in bound:
+            if isinstance(value, ast.Name | ast.Attribute):
+                dotted = self.dotted(value)
+                if dotted and dotted.partition(".")[0] != name and self._root(value) in self.foreign | self.aliases:
+                    self.origins.setdefault(name, dotted)
+                    self.aliases.add(name)
         self.own -= set(self.origins)
+        stored = Counter(name for node in nodes for name in _names_bound(node))
+        for name in stored:
+            texts = [text for bound_name, value in bound if bound_name == name for text in [self._texts(value)]]
+            if len(texts) == stored[name] and all(texts):
+                self.constants[name] = tuple(text for some in texts for text in some)
 
     def _imports(self, name: str, origin: str, *, is_foreign: bool) -> None:
         if self.origins.get(name, origin) != origin:
@@ -524,6 +713,8 @@ class _Reader:
             return
         for expression in node.decorator_list:
             self._look(expression, "decorator")
+        for expression in _computed_annotations(node):
+            self._look(expression, "annotation")
         if isinstance(node, ast.ClassDef):
             for expression in (*node.bases, *(keyword.value for keyword in node.keywords)):
                 self._look(expression, "base")
@@ -549,8 +740,10 @@ class _Reader:
 
     def _look(self, node: ast.AST, *said: str) -> None:
         """Note what is guarded in a simple statement, or in the head of a compound one."""
-        for part in ast.walk(node):
-            if why := self._oddity(part):
+        parts = list(ast.walk(node))
+        entries = {id(owner) for part in parts for owner in self._entered(part)}
+        for part in parts:
+            if id(part) not in entries and (why := self._oddity(part)):
                 self._odd(node, why)
                 break
         if self._find(node):
@@ -601,7 +794,8 @@ class _Reader:
 
     def _call(self, node: ast.Call) -> int:
         if reached := self._reached(node):
-            return max(self._weight(reached), *(self._find(argument) for argument in node.args[2:]), NOTHING)
+            weights = [self._weight(dotted) for dotted in reached]
+            return max([*weights, *(self._find(argument) for argument in node.args[2:])])
         weight = self._find(node.func)
         callee = self.because
         if weight:
@@ -625,15 +819,42 @@ class _Reader:
                 weight = max(weight, found)
         return weight
 
-    def _reached(self, node: ast.Call) -> str:
+    def _reached(self, node: ast.Call) -> list[str]:
         """``getattr(random, "seed")`` is ``random.seed``."""
         match node:
-            case ast.Call(func=ast.Name() as function, args=[owner, ast.Constant(value=str(name)), *_]):
+            case ast.Call(func=ast.Name() as function, args=[owner, name, *_]):
                 if self.dotted(function) in _REACHES_IN:
-                    return f"{self.dotted(owner) or '()'}.{name}"
+                    return [f"{self.dotted(owner) or '()'}.{text}" for text in self._texts(name)]
             case _:
                 pass
-        return ""
+        return []
+
+    def _texts(self, node: ast.AST) -> tuple[str, ...]:
+        """What a text can be; empty: nobody knows."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return (text,)
+            case ast.Name(id=name):
+                return self.constants.get(name, ())
+            case ast.IfExp(body=body, orelse=orelse):
+                either, other = self._texts(body), self._texts(orelse)
+                return (*either, *other) if either and other else ()
+            case _:
+                return ()
+
+    def _entered(self, node: ast.AST) -> Iterator[ast.AST]:
+        """What *node* takes one entry of, by a name that can be read."""
+        match node:
+            case ast.Subscript(value=owner, slice=key):
+                known = self._texts(key)
+            case ast.Call(func=ast.Attribute(value=owner, attr="get" | "setdefault" | "pop"), args=[key, *_]):
+                known = self._texts(key)
+            case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()], comparators=[owner]):
+                known = self._texts(key)
+            case _:
+                return
+        if known and self.dotted(owner) in _ENVIRONMENT:
+            yield owner
 
     def _weight(self, dotted: str) -> int:
         found = self.matcher.search(dotted)
@@ -665,6 +886,8 @@ class _Reader:
                 dotted = self.dotted(node) or (f"().{node.attr}" if isinstance(node, ast.Attribute) else "")
                 if _UNREADABLE.fullmatch(dotted):
                     return f"code that cannot be read ({dotted})"
+                if dotted in _ENVIRONMENT:
+                    return "it takes the environment as a whole, and so the seed with it"
             case ast.Attribute() | ast.Subscript():
                 dotted = self.dotted(node)
                 if _UNREADABLE.fullmatch(dotted):
@@ -674,13 +897,31 @@ class _Reader:
                     return f"it reaches into a module that is not the subject's ({dotted or 'an attribute'})"
             case ast.Name(id=name) if name in self.foreign:
                 return f"it takes the place of the imported {self.origins[name]}"
-            case ast.Call(func=ast.Name() as function, args=[owner, name, *_]):
-                called = self.dotted(function).removeprefix("builtins.")
-                is_foreign = self._root(owner) in self.foreign
-                if called in ("setattr", "delattr") and is_foreign:
+            case ast.Call():
+                return self._odd_call(node)
+            case _:
+                pass
+        return ""
+
+    def _odd_call(self, node: ast.Call) -> str:
+        called, held = self.dotted(node.func).removeprefix("builtins."), self.foreign | self.aliases
+        match node:
+            case ast.Call(args=[owner, name, *_]) if called in _REACHES_IN and self._root(owner) in held:
+                if called != "getattr":
                     return f"it reaches into a module that is not the subject's ({called})"
-                if called == "getattr" and is_foreign and not isinstance(name, ast.Constant):
+                if not (reached := self._reached(node)):
                     return "code that cannot be read (getattr with a name that is computed)"
+                for dotted in reached:
+                    if _UNREADABLE.fullmatch(dotted) or dotted in _ENVIRONMENT:
+                        return f"code that cannot be read ({dotted})"
+            case ast.Call(func=ast.Attribute(value=owner, attr=name)) if name in _CHANGING:
+                if any(self._root(part) in held for part in node.args[:1] or [owner]):
+                    return f"it reaches into a module that is not the subject's ({name})"
+                if len(node.args) < (3 if name.startswith("__set") else 2) and self._root(owner) in held:
+                    return f"it reaches into a module that is not the subject's ({name})"
+            case ast.Call(args=[name, *_]) if called in ("os.getenv", "os.getenvb", "operator.attrgetter"):
+                if not self._texts(name):
+                    return f"code that cannot be read ({called} with a name that is computed)"
             case _:
                 pass
         return ""
@@ -738,6 +979,57 @@ def _first_line(node: ast.AST) -> int:
 
 def _defines(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _computed_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iterator[ast.expr]:
+    """Those of its arguments and its result that do something."""
+    if isinstance(node, ast.ClassDef):
+        return
+    own = node.args
+    arguments = (*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg, own.kwarg)
+    for annotation in (*(argument.annotation for argument in arguments if argument is not None), node.returns):
+        if annotation is not None and any(isinstance(n, ast.Call | ast.NamedExpr) for n in ast.walk(annotation)):
+            yield annotation
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Name, value of an assignment."""
+
+    def pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+        match target, value:
+            case ast.Name(id=name), _:
+                yield name, value
+            case ((ast.Tuple() | ast.List()), (ast.Tuple() | ast.List())) if len(target.elts) == len(value.elts):
+                for one, other in zip(target.elts, value.elts, strict=True):
+                    yield from pairs(one, other)
+            case _:
+                pass
+
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                yield from pairs(target, value)
+        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.NamedExpr(target=target, value=value):
+            yield from pairs(target, value)
+        case _:
+            pass
+
+
+def _names_bound(node: ast.AST) -> Iterator[str]:
+    """What *node* itself gives a value to, in whichever way."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
+            yield name
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+            yield name
+        case ast.MatchMapping(rest=str(name)):
+            yield name
+        case ast.alias(name=name, asname=asname):
+            yield asname or name.partition(".")[0]
+        case _:
+            pass
 
 
 def _jumps(statement: ast.stmt) -> bool:

@@ -91,6 +91,26 @@ REFUSED: dict[str, tuple[str, str]] = {
     "a clock under a second name": put_first("t = time\nt.time()"),
     "a seed by getattr": put_first('getattr(random, "seed")(1)'),
     "a seed by a name that is computed": put_first('getattr(random, "se" + chr(101) + "d")(1)'),
+    "a generator with luck of its own": put_first("lucky = np.random.Generator(np.random.PCG64(7))"),
+    "a bit generator": put_first("from numpy.random import Philox as P\nlucky = P(7)"),
+    "an object of random": put_first("lucky = random.Random(7)"),
+    "a generator that starts anew": put_first("prepare.chance.bit_generator.__init__(7)"),
+    "a generator of torch": put_first("import torch\nlucky = torch.Generator()"),
+    "a seed in an annotation": put_first("def f(x: random.seed(3)):\n    return x"),
+    "a seed by a name from a constant": put_first('HOW = "seed"\ngetattr(random, HOW)(1)'),
+    "a name that is set twice": put_first('HOW = "tanh"\nHOW = HIDDEN\ngetattr(np, HOW)(1)'),
+    "modules by getattr": put_first('import sys\ngetattr(sys, "modules")'),
+    "a patch for a test": put_first('from unittest import mock\nmock.patch.object(prepare, "table", 3).start()'),
+    "an entry set by a function": put_first("import operator\noperator.setitem(prepare.table, 0, 1)"),
+    "an entry set by a method": put_first("prepare.table.__setitem__(0, 1)"),
+    "an entry set by a method of the class": put_first("list.__setitem__(prepare.table, 0, 1)"),
+    "a table under a second name": put_first("t = prepare.table\nt[0] = 1"),
+    "a table under a second name among others": put_first("a, t = 1, prepare.table\nt[0] = 1"),
+    "something for the end": put_first("import atexit\natexit.register(print, 3)"),
+    "where it prints": put_first("os.dup2(1, 2)"),
+    "all of the environment": put_first("x = [v for k, v in os.environ.items()]"),
+    "a copy of the environment": put_first("from os import environ as e\nx = dict(e)"),
+    "an entry of the environment that is computed": put_first('x = os.environ["RAT" + "CHET_SEED"]'),
     "exec": put_first('exec("import random; random.see" + "d(1)")'),
     "eval": put_first('x = eval("1")'),
     "compile": put_first('f = compile("1", "", "eval")'),
@@ -165,6 +185,12 @@ ALLOWED: dict[str, tuple[str, str]] = {
     "a method called compile": put_first("model = prepare.compile(HIDDEN)"),
     "a regular expression": put_first('import re\npattern = re.compile("a")'),
     "getattr with a name": put_first("f = getattr(np, 'tanh')"),
+    "getattr with a name from a constant": put_first("HOW = 'tanh' if HIDDEN else 'exp'\nf = getattr(np, HOW)(1)"),
+    "an entry of the environment that has a default": put_first('n = os.environ.get("OMP_NUM_THREADS", "1")'),
+    "a number at random": put_first("x = np.random.random(3)"),
+    "a method of the base": put_first(
+        "class A(prepare.Model):\n    def __setattr__(self, k, v):\n        super().__setattr__(k, v)"
+    ),
     "words in a message": put_first('print("the time it took to proceed")'),
     "another message": ('print("steps", step)', 'print("done after", step)'),
     "a message that is gone": ('print("steps", step)\n', ""),
@@ -224,6 +250,19 @@ def test_new_files_of_python_count_and_must_not_be_taken_for_others():
     assert objected(**{"net/__init__.py": "", "net/types.py": "x = 1\n"}) == ""
     assert "by itself" in objected(**{"sitecustomize.py": "x = 1\n"})
     assert "by itself" in objected(**{"lib/x.pth": "import x\n"})
+
+
+def test_no_new_file_takes_the_place_of_what_fixed_files_import_or_of_what_is_installed():
+    after = {"train.py": TRAIN, "colours.py": "", "paint/__init__.py": "", "paint/colours.py": ""}
+    beside = {"prepare.py": "import colours.mixed\n"}
+    assert "in the place of the module 'colours'" in objection({"train.py": TRAIN}, after, beside=beside)
+    assert objection({"train.py": TRAIN}, after, beside={"data.csv": "import colours"}) == ""
+    package = {"train.py": TRAIN, "prepare/__init__.py": ""}
+    assert "of the module 'prepare'" in objection({"train.py": ""}, package, beside={"prepare.py": ""})
+    assert "in the place of the module 'pytest'" in objected(**{"pytest.py": ""})
+    assert "in the place of the module 'numpy'" in objected(**{"__init__.py": "", "numpy/__init__.py": ""})
+    script = {"net/train.py": "import numpy\n"}
+    assert "of the module 'random'" in objection(script, {**script, "net/__init__.py": "", "net/random.py": ""})
 
 
 def test_a_file_that_is_gone_takes_with_it_what_is_guarded_in_it():
@@ -312,7 +351,35 @@ def test_what_differs_in_what_it_does_differs_in_its_identity():
         {"a": "pyb"},
     ]
     assert len({identity(text) for text in texts}) == len(texts)
-    assert identity({"a.txt": "x  \ny\n\n"}) == identity({"a.txt": "x\ny"})
+
+
+PROMPT = {
+    "a decorated function": "@tool\ndef f(x):\n    'PROMPT'\n    return x\n",
+    "a class with a base": "class A(B):\n    'PROMPT'\n    x = 1\n",
+    "a method": "class A:\n    def f(self):\n        'PROMPT'\n        return 1\n",
+    "a field": "class A:\n    x = 1\n    'PROMPT'\n",
+    "a function that is handed on": "def f(x):\n    'PROMPT'\n    return x\nagent(tools=[f])\n",
+    "a function that another file hands on": "def g(x):\n    'PROMPT'\n    return x\n",
+    "a module that another file hands on": "'PROMPT'\nx = 1\n",
+    "a comment for cython": "# cython: boundscheck=PROMPT\nx = 1\n",
+    "a comment for pythran": "#pythran export PROMPT(int)\nx = 1\n",
+    "a comment for uv": "# /// script\n# dependencies = ['PROMPT']\n# ///\nx = 1\n",
+    "the program that runs it": "#!/usr/bin/PROMPT\nx = 1\n",
+    "a comment of a file that is read": "x = 1  # PROMPT\nopen('a.py')\n",
+    "a docstring behind what does nothing": "def f():\n    PROMPT\n    'PROMPT'\nf.__doc__\n",
+}
+
+
+@pytest.mark.parametrize("text", PROMPT.values(), ids=PROMPT)
+def test_what_may_be_read_where_it_stands_is_part_of_the_identity(text):
+    beside = "import a as tools\nfrom a import g as search\nrun(tools, search)\n"
+    one, other = ({"a.py": text.replace("PROMPT", word), "b.py": beside} for word in ("1", "pass"))
+    assert identity(one) != identity(other)
+
+
+def test_a_text_that_is_no_python_counts_to_the_last_byte():
+    texts = ["x", "x ", "x\n", "x\n\n", "x\r\n", "x\u2028", "x\f"]
+    assert len({identity({"a.txt": text}) for text in texts}) == len(texts)
 
 
 HOSTILE = {
