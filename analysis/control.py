@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.night import Night
-from analysis.report import count, duration, money, short
+from analysis.report import count, decision, duration, money, short
 from harness.agent.limits import Limits
 from harness.agent.policy import Matcher, Policy, Rule, globs
 from harness.contract import tools_of
@@ -55,7 +55,7 @@ def lines(of: Mapping[str, str]) -> list[str]:
 def state(night: Night) -> str:
     rounds = night.run.budget.get("rounds")
     played = f"{len(night.tries)} of {rounds:g} rounds" if rounds is not None else count(len(night.tries), "round")
-    last = f"; last: {short(str(night.tries[-1].decision))}" if night.tries else ""
+    last = f"; last: {decision(night.tries[-1])}" if night.tries else ""
     why = f" ({short(night.ended.detail)})" if night.ended is not None and night.ended.detail else ""
     return f"{night.state}{why}, {played}, {len(night.kept)} kept, {duration(night.seconds)} at work{last}"
 
@@ -67,7 +67,8 @@ def allowed(experiment: Experiment) -> str:
     tools = tools_of(runner)
     servers = [str(getattr(server, "name", server)) for server in getattr(runner, "servers", ())]
     if not tools and not servers:
-        return f"an attempt asks its model and has no tools; {edits}"
+        does = "runs its command in a sandbox" if hasattr(runner, "metric") else "asks its model"
+        return f"an attempt {does} and has no tools; {edits}"
     by_effect: defaultdict[str, list[str]] = defaultdict(list)
     for tool in tools:
         verdict = verdict_on(runner, tool.name, tool.effect)
@@ -116,7 +117,8 @@ def verification(experiment: Experiment) -> str:
     verifier = type(getattr(experiment.runner, "verifier", None)).__name__
     reviewed = f"{verifier} reviews each attempt, {tries} at most; " if tries else ""
     gate = type(experiment.gate).__name__
-    return f"{reviewed}{grader} grades each trial; {gate} tests what is kept on hidden tasks before a promotion"
+    where = "by fresh runs" if hasattr(experiment.gate, "metric") else "on hidden tasks"
+    return f"{reviewed}{grader} grades each trial; {gate} tests what is kept {where} before a promotion"
 
 
 def attempts_of(runner: object) -> str:
@@ -129,12 +131,17 @@ def left(night: Night, runner: object) -> str:
     """Of the run, and of each trial."""
     spent: Mapping[str, float | None] = {
         "rounds": len(night.tries),
-        "hours": night.seconds / 3600,
         "trials": night.trials,
         "tokens": night.usage.tokens,
         "dollars": night.usage.dollars,
     }
-    parts = [f"{name} {rest(limit, spent[name])} of {limit:,.4g}" for name, limit in limits_of(night) if name in spent]
+    parts = [
+        f"time {duration(max(0.0, 3600 * limit - night.seconds))} of {duration(3600 * limit)}"
+        if name == "hours"
+        else f"{name} {rest(limit, spent[name])} of {limit:,.4g}"
+        for name, limit in limits_of(night)
+        if name in spent or name == "hours"
+    ]
     limits, tries = getattr(runner, "limits", None), attempts_of(runner)
     each = [f"{RETRIES} repeats after an infrastructure error"]
     if isinstance(limits, Limits):
@@ -147,7 +154,7 @@ def left(night: Night, runner: object) -> str:
 
 
 def limits_of(night: Night) -> Iterator[tuple[str, float]]:
-    for name, limit in night.run.budget.items():
+    for name, limit in (night.limits or night.run.budget).items():
         if limit is not None:
             yield name, limit
 

@@ -1,6 +1,7 @@
 """A night as its journal tells it: the run, its rounds, why it ended."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,8 @@ class Night:
     """Calls that were charged at their estimate because the process died during them."""
     seconds: float
     """Time at work, all sessions together."""
+    limits: Mapping[str, float | int | None] = field(default_factory=dict[str, float | int | None])
+    """Of the process that took it up last, as the command line tightened them."""
     refreshes: tuple[Refresh, ...] = ()
     """When the incumbent was measured again, and why."""
 
@@ -81,13 +84,15 @@ def read_night(journal: Path) -> Night | None:
     began: datetime | None = None
     last: datetime | None = None
     usage, trials, interrupted, pid = Usage(), 0, 0, 0
+    limits: Mapping[str, float | int | None] = {}
     for line in read(journal):
         match line.type:
             case "Run":
                 run = cast(Run, line.record())
                 began = line.at
             case "Session":
-                pid = cast(Session, line.record()).pid
+                session = cast(Session, line.record())
+                pid, limits = session.pid, session.budget
                 times.append((line.at, line.at))
             case "Round":
                 rounds.append(cast(Round, line.record()))
@@ -120,6 +125,7 @@ def read_night(journal: Path) -> Night | None:
         trials=trials,
         interrupted=interrupted,
         seconds=sum((b - a).total_seconds() for a, b in times),
+        limits=limits or run.budget,
         refreshes=tuple(refreshes),
     )
 

@@ -42,6 +42,7 @@ NEW_SCALE = (
     "Promoting this rubric begins a new scale: scores from judges that go by it are compared with none from before. "
     "How far such a judge agrees with people: `ratchet calibrate {name}`."
 )
+OWN_WORD = "The number is what the candidate's own process said: read the diff."
 FLATTERED = "the trials that it was kept for among them, which flatters it a little"
 
 ACTIVE = re.compile(r"""
@@ -50,11 +51,16 @@ ACTIVE = re.compile(r"""
     | <(?=[A-Za-z/!?]) | &(?=\#?\w+;)         # HTML, and characters by name
     | \](?=[(\[:]|$) | !(?=\[)                # links and pictures
     | :(?=//) | (?<=\bwww)\. | @(?=\w)        # what GitHub makes links of by itself
-    | ^[\#>+=-] | ^(?P<item>\d+)(?=[.)])       # what begins a heading, a quotation or a list
+    | ^[\#>+=-] | ^(?P<item>\d+)(?=[.)](?:\s|$))  # what begins a heading, a quotation or a list
     """, re.VERBOSE)  # fmt: skip
 """Characters that mean something to Markdown where they stand. Backslashes make them themselves again."""
 MARKS = re.compile(r"\\([!-/:-@\[-`{-~])|\*\*|`")
 """What is not to be read in a line of Markdown: backslashes, and the marks of bold and of code."""
+TRACEBACK = "Traceback (most recent call last):"
+PLACE = re.compile(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)')
+"""Where a line of a traceback points to."""
+TRIED = re.compile(r"(?:“[^”]*”|(?!: ).)*")
+"""What a rationale begins with, up to the first colon; those in what it quotes are not meant."""
 
 ENDINGS = {
     "rounds": "the declared number of rounds was played",
@@ -86,6 +92,8 @@ class Standing:
     """Live version and candidate → the first earlier run that has proven this very pair, on the same tasks."""
     measured_before: int = 0
     """Earlier runs that were measured on the same test tasks."""
+    is_own_word: bool = False
+    """Does code of the candidate run where the number is made?"""
 
 
 def report(
@@ -138,10 +146,7 @@ def report(
             predictions_table(scored(night.rounds, gains), by_kind),
             picture("Gains, predicted and measured", PREDICTIONS, pictures),
         ),
-        section(
-            "Score on train by kind of task",
-            tags_table(before, after, touched(night, before)) if before and after else "",
-        ),
+        by_task(night, before, after),
         section("Agreement with people", people, NEW_SCALE.format(name=night.run.experiment)),
         section("Spend", spend(night), picture("Score against what it cost", COST, pictures)),
         section("Costs by role", costs),
@@ -172,7 +177,7 @@ def promotable(night: Night, gains: Mapping[int, Gain]) -> str:
     best = night.certified
     lines = [f"Version `{night.working[:12]}` is the live one with {count(len(changes), 'change')} in it."]
     if best is None:
-        lines.append("None of it is proven on hidden tasks.")
+        lines.append("None of it is proven." if metric_of(night) else "None of it is proven on hidden tasks.")
     else:
         what = "It" if best.candidate == night.working else f"Version `{best.candidate[:12]}`"
         lines.append(f"{what} is proven: {test_of(night, best)}.")
@@ -248,7 +253,9 @@ def worse(night: Night, before: Sequence[Trial], after: Sequence[Trial], afterma
     """Whatever stands against the night's changes: guards, findings that grew, kinds of task that lost."""
     guards = [(c, g) for c in night.certifications for g in c.guards]
     rows = [(a, row) for a in at_the_end(aftermath) for row in a.rows]
-    kinds = gains_by_tags(before, after)
+    metric = metric_of(night)
+    kinds = {} if metric else gains_by_tags(before, after)
+    values = values_by_task(night, before, after) if metric else {}
     lines = [
         f"- Promotion test at checkpoint {c.checkpoint}, {plain(f'{g.kind} {g.name}'.strip())}: "
         f"{plain(guard_line(g))} ({g.verdict})."
@@ -266,7 +273,12 @@ def worse(night: Night, before: Sequence[Trial], after: Sequence[Trial], afterma
         if fmean(differences) < 0:
             chance = ", which may be chance" if mean_interval(differences, CONFIDENCE)[1] >= 0 else ""
             lines.append(f"- On train, {plain(' '.join(tags) or 'untagged')}: {gain_of(differences)}{chance}.")
-    seen = ((len(guards), "guard"), (len(rows), "finding"), (len(kinds), "kind of task"))
+    lines += [
+        f"- On train, task {code(task)}: {plain(metric)} {better_or_worse(by)}, which may be chance."
+        for task, (_, _, by) in values.items()
+        if by < 0
+    ]
+    seen = ((len(guards), "guard"), (len(rows), "finding"), (len(kinds), "kind of task"), (len(values), "task"))
     looked_at = ", ".join(count(n, thing) for n, thing in seen if n).replace("kind of tasks", "kinds of task")
     if not looked_at:
         return ""
@@ -387,7 +399,9 @@ def headline(night: Night, standing: Standing) -> list[str]:
     """What a person wants to know first."""
     lines = [proven(night, standing), what_next(night, standing)]
     if night.certified is not None and night.certified.alpha is not None:
-        lines.insert(1, how_sure(night, night.certified))
+        lines.insert(1, how_sure(night, night.certified) + (f" {OWN_WORD}" if standing.is_own_word else ""))
+    elif standing.is_own_word and night.kept:
+        lines.append(OWN_WORD)
     if disagreement := divergence(night):
         lines.append(disagreement)
     lines += [f"**Doubtful**: {plain(doubt)}." for doubt in standing.doubts]
@@ -487,12 +501,18 @@ def tested_at(c: Certification) -> str:
 def how_sure(night: Night, c: Certification) -> str:
     """What the proof is worth, and what it leaves open."""
     assert c.alpha is not None
+    if c.validation is not None and all(is_exact(found) for found in (c.validation, c.measured) if found is not None):
+        return (
+            f"How sure: all {count(c.validation.tasks, 'run')} of each side gave the same number, so the gain is exact "
+            "on this draw, and nothing is known of others."
+        )
     odds = f"a stack that is no better passes such a test at most once in {1 / c.alpha:,.0f}"
     horizon = night.run.gate.get("horizon")
     if c.test_number is not None:
         whole = f", test {c.test_number} of the {horizon} declared for these hidden tasks" if horizon else ""
         odds += f" (alpha {c.alpha:.4g}{whole})"
-    return f"How sure: {odds}. Not known: what each change contributes alone, and what holds on other kinds of task."
+    where = "where it was not run" if metric_of(night) else "on other kinds of task"
+    return f"How sure: {odds}. Not known: what each change contributes alone, and what holds {where}."
 
 
 def divergence(night: Night) -> str | None:
@@ -537,18 +557,48 @@ def what_next(night: Night, standing: Standing) -> str:
 
 
 def gain(c: Comparison) -> str:
-    """``+41.7 points (90 % interval +33.1 to +50.2, n = 96)``; of a metric, in its unit."""
+    """``+41.7 points (90 % interval +33.1 to +50.2, n = 96)``; of a metric ``loss better by 2.1 (…)``, in its unit."""
     if c.gain is None:
         return "no gain measured"
     if c.metric:
         known = "unconfirmed" if c.sigma is None else f"no interval, n = {c.tasks}"
-        if c.low is not None and c.high is not None:
-            known = f"{c.confidence:.0%} interval {c.low:+.4g} to {c.high:+.4g}, n = {c.tasks} runs each"
-        return f"{c.metric} {'better' if c.gain >= 0 else 'worse'} by {abs(c.gain):.4g} ({known})"
+        if is_exact(c):
+            known = f"all {count(c.tasks, 'run')} of each side gave the same number"
+        elif c.low is not None and c.high is not None:
+            known = f"{c.confidence:.0%} interval {ends(c.low, c.high)}, n = {count(c.tasks, 'run')} each"
+        return f"{c.metric} {better_or_worse(c.gain)} ({known})"
     points = f"{100 * c.gain:+.1f} points"
     if c.low is None or c.high is None:
         return f"{points} (no interval, n = {c.tasks})"
     return f"{points} ({c.confidence:.0%} interval {100 * c.low:+.1f} to {100 * c.high:+.1f}, n = {c.tasks})"
+
+
+def is_exact(c: Comparison) -> bool:
+    """Of a metric that was measured on both sides: did all runs of each give the same number?"""
+    return bool(c.metric) and c.sigma == 0 and c.low is not None
+
+
+def better_or_worse(by: float) -> str:
+    """``better by 253.6``; *by* is positive when better."""
+    return f"{'better' if by > 0 else 'worse'} by {abs(by):.4g}" if by else "unchanged"
+
+
+def ends(low: float, high: float) -> str:
+    """Of the interval of a gain in a metric: ``9.69 to 83.9``, or ``0.1 worse to 0.06 better``."""
+    if low < 0 < high:
+        return f"{-low:.4g} worse to {high:.4g} better"
+    near, far = sorted((abs(low), abs(high)))
+    return f"{near:.4g} to {far:.4g}"
+
+
+def figure(value: float, metric: str = "") -> str:
+    """A score, or the number that a *metric* gives, whatever its size."""
+    return f"{value + 0.0:.5g}" if metric else f"{value:.3f}"
+
+
+def metric_of(night: Night) -> str:
+    """The metric that its scores are in; empty where these are in [0, 1]."""
+    return str(night.run.gate.get("metric", ""))
 
 
 def certification(c: Certification, *, quote: bool, seen: str = "", proven_in: str | None = None) -> str:
@@ -617,7 +667,8 @@ def guard_line(g: Guard) -> str:
             return f"passed {g.wins} of {g.n} fresh runs"
         case "transfer":
             p = "" if g.p is None else f", p = {g.p:.2g}"
-            return "no gain could be measured" if g.gain is None else f"better by {g.gain:+.4g}{p}, n = {g.n} a side"
+            found = "no gain could be measured" if g.gain is None else better_or_worse(g.gain)
+            return found if g.gain is None else f"{found}{p}, n = {g.n} a side"
         case _:
             what = f"{g.name} a trial" if g.name else "seconds a trial"
             cap = "no cap" if g.cap is None else f"cap ×{g.cap:g}"
@@ -646,8 +697,10 @@ def refreshes_table(night: Night) -> str:
 
 
 def rounds_table(night: Night, gains: Mapping[int, Gain]) -> str:
+    metric = metric_of(night)
+    gained = f"{plain(metric)} against the incumbent" if metric else "gain on train"
     rows = [
-        "| round | change | decision | gain on train (90 % interval) | n | score (90 % interval) |",
+        f"| round | change | decision | {gained} (90 % interval) | n | {plain(metric) or 'score'} (90 % interval) |",
         "|---:|---|---|---|---:|---|",
     ]
     for r in night.rounds:
@@ -657,10 +710,7 @@ def rounds_table(night: Night, gains: Mapping[int, Gain]) -> str:
         known = gains.get(r.number)
         found = gain_cell(c) if known is None else points(known.gain, known.low, known.high)
         n = known.n if known else c.tasks if c else ""
-        score = "" if r.score is None else f"{r.score:.4g}" if c and c.metric else f"{r.score:.3f}"
-        rows.append(
-            f"| {r.number} | {plain(change(r))} | {plain(decision(r))} | {found} | {n} | {score}{interval(r)} |"
-        )
+        rows.append(f"| {r.number} | {plain(change(r))} | {plain(decision(r))} | {found} | {n} | {score(r, metric)} |")
     note = "Gains on train decide what the run builds on; they are not claims."
     if gains:
         note += (
@@ -670,18 +720,18 @@ def rounds_table(night: Night, gains: Mapping[int, Gain]) -> str:
 
 
 def gain_cell(c: Comparison | None) -> str:
-    """``+37.5 (+20.1 to +51.0)``, in points, or in the unit of the metric."""
+    """``+37.5 (+20.1 to +51.0)`` in points, or ``better by 2.1 (1.9 to 2.4)`` in the unit of the metric."""
     if c is None or c.gain is None or c.low is None or c.high is None:
         return bare_gain(c)
-    ends = [f"{end:+.4g}" if c.metric else f"{100 * end:+.1f}" for end in (c.low, c.high)]
-    return f"{bare_gain(c)} ({' to '.join(ends)})"
+    known = ends(c.low, c.high) if c.metric else f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
+    return f"{bare_gain(c)} ({known})"
 
 
 def bare_gain(c: Comparison | None) -> str:
     """In points, or in the unit of the metric."""
     if c is None or c.gain is None:
         return ""
-    return f"{c.gain:+.4g}" if c.metric else f"{100 * c.gain:+.1f}"
+    return better_or_worse(c.gain) if c.metric else f"{100 * c.gain:+.1f}"
 
 
 def change(r: Round) -> str:
@@ -696,6 +746,17 @@ def short(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def reason(text: str, limit: int = 200) -> str:
+    """As ``short``; of a traceback what it ended with, and where."""
+    before, found, frames = text.partition(TRACEBACK)
+    said = [line for line in frames.splitlines() if line.strip() and not line[0].isspace()]
+    if not found or not said:
+        return short(text, limit)
+    places = PLACE.findall(frames)
+    where = f" ({places[-1][0]} line {places[-1][1]})" if places else ""
+    return short(f"{before}{short(said[-1], limit // 2)}{where}", limit)
+
+
 def count(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
@@ -703,12 +764,17 @@ def count(n: int, thing: str) -> str:
 def decision(r: Round) -> str:
     if r.decision is None:
         return ""
-    detail = f": {short(r.decision.detail)}" if r.decision.detail else ""
+    detail = f": {reason(r.decision.detail)}" if r.decision.detail else ""
     return f"{r.decision.verdict} ({r.decision.because}{detail})"
 
 
-def interval(r: Round) -> str:
-    return "" if r.score_low is None or r.score_high is None else f" ({r.score_low:.3f} to {r.score_high:.3f})"
+def score(r: Round, metric: str) -> str:
+    """``0.312 (0.281 to 0.344)``; without an interval where all runs gave the same number."""
+    if r.score is None:
+        return ""
+    if r.score_low is None or r.score_high is None or (metric and r.score_low == r.score_high):
+        return figure(r.score, metric)
+    return f"{figure(r.score, metric)} ({figure(r.score_low, metric)} to {figure(r.score_high, metric)})"
 
 
 def touched(night: Night, before: Sequence[Trial]) -> frozenset[tuple[str, ...]] | None:
@@ -726,6 +792,40 @@ def touched(night: Night, before: Sequence[Trial]) -> frozenset[tuple[str, ...]]
             return None
         found |= about
     return frozenset(found)
+
+
+def by_task(night: Night, before: Sequence[Trial], after: Sequence[Trial]) -> str:
+    """Where several numbers go into the score, each by itself; empty for a metric on one task."""
+    if not before or not after:
+        return ""
+    metric = metric_of(night)
+    if not metric:
+        return section("Score on train by kind of task", tags_table(before, after, touched(night, before)))
+    rows = [
+        f"| {code(task)} | {figure(was, metric)} | {figure(is_now, metric)} | {better_or_worse(by)} |"
+        for task, (was, is_now, by) in values_by_task(night, before, after).items()
+    ]
+    head = ["| task | live | working | change |", "|---|---:|---:|---|"]
+    return section(f"{plain(metric)} by task", "\n".join([*head, *rows]) if rows else "")
+
+
+def values_by_task(
+    night: Night, before: Iterable[Trial], after: Iterable[Trial]
+) -> dict[str, tuple[float, float, float]]:
+    """Of a metric on several tasks: its mean on each, before and after, and by how much it is better."""
+    old, new = values(before), values(after)
+    sign = -1.0 if night.run.gate.get("better") == "lower" else 1.0
+    both = sorted(old.keys() & new.keys()) if len(old.keys() | new.keys()) > 1 else ()
+    means = {task: (fmean(old[task]), fmean(new[task])) for task in both}
+    return {task: (was, is_now, sign * (is_now - was)) for task, (was, is_now) in means.items()}
+
+
+def values(trials: Iterable[Trial]) -> dict[str, list[float]]:
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.grade is not None and trial.grade.value is not None:
+            found[trial.task].append(trial.grade.value)
+    return found
 
 
 def tags_table(

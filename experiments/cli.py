@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -30,11 +31,19 @@ from analysis.lessons import sentence
 from analysis.memory import memory_of
 from analysis.night import Night
 from experiments import scaffold
-from experiments.display import display, round_line
+from experiments.display import display, limits_line, round_line
 from experiments.export import export
 from experiments.inbox import inbox_app
 from experiments.label import calibrate, label
-from experiments.morning import nights_of, seen_tests, standing, states_of, waiting_for_a_person, write_report
+from experiments.morning import (
+    is_own_word,
+    nights_of,
+    seen_tests,
+    standing,
+    states_of,
+    waiting_for_a_person,
+    write_report,
+)
 from experiments.place import (
     Place,
     here,
@@ -87,6 +96,8 @@ NoSandboxWanted = Annotated[
     bool,
     typer.Option("--no-sandbox", help="Run commands as plain processes, which can read and change whatever you can"),
 ]
+COPIED = re.compile(r"``(cp -R [^`]+)``")
+"""How an experiment on a copy says what that is brought back by."""
 ROOM = 10**9
 """Scores that nights may draw in one simulation: some minutes."""
 STOPPED_BY_LIMIT = frozenset({"hours", "trials", "tokens", "dollars", "failing", "stopped"})
@@ -527,16 +538,18 @@ def status(
         say(
             f"  spent {night.trials:,} trials, {night.usage.calls:,} calls, {night.usage.tokens:,} tokens, "
             f"{reporting.money(night.usage)}, {reporting.duration(night.seconds)}; "
-            f"limits {', '.join(f'{v:g} {k}' for k, v in night.run.budget.items() if v is not None)}"
+            f"limits {limits_line(night.limits) or 'none'}"
         )
         for round in night.rounds[-3:]:
-            say("  " + round_line(round).replace("\n", "\n  "))
+            say("  " + round_line(round, reporting.metric_of(night)).replace("\n", "\n  "))
         say(
             "  runs so far ended by: "
             + (", ".join(f"{k} {v}" for k, v in (fields["ends"] or {}).items()) or "none did")
         )
         around = reporting.Standing(fields["live"], False, None, (), *seen_tests(directory, night))
         say("  " + reporting.bare(reporting.proven(night, around)))
+        if night.kept and fields["own_word"]:
+            say("  " + reporting.OWN_WORD)
         for line in control.lines(fields["facts"]) if fields["facts"] else ():
             say("  " + line)
 
@@ -585,8 +598,19 @@ def status_fields(directory: Path, night: Night) -> dict[str, Any]:
         "interrupted_calls": night.interrupted,
         "seconds": night.seconds,
         "budget": night.run.budget,
+        "own_word": says_its_own_number(night),
         "facts": facts_of(directory, night) if state == "running" else None,
     }
+
+
+def says_its_own_number(night: Night) -> bool | None:
+    """Is its number what the candidate's own process said? ``None`` where its experiment does not load any more."""
+    if not reporting.metric_of(night):
+        return False
+    try:
+        return is_own_word(load_experiment(find_experiment(night.run.experiment, Path.cwd())))
+    except UserError:
+        return None
 
 
 def facts_of(directory: Path, night: Night) -> dict[str, str] | None:
@@ -841,10 +865,19 @@ def compare(
         return
     assert found.verdict is not None
     words = {"accept": "B is better", "reject": "B is not better", "undecided": "not settled"}
+    how = (
+        f"Welch's test, one-sided, at alpha {1 / found.verdict.threshold:.4g}; "
+        f"{reporting.count(found.tasks, 'fresh run')} each"
+        if found.metric
+        else f"e-value {found.verdict.e_value:.3g} of {found.verdict.threshold:.3g} needed"
+    )
+    scores = [
+        "none" if score is None else reporting.figure(score, found.metric)
+        for score in (found.incumbent_score, found.candidate_score)
+    ]
     say(
-        f"{words.get(found.verdict.verdict, 'not settled')}: {reporting.gain(found)} on train, "
-        f"e-value {found.verdict.e_value:.3g} of {found.verdict.threshold:.3g} needed; score "
-        f"{found.incumbent_score or 0:.3f} → {found.candidate_score or 0:.3f}"
+        f"{words.get(found.verdict.verdict, 'not settled')}: {reporting.gain(found)} on train, {how}; score "
+        f"{' → '.join(scores)}"
     )
 
 
@@ -873,6 +906,8 @@ def promote(
             "It is a rubric, so a new scale begins: whoever is graded by it is compared with no score from before. How "
             f"far it agrees with people: ratchet calibrate {name}\n"
         )
+    if is_own_word(place.experiment):
+        say(f"{reporting.OWN_WORD}\n")
     if not yes and not again:
         if not sys.stdin.isatty():
             raise UserError(
@@ -900,6 +935,7 @@ def promote(
     where = f"{done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}"
     if place.subject.version("live").id == done.version:
         say(f"live: {where}\nTo put the old one back: ratchet rollback {name}")
+        say_where_else(place, c.live, c.candidate)
     else:
         say(f"promoted: {where}\nIt becomes live here when you merge that: git merge {done.branch}")
 
@@ -945,9 +981,26 @@ def rollback(
             )
         if not typer.confirm(f"Put {'the version before' if to is None else f'v{to}'} back?"):
             raise typer.Exit(1)
+    was = place.subject.live().id
     done = place.subject.rollback(experiment=name, to=to)
     keep_promotion(place, done)
     say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
+    say_where_else(place, was, done.version)
+
+
+def say_where_else(place: Place, before: str, after: str) -> None:
+    """Where the subject is a copy, as ``ratchet new --command`` has noted: how to change what it is a copy of."""
+    text = find_experiment(place.name, Path.cwd()).read_text(encoding="utf-8")
+    noted = COPIED.search(text)
+    if noted is None or before == after:
+        return
+    target = shlex.split(noted[1])[-1]
+    where = "" if target == "." else f" --directory={shlex.quote(target)}"
+    say(
+        f"{place.experiment.subject} is a copy: what it was made from, and other copies, stay as they are. To "
+        f"change these in the same way, at the top of the repository:\n"
+        f"  git diff --binary {before[:12]} {after[:12]} | git apply{where}"
+    )
 
 
 @app.command()

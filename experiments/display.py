@@ -1,7 +1,7 @@
 """Progress for people: a live display on a terminal, plain lines elsewhere. Always on stderr."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 
 from rich.console import Console, Group, RenderableType
@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from analysis.report import bare_gain, change, duration, gain, money, short
+from analysis.report import TRIED, bare_gain, change, count, duration, figure, gain, money, reason, short
 from harness.agent.inbox import Inbox, visible
 from harness.certify import share_used
 from harness.experiment import Experiment
@@ -28,6 +28,7 @@ STYLES = {"keep": "green", "discard": "dim", "inconclusive": "yellow"}
 def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generator[Callable[[Round], None]]:
     """Within, call what this yields with each round."""
     rounds: list[Round] = []
+    metric = str(ledger.run.gate.get("metric", ""))
     console.print(opening(experiment, ledger), highlight=False, markup=False, soft_wrap=True)
 
     def tell(line: str) -> None:
@@ -38,12 +39,12 @@ def display(experiment: Experiment, ledger: Ledger, console: Console) -> Generat
 
     with telling_what_waits(Inbox(ledger.directory), ledger.run.id, tell):
         if not console.is_terminal:
-            yield lambda round: tell(round_line(round))
+            yield lambda round: tell(round_line(round, metric))
             return
         with Live(get_renderable=lambda: board(ledger, rounds), console=console, refresh_per_second=4):
             yield rounds.append
     console.print(
-        *[round_line(r) for r in rounds if r.certification or r.stop], sep="\n", highlight=False, markup=False
+        *[round_line(r, metric) for r in rounds if r.certification or r.stop], sep="\n", highlight=False, markup=False
     )
 
 
@@ -74,35 +75,46 @@ def waiting_line(e: Escalation) -> str:
 
 def opening(experiment: Experiment, ledger: Ledger) -> str:
     sizes = ", ".join(f"{n} {split}" for split, n in experiment.sizes().items() if n)
-    limits = ", ".join(limit(k, v) for k, v in ledger.budget.limits().items() if v is not None)
+    limits = limits_line(ledger.budget.limits())
     verb = "resume" if ledger.trials else "run"
     return f"{verb} {ledger.run.id} from {ledger.run.live[:12]}: {sizes} tasks; at most {limits}"
 
 
+def limits_line(limits: Mapping[str, float | None]) -> str:
+    """``2 min 00 s, 5 dollars``."""
+    return ", ".join(limit(name, most) for name, most in limits.items() if most is not None)
+
+
 def limit(name: str, most: float) -> str:
-    return duration(3600 * most) if name == "hours" else f"{most:,.4g} {name}"
+    if name == "hours":
+        return duration(3600 * most)
+    return f"{most:,.4g} {name.removesuffix('s') if most == 1 else name}"
 
 
-def round_line(r: Round) -> str:
-    """``round 3  keep      +10.4 points (…)  score .312  1,204 trials  add a worked example of [plural]``."""
+def round_line(r: Round, metric: str = "") -> str:
+    """``round 3  keep      add a worked example of [plural]: +10.4 points on 40 tasks; score .312, 1,204 trials``.
+
+    *metric*: what its scores are in; empty where these are in [0, 1].
+    """
     c = r.decision.comparison if r.decision else None
-    digits = ".5g" if c is not None and c.metric else ".3f"
-    score = "" if r.score is None else f"score {r.score:{digits}}"
-    if r.score_low is not None and r.score_high is not None:
-        score += f" [{r.score_low:{digits}}, {r.score_high:{digits}}]"
+    score = f"score {score_of(r, metric)}" if r.score is not None else ""
     spent = f"{r.trials:,} trials"
     if r.stop is not None:
         line = (
             f"end       {r.stop}: {r.detail}; {score or 'no score'}, {spent}, {r.usage.calls:,} calls, {money(r.usage)}"
         )
     elif r.decision is None:
-        line = f"round {r.number:<3} baseline      {score}  {spent}, {duration(r.seconds)}"
+        line = f"round {r.number:<3} baseline      {score or 'no score'}  {spent}, {duration(r.seconds)}"
     else:
-        unit = f" {c.metric} in {c.tasks} runs" if c is not None and c.metric else " points"
-        where = f" on {c.tasks} tasks" if c is not None and not c.metric else ""
-        found = f"{bare_gain(c)}{unit}{where}" if c is not None and c.gain is not None else short(r.decision.detail)
-        tried = short(change(r).partition(": ")[0], 72)  # the rest is in the report
-        line = f"round {r.number:<3} {r.decision.verdict:<13} {tried}: {found}; {score}, {spent}"
+        if c is None or c.gain is None:
+            found = reason(r.decision.detail)
+        elif c.metric:
+            found = f"{c.metric} {bare_gain(c)} in {count(c.tasks, 'run')}"
+        else:
+            found = f"{bare_gain(c)} points on {c.tasks} tasks"
+        tried = TRIED.match(change(r))
+        what = short(tried[0] if tried else change(r), 72)  # the rest is in the report
+        line = f"round {r.number:<3} {r.decision.verdict:<13} {what}: {found}; {score or 'no score'}, {spent}"
     if r.certification is not None:
         c = r.certification
         where = " on test" if c.measured is not None and not c.measured.metric else ""
@@ -116,6 +128,7 @@ def round_line(r: Round) -> str:
 
 
 def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
+    metric = str(ledger.run.gate.get("metric", ""))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title, justify in (
         ("round", "right"),
@@ -136,17 +149,20 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
             verdict,
             bare_gain(c),
             str(c.tasks) if c else "",
-            score_of(r),
+            score_of(r, metric),
             change(r),
             style=STYLES.get(verdict, ""),
         )
     return Group(table, Text(status_line(ledger, rounds), style="bold"))
 
 
-def score_of(r: Round) -> str:
-    if r.score is None or r.score_low is None or r.score_high is None:
+def score_of(r: Round, metric: str = "") -> str:
+    """``0.312 [0.281, 0.344]``; without an interval where all runs of a *metric* gave the same number."""
+    if r.score is None:
         return ""
-    return f"{r.score:.3f} [{r.score_low:.2f}, {r.score_high:.2f}]"
+    if r.score_low is None or r.score_high is None or (metric and r.score_low == r.score_high):
+        return figure(r.score, metric)
+    return f"{figure(r.score, metric)} [{figure(r.score_low, metric)}, {figure(r.score_high, metric)}]"
 
 
 def status_line(ledger: Ledger, rounds: list[Round]) -> str:

@@ -21,6 +21,7 @@ from experiments.terminal import err
 from harness.agent.inbox import Inbox
 from harness.contract import doubts_about
 from harness.evidence import Traces, known_findings
+from harness.experiment import Experiment
 from harness.graders.agreement import AgreementGrader
 from harness.ledger import is_held, journal_file, runs
 from harness.redact import redacted
@@ -41,7 +42,13 @@ def standing(place: Place, night: Night) -> reporting.Standing:
         waiting = next((c for c in others if c is not None and c.live == live), None)
     running = night.ended is None and is_held(journal_file(place.directory, night.run.id))
     doubts = doubts_about(place.experiment)
-    return reporting.Standing(live, running, waiting, doubts, *seen_tests(place.directory, night))
+    seen = seen_tests(place.directory, night)
+    return reporting.Standing(live, running, waiting, doubts, *seen, is_own_word=is_own_word(place.experiment))
+
+
+def is_own_word(experiment: Experiment) -> bool:
+    """Does code of the candidate run where its number is made?"""
+    return not getattr(getattr(experiment.runner, "metric", None), "is_isolated", True)
 
 
 def other_nights(directory: Path, night: Night) -> Iterator[Night]:

@@ -426,6 +426,8 @@ def outcome(trials: Sequence[Trial]) -> Outcome:
             found.append(value)
         elif not trial.is_lost and not failure:
             failure = trial.error or (trial.grade.reason if trial.grade else "") or f"the grade has value {value}"
+            if value is not None:
+                failure = f"{value:.6g} is out of range (beyond {LARGEST:g}), so it counts as none"
     is_whole = len(found) == len(trials)
     return Outcome(fmean(found) if is_whole else None, is_lost=not is_whole and not failure, failure=failure)
 

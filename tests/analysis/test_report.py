@@ -12,6 +12,7 @@ from analysis.night import Night
 from analysis.predictions import Scored
 from analysis.report import (
     FINDINGS,
+    OWN_WORD,
     PROGRESS,
     Standing,
     answered_table,
@@ -22,6 +23,7 @@ from analysis.report import (
     divergence,
     fenced,
     findings_table,
+    gain,
     guard_line,
     headline,
     kept_change,
@@ -30,7 +32,9 @@ from analysis.report import (
     plain,
     predictions_table,
     promotion_tests,
+    reason,
     report,
+    short,
     shrinkage_tables,
     tags_table,
     touched,
@@ -249,9 +253,80 @@ def test_runs_that_cannot_be_repeated_are_called_unconfirmed_and_nothing_else():
 
 def test_a_metric_is_told_in_its_own_unit():
     worse = a_comparison("train", -0.02, 5, metric="val_bpb", sigma=0.01)
-    assert "val_bpb worse by 0.02 (90% interval -0.1 to +0.06, n = 5 runs each)" in not_proven(
+    assert "val_bpb worse by 0.02 (90% interval 0.1 worse to 0.06 better, n = 5 runs each)" in not_proven(
         a_certification("reject", validation=worse, test_number=None)
     )
+    surely = worse.model_copy(update={"low": -83.9, "high": -9.69, "gain": -46.79})
+    assert gain(surely) == "val_bpb worse by 46.79 (90% interval 9.69 to 83.9, n = 5 runs each)"
+    assert gain(worse.model_copy(update={"gain": -0.0, "sigma": 0.0})).startswith("val_bpb unchanged (all 5 runs of")
+
+
+def a_metric_night(c: Certification | None, *tries: Round) -> Night:
+    night = a_night(c)
+    first, last = (r.model_copy(update={"score": 2e-5, "score_low": 1e-5, "score_high": 3e-5}) for r in night.rounds)
+    run = night.run.model_copy(update={"gate": {"name": "MetricGate", "metric": "loss", "better": "lower"}})
+    return replace(night, run=run, rounds=(first, *tries, last))
+
+
+def a_measured_round(by: float, **facts: object) -> Round:
+    c = a_comparison("train", by, 1, metric="loss", sigma=1.0, low=None, high=None, verdict=None)
+    kept = a_kept_round(1)
+    decision = Decision(verdict="keep", because="improved", comparison=c)
+    return kept.model_copy(update={"decision": decision, "score": 1.5e-5, **facts})
+
+
+def test_numbers_that_are_alike_in_all_runs_are_called_exact_for_this_draw_and_no_more():
+    exact = a_comparison("train", 2.0, 2, metric="loss", sigma=0.0)
+    said = read(a_metric_night(a_certification("accept", validation=exact, measured=exact, test_number=None)))
+    assert "all 2 runs of each side gave the same number, so the gain is exact on this draw" in said
+    assert "at most once in" not in said
+    noisy = exact.model_copy(update={"sigma": 1.0})
+    assert "at most once in" in read(
+        a_metric_night(a_certification("accept", validation=noisy, measured=exact, test_number=None))
+    )
+
+
+def test_a_number_that_the_candidates_own_process_said_is_called_that():
+    c = a_certification("accept", validation=a_comparison(metric="loss", sigma=1.0), test_number=None)
+    own = Standing(live=LIVE, is_own_word=True)
+    proven, how_sure, *_ = headline(a_metric_night(c), own)
+    assert "Proven better" in proven
+    assert how_sure.endswith(OWN_WORD)
+    assert OWN_WORD in headline(a_metric_night(None, a_measured_round(1.0)), own)
+    assert OWN_WORD not in "".join(headline(a_metric_night(None), own))
+    assert OWN_WORD not in read(a_metric_night(c))
+
+
+def a_number(task: str, value: float, version: str = "v") -> Trial:
+    trial = trials_of_kinds(noun=1.0)[0]
+    grade = Grade(score=1.0, value=value)
+    return trial.model_copy(update={"task": task, "tags": (), "version": version, "grade": grade})
+
+
+def test_a_metric_has_its_numbers_by_task_and_no_scores_by_kind():
+    night = a_metric_night(None, a_measured_round(1e-5))
+    one = report(night, Standing(LIVE), diff="", before=[a_number("a", 2.0)], after=[a_number("a", 1.0)], now=())
+    assert "by kind of task" not in one
+    assert "What got worse" not in one
+    assert "| 0 | baseline |  |  |  | 2e-05 (1e-05 to 3e-05) |" in one
+    assert "better by 1e-05 | 1 | 1.5e-05" in one
+    before, after = ([a_number("a", x), a_number("b", y)] for x, y in ((2.0, 1.0), (1.0, 1.5)))
+    two = report(night, Standing(LIVE), diff="", before=before, after=after, now=())
+    assert "## loss by task" in two
+    assert "| `a` | 2 | 1 | better by 1 |" in two
+    assert "- On train, task `b`: loss worse by 0.5, which may be chance." in two
+
+
+def test_a_change_that_broke_its_run_is_told_by_what_its_traceback_ends_with():
+    crash = 'it ended by exit code 1: Traceback (most recent call last):\n  File "/w/a/solver.py", line 14, in fit\n'
+    said = reason(f"{crash}    v = 1 / 0\n        ~~^~~\nZeroDivisionError: division by zero\n")
+    assert said == "it ended by exit code 1: ZeroDivisionError: division by zero (solver.py line 14)"
+    assert reason(crash) == short(crash)
+
+
+def test_a_number_at_the_beginning_is_no_item_of_a_list():
+    assert plain("1.906 of 2 minutes") == "1.906 of 2 minutes"
+    assert plain("1. of 2") == "1\\. of 2"
 
 
 def test_hidden_tasks_that_deny_what_train_claims_are_pointed_out():

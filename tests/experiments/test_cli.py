@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from analysis.report import OWN_WORD
 from experiments.cli import app
 from harness.experiment import load_experiment
 from harness.ledger import open_run, runs
@@ -101,6 +102,7 @@ def test_the_json_of_every_reading_verb_parses_and_has_the_documented_fields(aft
             "interrupted_calls",
             "seconds",
             "budget",
+            "own_word",
             "facts",
         ),
     }
@@ -538,5 +540,9 @@ def test_one_number_per_run_climbs_is_promoted_in_its_own_unit_and_verifies(chec
     assert "in fresh runs" in printed
     report = ratchet(checkout, "report", "example")
     assert "runs each" in report
+    status = ratchet(checkout, "status", "example")
+    assert "; limits 4 rounds, 1 h 00 min\n" in status
+    assert "val_bpb better by 0." in status
+    assert OWN_WORD not in status
     assert "sound" in ratchet(checkout, "verify", "example")
     assert "live: " in ratchet(checkout, "promote", "example", "--yes")

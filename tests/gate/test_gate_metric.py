@@ -158,6 +158,10 @@ def test_a_candidate_whose_run_fails_is_discarded_with_the_reason(failure, runs)
     assert why in str(decision)
 
 
+def test_a_number_that_is_too_large_to_compute_with_is_called_that():
+    assert "gave no val_bpb: 2.27e+74 is out of range (beyond 1e+60)" in kept(prescribed(a=BASE, b=(2.27e74,))).detail
+
+
 @pytest.mark.parametrize("runs", [("lost",), (0.9, "lost", 0.9)])
 def test_a_lost_run_decides_nothing(runs):
     decision = kept(prescribed(a=BASE, b=runs))
