@@ -732,6 +732,8 @@ def summary(
     add = shlex.join([*(os.path.relpath(layout.base / path) for path in new), folder])
     yield "Next:"
     yield f"  git add {add} && git commit -m 'Add {name}'"
+    if not has_python(layout.edited):
+        yield f"  mkdir {folder}/ideas/first   # for a changed file, or a patch: see {folder}/ideas/README.md"
     yield f"  ratchet check {name}           # can it be fooled, and what can a night prove?"
     yield f"  ratchet run {name} --for 20m   # then: ratchet report {name}, ratchet promote {name}"
     if copied:

@@ -107,7 +107,9 @@ class Ideas:
                 predicted=predicted(idea, finding, history.rounds),
                 findings=tuple(mined),
             )
-        raise OutOfIdeas("; ".join(["no idea is left that was not tried", *skipped]))
+        place = "/".join(self.folder.parts[-3:])
+        more = f"put the next one into a folder of its own in {place}/, or take CodeProposer"
+        raise OutOfIdeas("; ".join([f"no idea is left that was not tried: {more}", *skipped]))
 
 
 def tried_ids(rounds: Sequence[Round]) -> set[str]:

@@ -106,7 +106,10 @@ class MutationProposer:
                 edits=edits,
                 rationale=", and ".join(site.says(option) for site, option in pair),
             )
-        raise OutOfIdeas("no small change is left that was not tried: declare choices, or pass another proposer")
+        raise OutOfIdeas(
+            "no small change is left that was not tried: declare choices (# choices: 2, 4), or pass another proposer, "
+            'such as CodeProposer, or Ideas(HERE / "ideas") for changes of your own'
+        )
 
     def _drawn(self, text: Mapping[str, str], history: History, rng: random.Random) -> Iterator[Draw]:
         """All changes that could be made, those of a kind that promise most first; then numbers at random."""

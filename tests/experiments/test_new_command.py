@@ -213,6 +213,7 @@ def test_another_language_needs_to_be_told_what_to_change_and_gets_a_folder_for_
     assert "--edit src" in refused(root, "--command", "./bench.sh")
     said = ratchet(root, "new", "mine", "--command", "./bench.sh", "--edit", "rules.txt")
     assert "these files are no Python" in said
+    assert "mkdir experiments/mine/ideas/first" in said
     experiment = loaded(root)
     assert experiment.runner.command == "/bin/sh bench.sh"
     assert [*experiment.runner.fixed] == ["bench.sh"]
