@@ -183,7 +183,8 @@ def objection(
                 return why
         if new is not None and (why := _coding_objection(path, old or "", new)):
             return why
-        if why := _file_objection(path, old, new, patterns, names):
+        free = _free(path, new or "", patterns, (*before.values(), *beside.values()))
+        if why := _file_objection(path, old, new, patterns, names, free):
             return why
     return ""
 
@@ -438,8 +439,22 @@ class _Place:
     """What stands in the blanks."""
 
     @property
+    def function(self) -> tuple[str, ...]:
+        return tuple(name for name in self.around if not name.endswith(" "))
+
+    @property
     def what(self) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
         return self.around, self.form, self.names
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """The names of a function."""
+
+    local: frozenset[str]
+    """Variables that are its own."""
+    used: frozenset[str]
+    """All, with those of functions within."""
 
 
 @dataclass(frozen=True)
@@ -452,14 +467,21 @@ class _Reading:
     """What cannot be read, or reaches into the modules of others: no more of it may come."""
     names: frozenset[str] = frozenset()
     """All that it calls by a name of its own."""
+    scopes: Mapping[tuple[str, ...], _Scope] = field(default_factory=dict[tuple[str, ...], _Scope])
+    """Of its functions, by the names of what they stand in and their own."""
 
 
 def _file_objection(
-    path: str, old: str | None, new: str | None, guarded: tuple[str, ...], modules: frozenset[str]
+    path: str,
+    old: str | None,
+    new: str | None,
+    guarded: tuple[str, ...],
+    modules: frozenset[str],
+    free: frozenset[str],
 ) -> str:
     readings: list[_Reading | None] = [None, None]
     if is_python(path):
-        readings = [_read(source, guarded, modules) for source in (old or "", new or "")]
+        readings = [_read(old or "", guarded, modules), _read(new or "", guarded, modules, free)]
     elif path.endswith(_PROSE):
         return ""
     if readings[0] is None or readings[1] is None:
@@ -476,6 +498,31 @@ def _file_objection(
     return f"{where}: {what}: {shown}" if what else f"{where}: {place.because}: {shown}"
 
 
+def _free(path: str, new: str, guarded: tuple[str, ...], known: Iterable[str]) -> frozenset[str]:
+    """Variables of *new* that are called as what is guarded, and stand for nothing else: in no text that is *known*
+    does the name occur, and no framework asks for it by name, as for a function or for what a class holds."""
+    matcher = _matcher(guarded)
+    if not is_python(path) or not matcher.search(new):
+        return frozenset()
+    try:
+        tree = _parsed(new)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    bound: set[str] = set()
+    taken: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            taken.update(name for part in node.body for inner in ast.walk(part) for name in _names_bound(inner))
+        if isinstance(node, ast.Name):
+            bound.update(_names_bound(node))
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            taken.update(node.names)
+        else:
+            taken.update(_names_bound(node))
+    fresh = {name for name in bound - taken if matcher.search(name)}
+    return frozenset(name for name in fresh if not any(name in text for text in known)) if fresh else frozenset()
+
+
 def _line(source: str, number: int) -> str:
     lines = re.split(r"\r\n|\r|\n", source)
     line = lines[number - 1].strip() if 0 < number <= len(lines) else ""
@@ -488,7 +535,7 @@ def _difference(was: _Reading, now: _Reading) -> tuple[_Place, str, bool] | None
     if odd:
         return odd[0], "", False
     new, gone = _beyond(now.places, was.places), _beyond(was.places, now.places)
-    new, gone = _renamed(new, gone, now.names - was.names, was.names - now.names)
+    new, gone = _renamed(new, gone, was, now)
     if new:
         changed = "changes" if any(p.around == new[0].around or p.because == new[0].because for p in gone) else "adds"
         return new[0], f"it {changed} what is guarded ({new[0].because})", False
@@ -516,18 +563,27 @@ def _beyond(these: Iterable[_Place], those: Iterable[_Place]) -> list[_Place]:
     return more
 
 
-def _renamed(
-    new: list[_Place], gone: list[_Place], fresh: frozenset[str], vanished: frozenset[str]
-) -> tuple[list[_Place], list[_Place]]:
-    """What is left of both where names that vanished from the file were replaced by names that are new in it."""
-    renames: dict[str, str] = {}
+def _renamed(new: list[_Place], gone: list[_Place], was: _Reading, now: _Reading) -> tuple[list[_Place], list[_Place]]:
+    """What is left of both where names that vanished, from the file or as variables from their function, were replaced
+    by names that are new there."""
+    fresh, vanished = now.names - was.names, was.names - now.names
+    nowhere = _Scope(frozenset(), frozenset())
+    renames: dict[tuple[str, ...], dict[str, str]] = {}
     left: list[_Place] = []
     gone = list(gone)
     for place in new:
+        scope = now.scopes.get(place.function, nowhere)
         for other in gone:
-            pairs = _pairs(other, place, renames)
-            if pairs is not None and all(a == b or (a in vanished and b in fresh) for a, b in pairs.items()):
-                renames |= pairs
+            old = was.scopes.get(other.function, nowhere)
+            known = renames.get((), {}) | renames.get(other.function, {})
+            pairs = _pairs(other, place, known)
+            if pairs is None:
+                continue
+            wide = {a: b for a, b in pairs.items() if a == b or (a in vanished and b in fresh)}
+            narrow = {a: b for a, b in pairs.items() if a not in wide}
+            if all(a in old.local - scope.used and b in scope.local - old.used for a, b in narrow.items()):
+                renames[()] = renames.get((), {}) | wide
+                renames[other.function] = renames.get(other.function, {}) | narrow
                 gone.remove(other)
                 break
         else:
@@ -578,16 +634,18 @@ def _read_words(source: str, guarded: tuple[str, ...]) -> _Reading:
 
 
 @lru_cache(maxsize=512)
-def _read(source: str, guarded: tuple[str, ...], modules: frozenset[str]) -> _Reading | None:
+def _read(
+    source: str, guarded: tuple[str, ...], modules: frozenset[str], free: frozenset[str] = frozenset()
+) -> _Reading | None:
     """``None``: this is no Python that could be read."""
     try:
         tree = _parsed(source)
-        reader = _Reader(_matcher(guarded), _printed(guarded), modules)
+        reader = _Reader(_matcher(guarded), _printed(guarded), modules, free)
         reader.learn(tree)
         reader.block(tree.body, ())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return _Reading(tuple(reader.places), tuple(reader.strange), frozenset(reader.own))
+    return _Reading(tuple(reader.places), tuple(reader.strange), frozenset(reader.own), dict(_scopes(tree, ())))
 
 
 NOTHING, HANDED, GUARDS = 0, 1, 2
@@ -602,6 +660,8 @@ class _Reader:
     printed: re.Pattern[str]
     modules: frozenset[str]
     """The subject's own: setting what they hold is no reaching into others."""
+    free: frozenset[str] = frozenset()
+    """Variables that are called as what is guarded, and are not: see ``_free``."""
     origins: dict[str, str] = field(default_factory=dict[str, str])
     """Name → what was imported under it."""
     foreign: set[str] = field(default_factory=set[str])
@@ -857,6 +917,9 @@ class _Reader:
             yield owner
 
     def _weight(self, dotted: str) -> int:
+        head, _, rest = dotted.partition(".")
+        if head in self.free:
+            dotted = f"().{rest}"
         found = self.matcher.search(dotted)
         if not found:
             return NOTHING
@@ -979,6 +1042,31 @@ def _first_line(node: ast.AST) -> int:
 
 def _defines(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _scopes(node: ast.AST, around: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Scope]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = (*around, child.name)
+            parts = list(ast.walk(child))
+            shared = {name for part in parts if isinstance(part, ast.Global | ast.Nonlocal) for name in part.names}
+            used = {part.id for part in parts if isinstance(part, ast.Name)}
+            local = {name for part in _own_parts(child) for name in _names_bound(part)}
+            yield inner, _Scope(frozenset(local - shared), frozenset(used).union(*map(_names_bound, parts)))
+            yield from _scopes(child, inner)
+        else:
+            yield from _scopes(child, (*around, child.name) if isinstance(child, ast.ClassDef) else around)
+
+
+def _own_parts(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """All of it but what has variables of its own."""
+    inner = (ast.Lambda, ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    waiting: list[ast.AST] = [function.args, *function.body]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if not _defines(part) and not isinstance(part, inner):
+            waiting += ast.iter_child_nodes(part)
 
 
 def _computed_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iterator[ast.expr]:

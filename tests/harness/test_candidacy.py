@@ -235,6 +235,41 @@ def test_a_name_that_is_new_may_take_the_place_of_one_that_is_gone_and_no_other(
     assert objected(("evaluate(model,", "evaluate(rng,")) != ""
 
 
+def test_a_variable_of_a_function_may_be_renamed_in_it_whatever_other_functions_call_theirs():
+    before = (
+        "from prepare import evaluate, rows\nlow = 1\n\n\ndef one():\n    x, y = evaluate(rows)\n    return x + y\n\n\n"
+        "def two(x, wanted):\n    return x + wanted + low\n"
+    )
+
+    def changed(*edits: tuple[str, str]) -> str:
+        after = before
+        for old, new in edits:
+            after = after.replace(old, new)
+        return objection({"a.py": before}, {"a.py": after})
+
+    assert changed(("x, y =", "got, wanted ="), ("return x + y", "return got + wanted")) == ""
+    assert changed(("x, y =", "got, wanted =")) != ""  # another x is what it returns now
+    assert changed(("x, y =", "y, x =")) != ""
+    assert changed(("x, y =", "got, low ="), ("return x + y", "global low; return got + low")) != ""
+    assert changed(("evaluate(rows)", "evaluate(low)")) != ""
+
+
+def test_a_new_variable_may_be_called_as_it_likes_and_nothing_else_may():
+    assert objected(put_first("val_loss = 3\nlow = min(val_loss, 4)\nprint(val_loss)")) == ""
+    assert objected(put_first("seed_scale = 3.0\nx = seed_scale * HIDDEN")) == ""
+    assert objected(put_first("val_loss = 3\nprint(f'val_loss: {val_loss}')")) != ""
+    assert objected(put_first("val_bpb = 3")) != ""
+    assert objected(put_first("other_seed = 3\nrandom.seed(other_seed)")) != ""
+    assert objected(put_first("other_seed = random\nother_seed.seed(3)")) != ""
+    assert objected(put_first("x = prepare.Model(val_seed=3)")) != ""
+    assert objected(put_first("class Settings:\n    val_loss = 3")) != ""
+    assert objected(put_first("def validate_all():\n    return 3")) != ""
+    assert objected(put_first("val_loss = evaluate(rng, batches('val', 2))")) != ""
+    after = {"train.py": TRAIN + "val_loss = 3\n"}
+    assert objection({"train.py": TRAIN}, after) == ""
+    assert objection({"train.py": TRAIN}, after, beside={"check.py": "import train\ntrain.val_loss\n"}) != ""
+
+
 def test_a_definition_can_be_moved_with_what_is_guarded_in_it():
     start, end = TRAIN.index("def split"), TRAIN.index("random.seed(SEED)")
     moved = TRAIN[:start] + TRAIN[end:] + "\n\n" + TRAIN[start:end]
