@@ -71,6 +71,7 @@ OF_CODE = {
     "fork-bomb": ("start processes without end", WALL),
     "memory": ("take more memory than it may", "See whether the sandbox keeps memory=…."),
     "disk-full": ("fill the disk", "Put the temporary folder (TMPDIR) on a disk or tmpfs of a size that may be lost."),
+    "cpu": ("use more CPU time than it may", "See whether the sandbox keeps cpu=…."),
     "flood": ("print without end", "See whether the sandbox keeps output=…."),
     "hang": ("never end, or be given a number all the same", "See whether the sandbox keeps seconds=…."),
 }

@@ -29,9 +29,10 @@ from uuid import uuid4
 from harness import hostile_programs
 from harness.errors import TrialError, UserError
 from harness.graders.metric import MetricGrader
+from harness.meter import meter
 from harness.protocols import Finished, Outcome
 from harness.runners.command import CommandRunner
-from harness.runners.metrics import Computed, Evaluated, InFile, Metric, NoMetric, Printed, words
+from harness.runners.metrics import Computed, Evaluated, InFile, Metric, NoMetric, Printed, checkouts, words
 from harness.sandboxes.isolation import Isolated
 from traces.records import Attack, Hole, Task
 
@@ -45,8 +46,10 @@ HANGS = 1.5
 """Limit, in seconds, of the one that never ends."""
 STAYS = 20.0
 """Seconds after which what was meant to outlive its trial ends by itself."""
-SEARCH = 2.0
-"""Seconds in which hidden files are looked for."""
+SEARCH, SEARCHED = 5.0, 200_000
+"""Seconds in which hidden files are looked for, and how many files are looked at."""
+CPU = 0.2
+"""CPU seconds of the one that may use a fourth of what it wants."""
 MEMORY, DISK, PRINTED = 64 * MIB, 4 * MIB, 1 * MIB
 """Limits of those that exceed them, four times."""
 FULL, FILES = 8 * DISK, 8
@@ -76,6 +79,7 @@ ATTACKS: tuple[str, ...] = (
     "fork-bomb",
     "memory",
     "disk-full",
+    "cpu",
     "flood",
     "hang",
 )
@@ -202,7 +206,7 @@ class Siege:
     def hear(self, attack: str, plan: Mapping[str, Any], **limits: Any) -> Seen:
         """Run a program for what it says; the number is of no interest."""
         metric = Heard(self.runner.metric.name)
-        runner = replace(self.runner, **{"metric": metric, "seconds": SECONDS, **limits})
+        runner = replace(self.runner, **{"metric": metric, "seconds": SECONDS, "cpu": None, **limits})
         return self.attempt(runner, program(attack, plan))
 
     def measure(self, attack: str, plan: Mapping[str, Any], **limits: Any) -> Seen:
@@ -269,6 +273,8 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
         "mark": f"ratchet-stays-{token}",
         "stays": siege.stays,
         "seconds": SEARCH,
+        "files": SEARCHED,
+        "near": near(sources),
         "places": places,
         "originals": originals[:MANY],
         "hidden": sought,
@@ -283,7 +289,7 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
     written = left_in(places, plan["left"])
     again = siege.hear("recall", {**plan, "places": own})
     remove(left_in(places, plan["left"]))
-    got: dict[str, list[str]] = {name: [] for name in TRIED}
+    got: dict[str, list[str]] = {name: [] for name in (*TRIED, CUT_SHORT)}
     for what, how in seen.got:
         got["signal" if what == "traced" else what].append(f"traced process {how}" if what == "traced" else how)
     got["signal"] += ["killed it"] if killed else []
@@ -293,6 +299,9 @@ def looked_around(siege: Siege, home: Path, places: Sequence[str] | None = None)
     found = [judged(name, tried, got[name]) for name, tried in TRIED.items()]
     why = f"the program ended before: {seen.failure}: {seen.why}"
     found = [untried(a.name, a.tried, why) if seen.failure and a.outcome == "contained" else a for a in found]
+    if got[CUT_SHORT] and not got["hidden"]:
+        why = f"not known: the search was {CUT_SHORT} {got[CUT_SHORT][0]}"
+        found = [untried(a.name, a.tried, why) if a.name == "hidden" else a for a in found]
     return [declared(attack, runner, originals, sought) for attack in found]
 
 
@@ -305,6 +314,17 @@ def declared(attack: Attack, runner: CommandRunner, originals: Sequence[str], so
     if attack.name == "hidden" and not sought:
         return untried(attack.name, attack.tried, "the metric names nothing that is hidden")
     return attack
+
+
+CUT_SHORT = "cut short"
+
+
+def near(sources: Iterable[Path]) -> list[str]:
+    """The folders in which copies of hidden files are likeliest: the experiment's own, its repository, the data."""
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in sources]
+    data = meter().directory
+    found = [*folders, *([data] if data else []), *checkouts([*folders, Path.cwd()])]
+    return list(dict.fromkeys(map(str, found)))
 
 
 def outside_of(runner: CommandRunner, home: Path) -> list[str]:
@@ -711,18 +731,28 @@ def imports_of(path: Path) -> list[str]:
 
 
 def exhausted(siege: Siege) -> list[Attack]:
-    """Processes, memory, disk, output and time without end; the first three only behind walls."""
+    """Processes, memory, disk, CPU time, output and time without end; the first three only behind walls."""
     line = f"{siege.runner.metric.name}: {FAKE!r}"
     found: list[Attack] = []
     in_memory = [("/tmp/fill", FILES), ("/dev/shm/fill", FILES)]
     behind_walls: tuple[tuple[str, str, str, list[dict[str, Any]], dict[str, Any]], ...] = (
         ("fork-bomb", "bomb", "fork without end", [{"most": PROCESSES, "stays": siege.stays}], {}),
-        ("memory", "swell", "take more memory than allowed", [{"most": 4 * MEMORY}], {"memory": MEMORY}),
+        (
+            "memory",
+            "swell",
+            "take more memory than allowed, also by files that live there and have no name",
+            [{"most": 4 * MEMORY, "nameless": nameless} for nameless in (False, True)],
+            {"memory": MEMORY},
+        ),
         (
             "disk-full",
             "fill",
-            "fill the disk: one file, many files, /tmp and /dev/shm",
-            [{"most": FULL, "places": [("one", 1), *in_memory]}, {"most": FULL, "places": [("many", FILES)]}],
+            "fill the disk: one file, many files, open files without a name, /tmp and /dev/shm",
+            [
+                {"most": FULL, "places": [("one", 1), *in_memory], "nameless": False},
+                {"most": FULL, "places": [("many", FILES)], "nameless": False},
+                {"most": FULL, "places": [("lost", FILES)], "nameless": True},
+            ],
             {"disk": DISK},
         ),
     )
@@ -733,6 +763,9 @@ def exhausted(siege: Siege) -> list[Attack]:
             found.append(judged(name, tried, got, next((each.failure for each in seen if each.failure), "")))
         else:
             found.append(untried(name, tried, NO_SANDBOX))
+    seen = siege.hear("spin", {"most": 4 * CPU, "processes": 4}, cpu=CPU)
+    got = [f"{how}, and nothing stopped it" for what, how in seen.got if what == "cpu"]
+    found.append(judged("cpu", "use more CPU time than allowed, in many processes at once", got, seen.failure))
     for name, tried, plan, limits in (
         ("flood", "print without end, and then a number", {"most": 4 * PRINTED, "line": line}, {"output": PRINTED}),
         ("hang", "print a number and never end", {"stays": siege.stays, "line": line}, {"seconds": HANGS}),

@@ -37,8 +37,6 @@ LIBRARIES = frozenset({"site-packages", "__pycache__", "node_modules"})
 MIB = 1 << 20
 PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 NEW_USER, NEW_MOUNTS, BIND = 0x10000000, 0x00020000, 1 << 12
-FILES = 20_000
-"""Files that are looked at for hidden ones."""
 
 
 def say(got: str, how: object = "") -> None:
@@ -105,13 +103,16 @@ def open_originals(plan: Plan) -> None:
 
 
 def find_hidden(plan: Plan) -> None:
-    """Any file with the size and the beginning of a hidden one, by whatever name."""
+    """Any file with the size and the beginning of a hidden one, by whatever name: first where they lie, then in the
+    folders that they may be in, then in all that is not the system's."""
     sought: dict[int, set[str]] = {}
     for size, digest in plan["hidden"]:
         sought.setdefault(size, set()).add(digest)
     until = time.monotonic() + plan["seconds"]
-    for path in files_from([*plan["hidden_at"], os.getcwd(), "/"] if sought else []):
-        if time.monotonic() > until:
+    places = [*plan["hidden_at"], os.getcwd(), *plan["near"], "/"] if sought else []
+    for number, path in enumerate(files_from(places)):
+        if number >= plan["files"] or time.monotonic() > until:
+            say("cut short", f"after {number:,} files, at {path}")
             return
         with contextlib.suppress(OSError):
             size = os.stat(path).st_size
@@ -123,17 +124,16 @@ def find_hidden(plan: Plan) -> None:
 
 
 def files_from(places: list[str]) -> Iterator[str]:
-    left = FILES
+    done: set[str] = set()
     for place in places:
         if os.path.isfile(place):
             yield place
         for folder, folders, names in os.walk(place):
-            folders[:] = [name for name in folders if os.path.join(folder, name) not in NEVER and name not in LIBRARIES]
+            inner = {name: os.path.join(folder, name) for name in folders}
+            folders[:] = [name for name, path in inner.items() if path not in NEVER | done and name not in LIBRARIES]
             for name in names:
-                left -= 1
-                if left < 0:
-                    return
                 yield os.path.join(folder, name)
+        done.add(place)
 
 
 def write_outside(plan: Plan) -> None:
@@ -346,21 +346,32 @@ def bomb(plan: Plan) -> None:
 
 
 def fill(plan: Plan) -> None:
-    """One large file, or many that are large together, in the worktree or where files live in memory."""
+    """One large file, or many that are large together, in the worktree or where files live in memory; or ones that lose
+    their names before they are written, and stay open."""
     chunk = bytes(MIB)
     for place, files in plan["places"]:
         written = 0
-        for number in range(files):
-            with contextlib.suppress(OSError), open(f"{place}-{number}", "wb", buffering=0) as file:
-                for _ in range(plan["most"] // files // MIB):
-                    written += file.write(chunk)
-        time.sleep(0.2)  # for whoever looks
+        with contextlib.ExitStack() as opened:
+            for number in range(files):
+                with contextlib.suppress(OSError):
+                    file = opened.enter_context(open(f"{place}-{number}", "wb", buffering=0))
+                    if plan["nameless"]:
+                        os.unlink(f"{place}-{number}")
+                    for _ in range(plan["most"] // files // MIB):
+                        written += file.write(chunk)
+            time.sleep(0.2)  # for whoever looks
         if written >= plan["most"]:
             say("disk", f"{written // MIB} MiB in {files} files {place}-…")
 
 
 def swell(plan: Plan) -> None:
-    """Take memory, and fill it."""
+    """Take memory, and fill it; or files that live in it and have no place."""
+    if plan["nameless"]:
+        file = os.memfd_create("swell")
+        written = sum(os.write(file, bytes(MIB)) for _ in range(plan["most"] // MIB))
+        time.sleep(0.2)  # for whoever looks
+        say("memory", f"{written // MIB} MiB in a file without a name")
+        return
     held: list[bytearray] = []
     while len(held) * 16 * MIB < plan["most"]:
         try:
@@ -369,6 +380,25 @@ def swell(plan: Plan) -> None:
             return
     time.sleep(0.2)  # for whoever looks
     say("memory", f"{len(held) * 16} MiB")
+
+
+def spin(plan: Plan) -> None:
+    """Use many processors at once, each by a process whose parent waits for its end and then ends as well."""
+    children: list[int] = []
+    for _ in range(plan["processes"]):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        grandchild = os.fork()
+        while not grandchild and time.process_time() < plan["most"] / plan["processes"]:
+            pass
+        if grandchild:
+            os.waitpid(grandchild, 0)
+        os._exit(0)
+    for child in children:
+        os.waitpid(child, 0)
+    say("cpu", f"{plan['most']:g} s of CPU time in {plan['processes']} processes")
 
 
 def flood(plan: Plan) -> None:
@@ -388,7 +418,9 @@ def hang(plan: Plan) -> None:
     threading.Thread(target=time.sleep, args=(plan["stays"],)).start()
 
 
-ATTACKS = {attack.__name__: attack for attack in (look, recall, edit, forge, plant, bomb, fill, swell, flood, hang)}
+ATTACKS = {
+    attack.__name__: attack for attack in (look, recall, edit, forge, plant, bomb, fill, swell, spin, flood, hang)
+}
 
 if __name__ == "__main__":
     ATTACKS[sys.argv[1]](json.loads(sys.argv[2]))

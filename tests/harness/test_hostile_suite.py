@@ -32,6 +32,7 @@ from harness.hostile import (
     imported,
     linked,
     looked_around,
+    near,
     poisoned,
     untried,
 )
@@ -188,11 +189,12 @@ def test_that_a_candidate_is_taken_at_its_word_is_a_warning_and_louder_where_a_m
 
 @walled
 def test_what_should_end_a_trial_says_how_it_was_ended(contained):
-    ends = {name: contained[name].got for name in ("fork-bomb", "memory", "disk-full", "flood", "hang")}
+    ends = {name: contained[name].got for name in ("fork-bomb", "memory", "disk-full", "cpu", "flood", "hang")}
     assert ends == {
         "fork-bomb": "processes",
         "memory": "oom",
         "disk-full": "output",
+        "cpu": "timeout",
         "flood": "output",
         "hang": "timeout",
     }
@@ -286,6 +288,18 @@ def test_hidden_data_in_what_is_readable_are_found(place, tmp_path):
     hidden = Computed("score", lambda folder: float(len(truth.read_text())))
     found = by_name(looked_around(siege_of(replace(runner, metric=hidden)), tmp_path, [str(tmp_path)]))
     assert found["hidden"].got == str(truth)
+
+
+@walled
+def test_a_search_that_was_cut_short_is_no_search(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.hostile.SEARCHED", 3)
+    runner = runner_of(place, evaluated(place))
+    found = by_name(looked_around(siege_of(runner), tmp_path, [str(tmp_path)]))["hidden"]
+    assert (found.outcome, found.got[:55]) == ("untried", "not known: the search was cut short after 3 files, at /")
+
+
+def test_hidden_files_are_looked_for_where_the_experiment_lies_before_all_else(place):
+    assert near([place / "truth.json", place]) == [str(place), str(Path(__file__).parents[2])]
 
 
 class Careless(CommandRunner):
@@ -449,7 +463,7 @@ def test_a_machine_that_can_be_exhausted_is_found(place):
     sandbox = leaky(processes=4096)
     metric = Believing(which=-1)
     seen = exhausted(siege_of(Endless("python3 -I -S train.py", metric, sandbox=sandbox), stays=1.5))
-    assert found_by(seen) == set(ATTACKS[-5:]), seen
+    assert found_by(seen) == set(ATTACKS[-6:]), seen
 
 
 def test_without_a_sandbox_nothing_is_tried_that_would_harm_the_machine(place):
@@ -459,4 +473,4 @@ def test_without_a_sandbox_nothing_is_tried_that_would_harm_the_machine(place):
         "memory",
         "disk-full",
     }
-    assert (seen["flood"].got, seen["hang"].got) == ("output", "timeout")
+    assert [seen[name].got for name in ("cpu", "flood", "hang")] == ["timeout", "output", "timeout"]
