@@ -320,13 +320,14 @@ def refuse_full(folder: Path) -> None:
     """Raise ``UserError`` where the disk of *folder* has no room: who meets that may fail for no fault of its own."""
     about = os.statvfs(folder)
     if about.f_bavail * about.f_frsize < LEAST_ROOM or (about.f_files and not about.f_favail):
-        raise full(folder, "there is no room left on its disk")
+        raise full(folder, "a command failed that may have had no room")
 
 
 def full(place: Path, seen: str) -> UserError:
+    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
     return UserError(
-        f"no trial can be run in {place}: {seen}. Nothing was scored by it. Make room there (df -h {place}; df -i "
-        f"{place}), and type the same command again: it carries on"
+        f"the disk of {there} is full, so no trial can be run: {seen}. No version was scored by it. Make room there "
+        f"(df -h {there} and df -i {there} show how much), and type the same command again: it carries on"
     )
 
 

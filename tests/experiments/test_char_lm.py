@@ -189,7 +189,11 @@ def run(tmp_path_factory) -> Callable[..., str]:
     prepare.write_text(text.replace("SECONDS = 3.0\n", "SECONDS = 0.3\n"), "utf-8")
     runner = dataclasses.replace(experiment.runner, fixed={**fixed, "prepare.py": prepare})
     [task] = experiment.tasks
-    return lambda source=SOURCE, seed=7: runner.run(task, {"train.py": source}, seed).output
+
+    def output(source: str = SOURCE, seed: int = 7, **limits: float) -> str:
+        return dataclasses.replace(runner, **limits).run(task, {"train.py": source}, seed).output
+
+    return output
 
 
 def test_a_trial_learns_the_same_from_the_same_seed(run):
@@ -215,6 +219,29 @@ def test_what_leaves_nothing_or_overdraws_its_time_has_no_number(line, instead, 
         run(SOURCE.replace(line, instead))
 
     assert e.value.error_class == error_class
+
+
+def test_what_is_not_charged_ends_at_the_cpu_seconds(run):
+    line = "        gradient *="
+    assert line in SOURCE
+    more = SOURCE.replace(line, f"        [forward(p, contexts) for _ in range(200)]\n{line}")
+
+    with pytest.raises(TrialError, match="it used more than 0.3 CPU seconds, all of its processes together") as e:
+        run(more, cpu=0.3)
+
+    assert e.value.error_class == "timeout"
+    assert experiment.runner.cpu == 8
+
+
+def test_what_is_answered_is_checked_and_a_version_may_choose_how_to_answer():
+    def refused(line: str, instead: str) -> str:
+        assert line in SOURCE
+        return experiment.runner.objection({"train.py": SOURCE}, {"train.py": SOURCE.replace(line, instead)})
+
+    assert refused("prepare.windows[:, -CONTEXT:], 16", "prepare.windows[:, -CONTEXT:], 8") == ""
+    assert refused("for part in parts]))", "for part in parts]) ** 1.05)") == ""
+    assert "prepare.charged" in refused("        step += 1\n", "        step += 1\n        prepare.charged.append(0)\n")
+    assert "prepare.batch" in refused("prepare.batch(BATCH, CONTEXT, len(flat))", "prepare.batch(BATCH, CONTEXT, 1)")
 
 
 def test_what_is_foretold_is_not_where_a_trial_runs(run):

@@ -355,7 +355,7 @@ def test_a_full_disk_ends_the_run_and_another_fault_of_the_machine_the_trial_and
         replace(shell(NoSandbox, "true"), metric=unread).run(TASK, {}, 0)
     monkeypatch.setattr(command, "LEAST_ROOM", 1 << 80)
     assert "loss" in shell(NoSandbox, "echo loss: 1").run(TASK, {}, 0).output
-    with pytest.raises(UserError, match="no room left on its disk"):
+    with pytest.raises(UserError, match="is full, so no trial can be run: a command failed"):
         shell(NoSandbox, "exit 1").run(TASK, {}, 0)
 
 
