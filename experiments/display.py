@@ -133,12 +133,12 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
     for title, justify in (
         ("round", "right"),
         ("decision", "left"),
-        ("gain", "right"),
+        (metric or "gain", "right"),
         ("n", "right"),
         ("score", "right"),
     ):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    table.add_column("change", overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("change", ratio=1)  # the one that gives way where there is little room
     for r in rounds[-SHOWN:]:
         if r.stop is not None:
             continue
@@ -150,7 +150,7 @@ def board(ledger: Ledger, rounds: list[Round]) -> RenderableType:
             bare_gain(c),
             str(c.tasks) if c else "",
             score_of(r, metric),
-            change(r),
+            Text(change(r), no_wrap=True, overflow="ellipsis"),
             style=STYLES.get(verdict, ""),
         )
     return Group(table, Text(status_line(ledger, rounds), style="bold"))
