@@ -641,9 +641,9 @@ def power(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
     """What a test like that of *comparison* can show, by the number of clusters, at its level and with the spread of
     the differences that it saw (or, before it saw any, the spread it expected).
 
-    A row a number: ``clusters`` declared; ``what``: which number that is; ``provable``: the smallest gain that it would
-    prove 4 times in 5; ``chance``: of a proof, if the true gain were the one that was seen, which flatters where the
-    test accepted. Both are on the safe side.
+    A row a number: ``clusters`` declared, of a metric ``runs`` of each side; ``what``: which number that is;
+    ``provable``: the smallest gain that it would prove 4 times in 5; ``chance``: of a proof, if the true gain were the
+    one that was seen, which flatters where the test accepted. For tasks both are on the safe side.
     """
     rows: list[tuple[int, str, float, float | None]] = []
     if (found := tested(comparison, directory)) is not None:
@@ -659,7 +659,20 @@ def power(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:
             test = DeadlineE(spec.alpha, n, min(v, 1.0))
             chance = None if gain is None else test.conditional_power(gain / SEQUENTIAL_COST)
             rows.append((n, what, provable_gain(v, n, spec.alpha), chance))
-    return pd.DataFrame(rows, columns=["clusters", "what", "provable", "chance"])
+    of_a_metric = traces.sql(
+        "select tasks, 1 / threshold as alpha, sigma, gain from comparisons where id = ? and metric != '' "
+        "and threshold is not null and sigma > 0 and tasks > 1 limit 1",
+        (comparison,),
+        directory=directory,
+    )
+    for n, alpha, sigma, gain in of_a_metric.itertuples(index=False):
+        from harness.check import power_of_welch, provable_metric  # here: scipy is slow to start
+
+        for times, what in ((1, "declared"), (2, "twice as many"), (4, "four times as many")):
+            chance = power_of_welch(gain / sigma, times * n, alpha)
+            rows.append((times * n, what, provable_metric(sigma, times * n, alpha), chance))
+    unit = "clusters" if of_a_metric.empty else "runs"
+    return pd.DataFrame(rows, columns=[unit, "what", "provable", "chance"])
 
 
 def slices(comparison: str, *, directory: Path | None = None) -> pd.DataFrame:

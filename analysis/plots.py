@@ -173,7 +173,13 @@ def e_paths(rounds: Sequence[Round]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
     if not needed:
-        say(axes, "no test that watches its evidence was made yet")
+        metric = next((c.metric for c, _ in kept if c.metric), "")
+        say(
+            axes,
+            f"none: {metric} is tested by fresh runs, all at once"
+            if metric
+            else "no test that watches its evidence was made yet",
+        )
     return with_legend(figure, axes)
 
 

@@ -1,10 +1,12 @@
 import os
+import random
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import nbformat
 import pandas as pd
@@ -15,7 +17,8 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from analysis import frames
-from harness.gate import PairedGate
+from harness.gate import MetricGate, PairedGate
+from harness.graders.metric import MetricGrader
 from tests.conftest import a_checkout
 from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, play, some_tasks
 from traces import data_directory
@@ -40,13 +43,14 @@ class Shell(InteractiveShell):
         pass
 
 
-def shown_by(path: Path, checkout: Path) -> str:
-    """What the notebook shows, in this process: starting a kernel takes as long as all of the cells."""
+def shown_by(path: Path, checkout: Path, only: Sequence[str] = ()) -> str:
+    """What the notebook shows, in this process: starting a kernel takes as long as all of the cells. *only*: the ids of
+    some cells."""
     quiet = Config({"HistoryManager": {"enabled": False}})
     shell = Shell(config=quiet, ipython_dir=str(checkout / ".ipython"))
     shown: list[str] = []
     with chdir(checkout):
-        for cell in code_of(path):
+        for cell in (cell for cell in code_of(path) if not only or cell.id in only):
             result = shell.run_cell(cell.source)
             result.raise_error()
             shown.append(str(shell.display_formatter.format(result.result)[0]))
@@ -93,6 +97,62 @@ def test_a_notebook_is_committed_without_outputs(path):
 def test_a_notebook_shows_a_night_that_has_ended(name: str, words: Sequence[str], night):
     shown = shown_by(ROOT / "notebooks" / f"{name}.ipynb", night)
     assert [word for word in words if word not in shown] == []
+
+
+@dataclass(frozen=True)
+class Losing:
+    """Loses less, by the lines of its prompt, and by chance."""
+
+    def run(self, task: Task, text: Mapping[str, str], seed: int) -> str:
+        return f"loss: {309 - 125 * text[PROMPT].count('Better.') + random.Random(seed).random()}"
+
+
+@pytest.fixture(scope="module")
+def night_of_a_metric(tmp_path_factory) -> Path:
+    checkout = a_checkout(tmp_path_factory.mktemp("metric") / "repository")
+    experiment = an_experiment(
+        tasks=[Task(id="run", input="", split="train")],
+        runner=Losing(),
+        grader=MetricGrader("loss"),
+        gate=MetricGate("loss", better="lower"),
+        proposer=ListProposer(("Better.", "Worse.")),
+    )
+    play(experiment, checkout, data_directory(checkout))
+    merge(data_directory(checkout))
+    return checkout
+
+
+def test_a_comparison_of_a_metric_says_what_there_is_instead_of_an_empty_box(night_of_a_metric, capsys):
+    shown = shown_by(ROOT / "notebooks" / "03_ab_comparison.ipynb", night_of_a_metric)
+    instead = "Not for loss: it is tested by fresh runs of both sides, all at once. They are drawn above."
+    assert capsys.readouterr().out.count(instead) == 3
+    assert "Nothing has been compared yet." not in shown
+    assert "four times as many" in shown
+
+
+def test_the_kinds_of_task_of_a_metric_are_no_shares(night_of_a_metric):
+    shown = shown_by(ROOT / "notebooks" / "01_last_night.ipynb", night_of_a_metric, ("setup", "kinds", "proven"))
+    assert "accept" in shown
+    assert "background-color" not in shown
+
+
+def test_the_runs_of_every_comparison_of_a_metric_come_to_the_means_that_were_decided_on(night_of_a_metric):
+    directory = data_directory(night_of_a_metric)
+    run = frames.last_run("example", directory=directory)
+    made = frames.comparisons(run, directory=directory)
+    assert list(made.what) == ["round"] * 2 + ["promotion test", "measurement"]
+    assert made.e_value.isna().all()
+    for row in made.itertuples():
+        sides = frames.runs(run, row.id, directory=directory).groupby("side").value
+        by_side = {side: list(values) for side, values in sides}
+        counted = by_side["candidate"][1 if row.what == "round" and len(by_side["candidate"]) > 1 else 0 :]
+        assert len(counted) == row.tasks
+        assert fmean(counted) == pytest.approx(row.candidate_score)
+        assert fmean(by_side["incumbent"]) == pytest.approx(row.incumbent_score)
+    [test] = made[made.what == "promotion test"].itertuples()
+    power = frames.power(test.id, directory=directory)
+    assert list(power.runs) == [5, 10, 20]
+    assert power.provable.is_monotonic_decreasing
 
 
 def test_the_notebooks_show_a_night_that_has_only_its_baseline(checkout):
