@@ -280,6 +280,31 @@ def test_hidden_folders_stay_hidden_in_what_may_be_read(kind, tmp_path):
     assert sorted(path.name for path in data.iterdir()) == ["answers", "key", "question.txt"]
 
 
+def test_what_is_asked_for_of_a_hidden_checkout_is_seen_wherever_the_checkout_lies(kind, tmp_path):
+    system = tmp_path / "usr"
+    checkout = system / "src" / "app"
+    for place in ("venv/lib.txt", "venv/bin/run", "truth.txt", "data/large", "data/runs/trial/eval.py", "data/key"):
+        (checkout / place).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / place).write_text(f"{place} ")
+    folder = checkout / "data" / "runs" / "trial"
+    (folder / "large").touch()
+    readable = (checkout / "venv" / "lib.txt", system, checkout / "venv" / "bin")
+    for hidden in ((checkout, checkout / "data"), (checkout / "data", checkout), (checkout / "data", system)):
+        sandbox = kind(readable=readable, hidden=hidden, placed={"large": checkout / "data" / "large"})
+        with sandbox.open(folder) as box:
+            seen = box.run(
+                [
+                    "sh",
+                    "-c",
+                    f"cd {checkout}; find . -type f | sort; cat venv/*.txt venv/bin/run /worktree/*; echo > x",
+                ],
+                fixed=["eval.py"],
+            )
+        told = "data/runs/trial/eval.py data/large "
+        assert seen.exit_code != 0
+        assert seen.output.startswith(f"./venv/bin/run\n./venv/lib.txt\nvenv/lib.txt venv/bin/run {told}"), hidden
+
+
 def test_a_program_that_looks_for_the_hidden_tasks_finds_none(kind, tmp_path):
     tasks = [
         Task(id=f"hidden-{n}", input=f"What does the {word} say to its seven neighbours?", targets=(f"{word} hello",))
