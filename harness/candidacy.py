@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import threading
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -183,7 +183,8 @@ def objection(
                 return why
         if new is not None and (why := _coding_objection(path, old or "", new)):
             return why
-        free = _free(path, new or "", patterns, (*before.values(), *beside.values()))
+        others = (source for p, source in after.items() if p != path)
+        free = _free(path, new or "", patterns, (*before.values(), *beside.values()), others)
         if why := _file_objection(path, old, new, patterns, names, free):
             return why
     return ""
@@ -498,9 +499,12 @@ def _file_objection(
     return f"{where}: {what}: {shown}" if what else f"{where}: {place.because}: {shown}"
 
 
-def _free(path: str, new: str, guarded: tuple[str, ...], known: Iterable[str]) -> frozenset[str]:
+def _free(path: str, new: str, guarded: tuple[str, ...], known: Iterable[str], others: Iterable[str]) -> frozenset[str]:
     """Variables of *new* that are called as what is guarded, and stand for nothing else: in no text that is *known*
-    does the name occur, and no framework asks for it by name, as for a function or for what a class holds."""
+    does the name occur, and no framework asks for it by name, as for a function or for what a class holds.
+
+    And of new dictionaries that are not handed on, nor named in *others*, such entries: as ``settings.seed_scale``.
+    """
     matcher = _matcher(guarded)
     if not is_python(path) or not matcher.search(new):
         return frozenset()
@@ -519,8 +523,36 @@ def _free(path: str, new: str, guarded: tuple[str, ...], known: Iterable[str]) -
             taken.update(node.names)
         else:
             taken.update(_names_bound(node))
-    fresh = {name for name in bound - taken if matcher.search(name)}
-    return frozenset(name for name in fresh if not any(name in text for text in known)) if fresh else frozenset()
+    variables = bound - taken
+    entries = {
+        f"{name}.{key}": (name, key)
+        for name, keys in _tables(tree)
+        if name in variables
+        for key in keys
+        if matcher.search(key)
+    }
+    called = {name: (name,) for name in variables if matcher.search(name)}
+    if not called and not entries:
+        return frozenset()
+    texts, beside = tuple(known), tuple(others)
+
+    def is_new(words: Iterable[str], among: Iterable[str]) -> bool:
+        return not any(word in text for text in among for word in words)
+
+    fresh = {name for name, words in called.items() if is_new(words, texts)}
+    fresh |= {entry for entry, words in entries.items() if is_new(words, texts) and is_new(words[:1], beside)}
+    return frozenset(fresh)
+
+
+def _tables(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    """Name, keys of each dictionary of which nothing is used but single entries, by a key that stands there."""
+    nodes = list(ast.walk(tree))
+    single = {id(n.value) for n in nodes if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Constant)}
+    uses = Counter(n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in single)
+    for node in nodes:
+        for name, value in _bindings(node):
+            if isinstance(value, ast.Dict) and uses[name] == 1:
+                yield name, {str(key.value) for key in value.keys if isinstance(key, ast.Constant)}
 
 
 def _line(source: str, number: int) -> str:
@@ -662,6 +694,8 @@ class _Reader:
     """The subject's own: setting what they hold is no reaching into others."""
     free: frozenset[str] = frozenset()
     """Variables that are called as what is guarded, and are not: see ``_free``."""
+    entries: set[int] = field(default_factory=set[int])
+    """Keys of such dictionaries."""
     origins: dict[str, str] = field(default_factory=dict[str, str])
     """Name → what was imported under it."""
     foreign: set[str] = field(default_factory=set[str])
@@ -704,12 +738,19 @@ class _Reader:
                 if dotted and dotted.partition(".")[0] != name and self._root(value) in self.foreign | self.aliases:
                     self.origins.setdefault(name, dotted)
                     self.aliases.add(name)
+            elif isinstance(value, ast.Dict):
+                keys = [key for key in value.keys if isinstance(key, ast.Constant)]
+                self.entries |= {id(key) for key in keys if f"{name}.{key.value}" in self.free}
         self.own -= set(self.origins)
         stored = Counter(name for node in nodes for name in _names_bound(node))
-        for name in stored:
-            texts = [text for bound_name, value in bound if bound_name == name for text in [self._texts(value)]]
-            if len(texts) == stored[name] and all(texts):
-                self.constants[name] = tuple(text for some in texts for text in some)
+        values: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for name, value in bound:
+            values[name].append(self._texts(value))
+        self.constants = {
+            name: tuple(text for some in texts for text in some)
+            for name, texts in values.items()
+            if len(texts) == stored[name] and all(texts)
+        }
 
     def _imports(self, name: str, origin: str, *, is_foreign: bool) -> None:
         if self.origins.get(name, origin) != origin:
@@ -840,7 +881,8 @@ class _Reader:
                 return self._call(node)
             case ast.Dict():
                 for key, value in zip(node.keys, node.values, strict=True):
-                    if max(self._find(key) if key else NOTHING, self._find(value)):
+                    is_named = key is not None and id(key) not in self.entries
+                    if max(self._find(key) if is_named else NOTHING, self._find(value)):
                         self._note(ast.Dict([key], [value]), self.because, value.lineno)
                 return NOTHING
             case ast.Constant(value=str(text)):
@@ -918,8 +960,8 @@ class _Reader:
 
     def _weight(self, dotted: str) -> int:
         head, _, rest = dotted.partition(".")
-        if head in self.free:
-            dotted = f"().{rest}"
+        if head in self.free or f"{head}.{rest.partition('.')[0]}" in self.free:
+            dotted = f"().{rest}" if head in self.free else f"().{rest.partition('.')[2]}"
         found = self.matcher.search(dotted)
         if not found:
             return NOTHING

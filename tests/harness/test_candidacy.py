@@ -265,6 +265,12 @@ def test_a_new_variable_may_be_called_as_it_likes_and_nothing_else_may():
     assert objected(put_first("class Settings:\n    val_loss = 3")) != ""
     assert objected(put_first("def validate_all():\n    return 3")) != ""
     assert objected(put_first("val_loss = evaluate(rng, batches('val', 2))")) != ""
+    table = "TABLE = {'seed_scale': 3.0, 'val_share': 0.1}\nx = TABLE['seed_scale'] * TABLE['val_share']"
+    assert objected(put_first(table)) == ""
+    assert objected(put_first(f"{table}\nmodel = prepare.Model(**TABLE)")) != ""
+    assert objected(put_first(f"{table}\nother = TABLE")) != ""
+    assert objected(put_first(table), **{"more.py": "import train\nf(**train.TABLE)\n"}) != ""
+    assert objected(put_first(table.replace("val_share", "val_bpb"))) != ""
     after = {"train.py": TRAIN + "val_loss = 3\n"}
     assert objection({"train.py": TRAIN}, after) == ""
     assert objection({"train.py": TRAIN}, after, beside={"check.py": "import train\ntrain.val_loss\n"}) != ""
