@@ -500,7 +500,8 @@ def chosen(looking: tuple[Looking, Mapping[str, Any]], wish: Wish, ask: Ask | No
                 f'one under a name of its own, once: print(f"final_{wish.metric}: {{value}}"). Then: '
                 f"--metric final_{wish.metric}"
             )
-        seen = f"It reported: {', '.join(f.name for f in found)}" if found else no_number(looking[0])
+        reports = f"It reported: {', '.join(f.name for f in found)}. {beyond(looking[0])}".strip()
+        seen = reports if found else no_number(looking[0])
         raise UserError(f"the command reported no {wish.metric!r}. {seen}")
     if len(usable) == 1:
         return usable[0]
@@ -532,11 +533,15 @@ def left_out(found: Sequence[Figure], wish: Wish) -> str:
     )
 
 
+def beyond(seen: Looking) -> str:
+    """What was written where nobody looks."""
+    return f"It wrote {listed(seen.deeper)}, and no folder is looked into. " if seen.deeper else ""
+
+
 def no_number(seen: Looking) -> str:
     tail = "\n".join(f"  | {line}" for line in seen.output.strip().splitlines()[-SHOWN:]) or "  (nothing)"
-    wrote = f"It wrote {listed(seen.deeper)}, and no folder is looked into. " if seen.deeper else ""
     return (
-        f"It ended with:\n{tail}\n{wrote}Have it print one line such as `loss: 0.531` at its end, "
+        f"It ended with:\n{tail}\n{beyond(seen)}Have it print one line such as `loss: 0.531` at its end, "
         'print(f"loss: {loss}"), or write metrics.json where it starts, in no folder below'
     )
 

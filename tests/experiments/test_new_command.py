@@ -276,6 +276,7 @@ def test_elsewhere_it_says_what_to_type(tmp_path):
         ("open('left_out.txt')", (), "--fixed left_out.txt"),
         ("print('loss: nan')", (), "reported no number"),
         ("import os; os.mkdir('x'); open('x/m.json', 'w').write('{}')", (), "It wrote x/m.json, and no folder is"),
+        ("import os; os.mkdir('x'); open('x/m.json', 'w'); print('f1: 1')", ("--metric", "y"), "It wrote x/m.json"),
     ],
 )  # fmt: skip
 def test_a_command_that_gives_nothing_says_why_and_what_to_type(tmp_path, script, options, said):
