@@ -18,7 +18,7 @@ from harness.errors import BudgetSpent, TrialError, UserError
 from harness.meter import Unmetered, metered
 from harness.protocols import Box, Sandbox
 from harness.sandboxes import Bubblewrap, Namespaces, best_sandbox
-from harness.sandboxes.isolation import gpus
+from harness.sandboxes.isolation import gpus, keeps_namespaces
 from traces.records import Task
 
 MIB = 1 << 20
@@ -203,6 +203,15 @@ def test_nothing_can_be_mounted_or_made_writable_again(kind):
         status = box.run(["cat", "/proc/self/status"]).output
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
+
+
+def test_nobody_makes_namespaces_of_his_own_to_mount_memory_in(kind):
+    if kind is Bubblewrap and not keeps_namespaces():
+        pytest.skip("this bubblewrap cannot")
+    tried = "import ctypes; raise SystemExit(40 - ctypes.CDLL(None).unshare(0x10020000))"
+    with kind().open() as box:
+        assert box.run(python(tried)).exit_code == 41
+        assert box.run(["sh", "-c", "echo 9 > /proc/sys/user/max_user_namespaces"]).exit_code != 0
 
 
 def test_the_environment_is_built_from_nothing(kind):
