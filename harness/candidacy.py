@@ -8,10 +8,12 @@ What is guarded in Python are *places*: a simple statement, or the head of a com
 ``GUARDED``; of a definition with such a name all of it. Smaller where that is sound: of an argument ``seed=…``, of an
 entry of a dictionary and of a seed that is handed to a call only that. Each stands with the functions, loops and
 branches around it, and those in one of these keep their order. So definitions can be moved, other lines can be added
-between the places, and names that are new can take the place of names that are gone; while a guarded line cannot move
-into a loop or past another one. What is not seen: a change of what guarded code is given (a shorter ``data`` before
-``evaluate(data)``), a draw more from a generator that others draw from, a method that changes what a module holds
-(``prepare.table.clear()``), a metric's name that is put together from parts, and what another program is told to do.
+between the places, names that are new can take the place of names that are gone, and a variable that is new may be
+called as it likes; while a guarded line cannot move into a loop, into a function or past another one. What is not seen:
+a change of what guarded code is given (a shorter ``data`` before ``evaluate(data)``, a number that multiplies as it
+likes), a draw more from a generator that others draw from, a method or a function that changes what a module holds
+(``prepare.table.clear()``, ``change(prepare.table)``), work in other processes, a metric's name that is put together
+from parts, and what another program is told to do.
 """
 
 import ast
@@ -881,8 +883,8 @@ class _Reader:
                 return self._call(node)
             case ast.Dict():
                 for key, value in zip(node.keys, node.values, strict=True):
-                    is_named = key is not None and id(key) not in self.entries
-                    if max(self._find(key) if is_named else NOTHING, self._find(value)):
+                    named = NOTHING if key is None or id(key) in self.entries else self._find(key)
+                    if max(named, self._find(value)):
                         self._note(ast.Dict([key], [value]), self.because, value.lineno)
                 return NOTHING
             case ast.Constant(value=str(text)):
