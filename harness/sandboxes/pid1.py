@@ -203,7 +203,7 @@ class Memory:
         self.least = min(self.least, now)
         if sum(sizes) + mounted + now - self.least <= self.most or not self.pace.is_due():
             return False
-        found = Nameless(processes, self.device, self.pace.begun + LONGEST_SEARCH)
+        found = Nameless(processes, self.device, self.pace.begun + LONGEST_SEARCH, b"/memfd:")
         parts = [shares_of(process, size) for process, size in zip(processes, sizes, strict=True)]
         files = mounted + found.in_memory  # processes that map them have shares of them as well
         total = sum(own for own, _ in parts) + max(files, sum(shared for _, shared in parts))
@@ -236,7 +236,7 @@ class Disk:
         if (self.bytes - now[0] <= self.most and not are_many) or not self.pace.is_due():
             return False
         until = self.pace.begun + LONGEST_SEARCH
-        found = Nameless(processes, self.device, until, self.mounted)
+        found = Nameless(processes, self.device, until, os.fsencode(self.folder) + b"/", self.mounted)
         size = size_in(self.folder, until)
         self.pace.ended()
         return size is None or found.hides or size + found.on_disk > self.most
@@ -245,10 +245,13 @@ class Disk:
 class Nameless:
     """The files that are open, or were made so, without any name left; each counts once."""
 
-    def __init__(self, processes: "list[str]", device: int, until: float, mounted: "set[int] | None" = None) -> None:
+    def __init__(
+        self, processes: "list[str]", device: int, until: float, lost: bytes, mounted: "set[int] | None" = None
+    ) -> None:
         self.in_memory = self.on_disk = 0
         self.hides = False
-        """Is there a process that does not let itself be looked at, or has too much open?"""
+        """Is there a process that does not let itself be looked at, has too much open, or has mapped a file, by a name
+        that began with *lost*, and then closed it? How large that is cannot be told."""
         seen: set[tuple[int, int]] = set()
         for place in descriptors(processes):
             try:
@@ -277,6 +280,8 @@ class Nameless:
                     self.in_memory += about.st_blocks * 512
                 elif about.st_dev not in (mounted or ()):
                     self.on_disk += about.st_blocks * 512
+        opened = {inode for _, inode in seen}
+        self.hides = self.hides or any(not opened.issuperset(mapped(process, lost)) for process in processes)
 
 
 class Pace:
@@ -303,6 +308,16 @@ def descriptors(processes: "list[str]") -> "list[str]":
         except OSError:
             continue
     return found
+
+
+def mapped(process: str, lost: bytes) -> "set[int]":
+    """The inodes of the files without a name that it has mapped, by what their names began with."""
+    try:
+        with open(f"/proc/{process}/maps", "rb") as file:
+            fields = [line.split(None, 5) for line in file if line.endswith(b" (deleted)\n")]
+    except OSError:
+        return set()
+    return {int(field[4]) for field in fields if field[5].startswith(lost)}
 
 
 def is_alive(place: str) -> bool:
