@@ -558,12 +558,11 @@ def claims(siege: Siege, honest: float) -> tuple[list[tuple[str, float]], str]:
         if last - first > LONGEST_CLAIM:
             continue
         texts = [f"{output[first:start]}{number}{output[end:last]}" for number in (said, *others(said))]
-        true, *fakes = [(text, number) for text in texts if (number := printed_in(metric, text)) is not None] or [
-            ("", 0)
-        ]
-        different = [fake for fake in fakes if not math.isclose(fake[1], true[1])]
-        if true[0] == texts[0] and different:
-            return [true, different[0]], ""
+        true, *fakes = [(text, printed_in(metric, text)) for text in texts]
+        read = [(text, number) for text, number in (true, *fakes) if number is not None]
+        different = [other for other in read if true[1] is not None and not math.isclose(other[1], true[1])]
+        if different:
+            return [read[0], different[0]], ""
     return [], f"what it prints matches {metric.pattern!r} with no other number"
 
 
