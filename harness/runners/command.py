@@ -70,6 +70,8 @@ EXCLUSIVE = Path("/tmp/ratchet-exclusive.lock")
 """The same for all users, whatever their ``TMPDIR``."""
 LEAST_ROOM = MIB
 """Bytes on a disk that has fewer is full."""
+MOST_MEMORY = 1 << 50
+"""Bytes that no machine's GPUs have."""
 REMEMBERED = 100_000
 """Python files of which is remembered that they compile."""
 
@@ -318,8 +320,10 @@ def on_working_disk() -> Generator[None]:
 
 def refuse_full(folder: Path) -> None:
     """Raise ``UserError`` where the disk of *folder* has no room: who meets that may fail for no fault of its own."""
-    about = os.statvfs(folder)
-    if about.f_bavail * about.f_frsize < LEAST_ROOM or (about.f_files and not about.f_favail):
+    about = os.statvfs(folder)  # of which some kinds of disk say neither
+    has_no_bytes = about.f_blocks and about.f_bavail * about.f_frsize < LEAST_ROOM
+    has_no_files = about.f_files and not about.f_favail
+    if has_no_bytes or has_no_files:
         raise full(folder, "a command failed that may have had no room")
 
 
@@ -467,9 +471,11 @@ def gpu_memory() -> int:
 
 
 def printed_peak(log: str) -> int:
-    """Bytes of GPU memory that the command itself reports, as ``peak_vram_mb: NUMBER``; 0: it does not."""
+    """Bytes of GPU memory that the command itself reports, as ``peak_vram_mb: NUMBER``; 0: it does not, or no machine
+    has so much."""
     for line in reversed(log.splitlines()):
         said = reported("peak_vram_mb", line)
         if said is not None:
-            return int(MIB * (number(said) or 0.0))
+            peak = MIB * (number(said) or 0.0)
+            return int(peak) if 0 < peak < MOST_MEMORY else 0
     return 0

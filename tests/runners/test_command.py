@@ -17,7 +17,7 @@ from harness.graders.metric import MetricGrader
 from harness.meter import Unmetered, metered
 from harness.protocols import Checks, Conditions, Finished, Referee
 from harness.runners import CommandRunner, Printed, command
-from harness.runners.command import EXCLUSIVE, LIMITS, alone, compiled
+from harness.runners.command import EXCLUSIVE, LIMITS, alone, compiled, printed_peak
 from harness.runners.fixed import COPIED
 from harness.runners.metrics import Computed, python_environment
 from harness.sandboxes import Bubblewrap, Namespaces, NoSandbox
@@ -161,6 +161,8 @@ def test_a_peak_of_gpu_memory_that_the_command_prints_is_carried_over():
     sandbox = FakeSandbox(lambda command, files: Finished(0, "loss: 1\npeak_vram_mb: 2048.5\n"))
     runner = shell(lambda **limits: sandbox, "train")
     assert json.loads(runner.run(TASK, {}, 0).output.splitlines()[-1])["peak_vram_mb"] == 2048.5
+    for said in ("peak_vram_mb: -5", "peak_vram_mb: 1e300", "peak_vram_mb: 1e308", "peak_vram_mb: 1e999"):
+        assert printed_peak(said) == 0
 
 
 def test_a_script_can_be_executed(best):
@@ -171,7 +173,7 @@ def test_a_script_can_be_executed(best):
 
 def test_nothing_of_the_checkout_is_seen_but_what_is_asked_for(best, source, tmp_path, monkeypatch):
     """Here *readable* is what ``/usr`` is to a checkout in it."""
-    work, linked, data = tmp_path / "work", tmp_path / "linked", tmp_path / "data"
+    work, linked, data = tmp_path / "work", tmp_path / "linked", tmp_path / "work/traces/data"
     for folder in (work / ".git", work / "hidden", work / "cache", linked, data / "reports"):
         folder.mkdir(parents=True)
     for path in (work / "hidden/answers.txt", work / ".git/HEAD", work / "cache/c", linked / "a", data / "reports/r"):
