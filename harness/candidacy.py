@@ -889,6 +889,9 @@ class _Reader:
                 return NOTHING
             case ast.Constant(value=str(text)):
                 return self._string(text)
+            case ast.AnnAssign(target=target, annotation=annotation, value=value):
+                parts = (target, annotation if _computes(annotation) else None, value)
+                return max(self._find(part) for part in parts if part is not None)
             case ast.arg():
                 return self._weight(node.arg)
             case ast.keyword():
@@ -1120,8 +1123,12 @@ def _computed_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Cla
     own = node.args
     arguments = (*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg, own.kwarg)
     for annotation in (*(argument.annotation for argument in arguments if argument is not None), node.returns):
-        if annotation is not None and any(isinstance(n, ast.Call | ast.NamedExpr) for n in ast.walk(annotation)):
+        if annotation is not None and _computes(annotation):
             yield annotation
+
+
+def _computes(annotation: ast.expr) -> bool:
+    return any(isinstance(part, ast.Call | ast.NamedExpr) for part in ast.walk(annotation))
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:

@@ -187,6 +187,7 @@ ALLOWED: dict[str, tuple[str, str]] = {
     "getattr with a name": put_first("f = getattr(np, 'tanh')"),
     "getattr with a name from a constant": put_first("HOW = 'tanh' if HIDDEN else 'exp'\nf = getattr(np, HOW)(1)"),
     "an entry of the environment that has a default": put_first('n = os.environ.get("OMP_NUM_THREADS", "1")'),
+    "an annotation": put_first("chance: np.random.Generator = prepare.chance"),
     "a number at random": put_first("x = np.random.random(3)"),
     "a method of the base": put_first(
         "class A(prepare.Model):\n    def __setattr__(self, k, v):\n        super().__setattr__(k, v)"
