@@ -128,7 +128,7 @@ class Referee(Protocol):
     """A runner that can tell, before a trial is bought, that a change is none, or changes what is measured."""
 
     def identity(self, text: Mapping[str, str]) -> str:
-        """A digest of what the files do: the same for versions that differ in comments, blanks and the like alone."""
+        """A digest of what the files do: the same for versions that differ in comments and the like alone."""
         ...
 
     def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:

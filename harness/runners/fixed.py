@@ -61,6 +61,16 @@ class Fixed:
         """Place → what is not copied."""
         return {place: source for place, source in self.sources.items() if place not in self.copied}
 
+    @cached_property
+    def python(self) -> dict[str, str]:
+        """Place → text of the Python files among what is copied."""
+        return {
+            str(PurePosixPath(place, path)): file.data.decode("utf-8", "replace")
+            for place, files in self.copied.items()
+            for path, file in files.items()
+            if (path or place).endswith(".py") and file.mode != "120000"
+        }
+
     def put_into(self, folder: Path) -> None:
         """Write what is copied to *folder*, and something empty where the rest is to be shown."""
         for place, source in self.sources.items():

@@ -565,3 +565,12 @@ def test_the_line_that_prints_the_metric_is_no_business_of_a_candidate_unless_no
 
     assert CommandRunner("python a.py", LOSS).objection(before, after).startswith("a.py:1: ")
     assert CommandRunner("python a.py", Computed("loss", lambda folder: 0.0)).objection(before, after) == ""
+
+
+def test_a_new_file_cannot_take_the_place_of_what_the_evaluator_imports(source):
+    (source / "prepare.py").write_text("import scores_of_mine\n")
+    runner = CommandRunner("python a.py", LOSS, fixed={"prepare.py": source / "prepare.py"})
+    before = {"a.py": "import prepare\n"}
+
+    assert "scores_of_mine.py: " in runner.objection(before, {**before, "scores_of_mine.py": "def best(): return 0\n"})
+    assert runner.objection(before, {**before, "layers.py": "def best(): return 0\n"}) == ""
