@@ -276,7 +276,7 @@ class CommandRunner:
 
     def objection(self, before: Mapping[str, str], after: Mapping[str, str]) -> str:
         names = self.guarded if self.metric.is_isolated else (*self.guarded, f"{self.metric.name}:")
-        return objection(before, after, names)
+        return objection(before, after, names, self._fixed.python)
 
     def conditions(self) -> Mapping[str, str]:
         """The sandbox, the Python, and a digest of what is fixed."""

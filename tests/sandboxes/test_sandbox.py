@@ -458,11 +458,11 @@ IN_MEMORY = {
         _thread.start_new_thread(hold, ())
     """,
     "mapped and closed": """
-        import mmap
+        import ctypes
         for _ in range(40):
             f = os.memfd_create("m")
             for _ in range(4): os.write(f, large)
-            held = held, mmap.mmap(f, 4096)
+            ctypes.CDLL(None).mmap(None, 4096, 1, 1, f, 0)
             os.close(f)
     """,
     "in folders": "for n in '/tmp/x', '/dev/shm/x':\n    with open(n, 'wb') as f: f.write(40 * large)",
@@ -480,7 +480,7 @@ IN_MEMORY = {
 
 @pytest.mark.parametrize("files", IN_MEMORY)
 def test_files_that_live_in_memory_count_as_memory(kind, files):
-    code = f"import os, time\nlarge, held = bytes(1 << 20), ()\n{textwrap.dedent(IN_MEMORY[files])}\ntime.sleep(9)"
+    code = f"import os, time\nlarge = bytes(1 << 20)\n{textwrap.dedent(IN_MEMORY[files])}\ntime.sleep(9)"
     with kind(memory=64 * MIB).open() as box:
         assert box.run(python(code)).ended == "memory"
 
@@ -506,12 +506,11 @@ def test_files_without_a_name_count_as_written_and_a_folder_that_never_rests_is_
         time.sleep(9)
     """
     mapped = """
-        import mmap, os, time
-        held = ()
+        import ctypes, os, time
         for _ in range(9):
             file = os.open(".", os.O_TMPFILE | os.O_RDWR)
             os.write(file, bytes(2_000_000))
-            held = held, mmap.mmap(file, 4096)
+            ctypes.CDLL(None).mmap(None, 4096, 1, 1, file, 0)
             os.close(file)
         time.sleep(9)
     """
