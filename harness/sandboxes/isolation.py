@@ -79,7 +79,8 @@ class Isolated:
     cpu: float | None = None
     """CPU seconds of all processes of a command together; ``None``: as many as it gets."""
     memory: int = 2048 * MIB
-    """Bytes, of all processes of a command together."""
+    """Bytes, of all processes of a command together, with the files that they keep in memory: in ``/tmp``, in
+    ``/dev/shm`` and without a name."""
     output: int = 64 * MIB
     """Bytes that a command may print."""
     kept: int = SHOWN
