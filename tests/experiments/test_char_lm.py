@@ -226,7 +226,7 @@ def test_what_is_not_charged_ends_at_the_cpu_seconds(run):
     assert line in SOURCE
     more = SOURCE.replace(line, f"        [forward(p, contexts) for _ in range(200)]\n{line}")
 
-    with pytest.raises(TrialError, match="it used more than 0.3 CPU seconds, all of its processes together") as e:
+    with pytest.raises(TrialError, match=r"it used more than 0\.3 CPU seconds, all of its processes together") as e:
         run(more, cpu=0.3)
 
     assert e.value.error_class == "timeout"

@@ -82,5 +82,5 @@ def test_without_a_sandbox_neither_the_commands_nor_a_coding_agent_has_one_howev
 
 
 def test_what_runs_no_command_has_no_sandbox_to_leave_out():
-    with pytest.raises(UserError, match="KnowingRunner.*Type the same without --no-sandbox"):
+    with pytest.raises(UserError, match=r"KnowingRunner.*Type the same without --no-sandbox"):
         without_sandbox(an_experiment())
