@@ -494,7 +494,7 @@ def test_memory_that_many_processes_share_counts_once(kind):
         children = [os.fork() or time.sleep(0.4) or os._exit(sum(files[::4096]) % 1) for _ in range(3)]
         print([os.waitpid(child, 0)[1] for child in children])
     """
-    with kind(memory=128 * MIB).open() as box:
+    with kind(memory=200 * MIB).open() as box:
         assert box.run(python(shared)).output == "[0, 0, 0]\n"
 
 
