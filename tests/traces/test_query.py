@@ -50,7 +50,7 @@ def test_the_answer_does_not_depend_on_how_much_is_merged(tmp_path: Path):
     expected = tables(whole, without=("marks",))
     lines = path.read_bytes().splitlines(keepends=True)
 
-    for cut in range(0, len(lines) + 1, 11):
+    for cut in range(0, len(lines) + 1, 25):
         directory = tmp_path / str(cut)
         spool(directory).mkdir(parents=True)
         journal = spool(directory) / "night.jsonl"
