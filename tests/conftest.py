@@ -11,7 +11,7 @@ from tests.world import SEED_PROMPT
 
 # How long an example takes says nothing here; for more of them: pytest --hypothesis-profile=default
 # What decides whether work lands draws the same examples each time; people draw others.
-settings.register_profile("shared machine", deadline=None, max_examples=40, derandomize="CI" in os.environ)
+settings.register_profile("shared machine", deadline=None, max_examples=25, derandomize="CI" in os.environ)
 settings.load_profile("shared machine")
 
 GIT = {
