@@ -112,6 +112,8 @@ def round_line(r: Round, metric: str = "") -> str:
             found = f"{c.metric} {bare_gain(c)} in {count(c.tasks, 'run')}"
         else:
             found = f"{bare_gain(c)} points on {c.tasks} tasks"
+        if r.decision.because in ("simpler", "unconfirmed"):
+            found += f", {r.decision.because}"
         tried = TRIED.match(change(r))
         what = short(tried[0] if tried else change(r), 72)  # the rest is in the report
         line = f"round {r.number:<3} {r.decision.verdict:<13} {what}: {found}; {score or 'no score'}, {spent}"
