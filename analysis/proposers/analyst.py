@@ -202,17 +202,8 @@ class AnalysisAgent:
         return render(self.wording, AGAIN, problems=listed, gave_up="yes" if gave_up else "", key=key)
 
     def reply(self, number: int, messages: Sequence[Message], seed: int) -> Turn:
-        """A durable step: whoever takes up a killed proposal pays for no answer to the same question again."""
         assert not isinstance(self.model, str)
-        asked = digest([self.model.name, seed, *((message.role, message.content) for message in messages)])
-        return meter().steps.step(f"propose/{number}/{asked}", lambda: turn_of(self.replied(messages, seed)))
-
-    def replied(self, messages: Sequence[Message], seed: int) -> Reply:
-        assert not isinstance(self.model, str)
-        with spending(ROLE):
-            if isinstance(self.model, ToolModel) and self.model.takes_tools:
-                return self.model.complete(messages, seed=seed, schema=schema())
-            return self.model.complete(messages, seed=seed)
+        return replied(self.model, ROLE, schema(), number, messages, seed)
 
     # ── what is wrong with an answer ───────────────────────────────────────────────────────────────────────────
 
@@ -235,9 +226,7 @@ class AnalysisAgent:
             yield f"it edits {len(edits)} files, and may edit {self.most_files}"
         for edit in edits:
             yield from self.place_faults(edit, text, told)
-        changed = sum(characters_edited(text.get(edit.path, ""), edit.text or "") for edit in edits)
-        if changed > self.most_changed:
-            yield f"it changes {changed:,} characters, and may change {self.most_changed:,}: make the edit smaller"
+        yield from size_faults(edits, text, self.most_changed)
 
     def place_faults(self, edit: Edit, text: Mapping[str, str], told: Briefing) -> Iterator[str]:
         try:
@@ -510,6 +499,29 @@ def citations_of(answer: Answer) -> tuple[Citation, ...]:
 
 
 # ── what a killed process leaves to the next ───────────────────────────────────────────────────────────────────
+
+
+def replied(
+    model: Model, role: str, schema: Mapping[str, Any], number: int, messages: Sequence[Message], seed: int
+) -> Turn:
+    """What *model* answers as the *number*-th of a proposal, charged to *role*. A durable step: whoever takes up a
+    killed proposal pays for no answer to the same question again."""
+
+    def asked() -> Turn:
+        with spending(role):
+            if isinstance(model, ToolModel) and model.takes_tools:
+                return turn_of(model.complete(messages, seed=seed, schema=schema))
+            return turn_of(model.complete(messages, seed=seed))
+
+    question = digest([model.name, seed, *((message.role, message.content) for message in messages)])
+    return meter().steps.step(f"propose/{number}/{question}", asked)
+
+
+def size_faults(edits: Iterable[Edit], text: Mapping[str, str], most: int) -> Iterator[str]:
+    """Whether *edits* change more than *most* characters."""
+    changed = sum(characters_edited(text.get(edit.path, ""), edit.text or "") for edit in edits)
+    if changed > most:
+        yield f"it changes {changed:,} characters, and may change {most:,}: make the edit smaller"
 
 
 def turn_of(reply: Reply) -> Turn:

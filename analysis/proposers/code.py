@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import harness
-from analysis.proposers.analyst import characters_edited, copied_faults, digest, kept_key, turn_of, unseen
+from analysis.proposers.analyst import copied_faults, kept_key, replied, size_faults, unseen
 from analysis.proposers.briefing import element, fitting, sealed, shortened
 from analysis.proposers.examples import proposal_id
 from analysis.proposers.recap import recap
@@ -30,8 +30,7 @@ from harness.agent.inbox import visible
 from harness.candidacy import GUARDED, identity, objection
 from harness.errors import OutOfIdeas, TrialError, UserError
 from harness.graders.judge import FENCE, closed, once, seed_of
-from harness.meter import meter, spending
-from harness.protocols import History, Message, Model, Reply, ToolModel
+from harness.protocols import History, Message, Model
 from harness.redact import redacted
 from harness.text import Slots, render
 from harness.versions import InvalidEdit, applied
@@ -227,17 +226,8 @@ class CodeProposer:
         return render(self.wording, AGAIN, problems=listed, gave_up="yes" if gave_up else "", key=key)
 
     def reply(self, number: int, messages: Sequence[Message], seed: int) -> Turn:
-        """A durable step: whoever takes up a killed proposal pays for no answer to the same question again."""
         assert not isinstance(self.model, str)
-        asked = digest([self.model.name, seed, *((message.role, message.content) for message in messages)])
-        return meter().steps.step(f"propose/{number}/{asked}", lambda: turn_of(self.replied(messages, seed)))
-
-    def replied(self, messages: Sequence[Message], seed: int) -> Reply:
-        assert not isinstance(self.model, str)
-        with spending(ROLE):
-            if isinstance(self.model, ToolModel) and self.model.takes_tools:
-                return self.model.complete(messages, seed=seed, schema=schema())
-            return self.model.complete(messages, seed=seed)
+        return replied(self.model, ROLE, schema(), number, messages, seed)
 
     # ── what is wrong with an answer ───────────────────────────────────────────────────────────────────────────
 
@@ -261,9 +251,7 @@ class CodeProposer:
             yield f"it edits {len(edits)} files, and may edit {self.most_files}"
         for edit in edits:
             yield from self.place_faults(edit, text, shown)
-        changed = sum(characters_edited(text.get(edit.path, ""), edit.text or "") for edit in edits)
-        if changed > self.most_changed:
-            yield f"it changes {changed:,} characters, and may change {self.most_changed:,}: make the edit smaller"
+        yield from size_faults(edits, text, self.most_changed)
 
     def place_faults(self, edit: Edit, text: Mapping[str, str], shown: "Shown") -> Iterator[str]:
         try:
