@@ -451,15 +451,16 @@ def search_path() -> str:
     return os.pathsep.join(dict.fromkeys([f"{sys.base_prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin"]))
 
 
-def started(command: list[str], report: int) -> subprocess.Popen[bytes]:
-    """The process that opens the sandbox, which is given *report* and nothing else of ours."""
+def started(command: list[str], report: int, errors: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+    """The process that opens the sandbox, which is given *report* and nothing else of ours. *errors*: where what it
+    says of them goes."""
     pipe = subprocess.PIPE
     try:
         return subprocess.Popen(
             command,
             stdin=pipe,
             stdout=pipe,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             pass_fds=(report,),
             env={},
             cwd="/",

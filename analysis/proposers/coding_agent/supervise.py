@@ -20,7 +20,7 @@ from harness.agent import leash
 from harness.meter import meter
 from harness.models.wire import POLL
 from harness.sandboxes import INSIDE
-from harness.sandboxes.isolation import GRACE, Isolated, hand_over, mounts_of, spec_of
+from harness.sandboxes.isolation import GRACE, Isolated, hand_over, mounts_of, spec_of, started
 from traces.records import now
 
 MIB = 1 << 20
@@ -119,17 +119,7 @@ def in_a_sandbox(
     spec |= {"folder": f"{INSIDE}/{work}", "home": environment["HOME"]}
     told, tell = os.pipe()
     try:
-        process = subprocess.Popen(
-            sandbox.command(mounts, tell),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(tell,),
-            env={},
-            cwd="/",
-            start_new_session=True,
-            bufsize=0,
-        )
+        process = started(sandbox.command(mounts, tell), tell, subprocess.PIPE)
     except BaseException:
         os.close(told)
         raise
