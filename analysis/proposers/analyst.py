@@ -79,8 +79,13 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 
 def wording() -> dict[str, str]:
     """What the analyst is told, from ``harness/text/analyst``: path → text, as of a version of that subject."""
-    files = sorted(path for path in FOLDER.rglob("*.*") if path.is_file())
-    return {path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8") for path in files}
+    return text_in(FOLDER)
+
+
+def text_in(folder: Path) -> dict[str, str]:
+    """Path → text of the files in *folder*."""
+    files = sorted(path for path in folder.rglob("*.*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 @dataclass(frozen=True)
@@ -244,10 +249,7 @@ class AnalysisAgent:
             yield f"{edit.path!r} may not be edited; a path that may begins with {' or '.join(self.places)}"
         elif edit.path in text and edit.path not in told.readable:
             yield f"{edit.path!r} was not shown whole, so nobody can tell what a new text of it would destroy"
-        if told.key in (edit.text or "") or told.key in edit.path:
-            yield f"the key stands in {edit.path!r}, and means nothing there"
-        if strange := unseen(edit.text or "", text.get(edit.path) or "".join(text.values())):
-            yield f"{edit.path!r} would hold characters that nobody sees: {strange}"
+        yield from odd_faults(edit, text, told.key)
 
 
 def unseen(text: str, before: str = "") -> str:
@@ -515,6 +517,14 @@ def replied(
 
     question = digest([model.name, seed, *((message.role, message.content) for message in messages)])
     return meter().steps.step(f"propose/{number}/{question}", asked)
+
+
+def odd_faults(edit: Edit, text: Mapping[str, str], key: str) -> Iterator[str]:
+    """Whether *edit* holds the *key* of what the model was shown, or what nobody sees."""
+    if key in (edit.text or "") or key in edit.path:
+        yield f"the key stands in {edit.path!r}, and means nothing there"
+    if strange := unseen(edit.text or "", text.get(edit.path) or "".join(text.values())):
+        yield f"{edit.path!r} would hold characters that nobody sees: {strange}"
 
 
 def size_faults(edits: Iterable[Edit], text: Mapping[str, str], most: int) -> Iterator[str]:

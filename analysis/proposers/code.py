@@ -21,7 +21,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import harness
-from analysis.proposers.analyst import copied_faults, kept_key, replied, size_faults, unseen
+from analysis.proposers.analyst import (
+    copied_faults,
+    kept_key,
+    odd_faults,
+    replied,
+    size_faults,
+    text_in,
+    unseen,
+)
 from analysis.proposers.briefing import element, fitting, sealed, shortened
 from analysis.proposers.examples import proposal_id
 from analysis.proposers.recap import recap
@@ -73,8 +81,7 @@ WORDS = re.compile(r"[\w./-]*\w")
 
 def wording() -> dict[str, str]:
     """What the coder is told, from ``harness/text/coder``: path → text, as of a version of that subject."""
-    files = sorted(path for path in FOLDER.rglob("*.*") if path.is_file())
-    return {path.relative_to(FOLDER).as_posix(): path.read_text(encoding="utf-8") for path in files}
+    return text_in(FOLDER)
 
 
 @dataclass(frozen=True)
@@ -265,10 +272,7 @@ class CodeProposer:
             yield f"{edit.path!r} may not be edited: {why}"
         elif edit.path in text and edit.path not in shown.readable:
             yield f"{edit.path!r} was not shown whole, so nobody can tell what a change of it would destroy"
-        if shown.key in (edit.text or "") or shown.key in edit.path:
-            yield f"the key stands in {edit.path!r}, and means nothing there"
-        if strange := unseen(edit.text or "", text.get(edit.path) or "".join(text.values())):
-            yield f"{edit.path!r} would hold characters that nobody sees: {strange}"
+        yield from odd_faults(edit, text, shown.key)
 
     def version_faults(self, edits: Sequence[Edit], text: Mapping[str, str], history: History) -> Iterator[str]:
         """Why the version that *edits* would make is none to run."""

@@ -75,7 +75,6 @@ class _Finder(cst.CSTVisitor):
         self._scopes: list[str] = []
         self._names: list[tuple[str, Kind]] = []
         """What the value that is being visited is called, and what it is."""
-        self._fences: list[bool] = []
         """Of each statement around: does it name something guarded?"""
         self._indices = 0
 
