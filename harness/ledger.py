@@ -7,14 +7,14 @@ asked for is written down before it happens.
 
 import os
 import re
-import secrets
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from itertools import accumulate
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -459,7 +459,7 @@ def open_run(
     if earlier and unfinished is None and not is_finished(journal_file(directory, earlier[-1])):
         stop_run(directory, earlier[-1])
     run = Run(
-        id=unfinished or f"{experiment.name}-{clock():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        id=unfinished or run_id(experiment.name, clock(), earlier),
         experiment=experiment.name,
         subject=experiment.subject,
         live=live,
@@ -546,6 +546,18 @@ def runs(directory: Path, experiment: str) -> list[str]:
     check_name(experiment)
     pattern = re.compile(re.escape(experiment) + r"-\d{8}-\d{6}-[0-9a-f]{4}")
     return sorted(p.stem for p in spool(directory).glob(f"{experiment}-*.jsonl") if pattern.fullmatch(p.stem))
+
+
+def run_id(experiment: str, begun: datetime, earlier: Sequence[str]) -> str:
+    """The id of a run that begins now: the time in UTC, its last part in 65,536ths of a second.
+
+    It sorts behind the *earlier* ids, also where the clock has been set back.
+    """
+    if earlier:
+        day, time, part = earlier[-1].rsplit("-", 3)[1:]
+        last = datetime.strptime(f"{day}{time}+0000", "%Y%m%d%H%M%S%z")
+        begun = max(begun, last + timedelta(microseconds=ceil(int(part, 16) * 1e6 / 65536) + 16))
+    return f"{experiment}-{begun:%Y%m%d-%H%M%S}-{begun.microsecond * 65536 // 1_000_000:04x}"
 
 
 def is_finished(journal: Path) -> bool:

@@ -1,11 +1,16 @@
+import re
 import threading
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import BudgetSpent, UserError
 from harness.experiment import Budget
-from harness.ledger import Ledger, holder, is_held, journal_file, open_run, runs, stop_run
+from harness.ledger import Ledger, holder, is_held, journal_file, open_run, run_id, runs, stop_run
 from harness.meter import close_meter
 from harness.testing import FakeClock
 from tests.world import an_experiment
@@ -199,6 +204,15 @@ def test_two_processes_cannot_hold_one_run(directory):
         assert holder(journal_file(directory, ledger.run.id)) is not None
         with pytest.raises(JournalLocked, match="process"):
             a_ledger(directory)
+
+
+@given(st.lists(st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 1, 0, 0, 2), timezones=st.just(UTC)), min_size=2))  # noqa: DTZ001
+def test_the_ids_of_runs_sort_as_they_were_begun_also_within_a_second_and_where_the_clock_goes_back(begun):
+    ids: list[str] = []
+    for at in begun:
+        ids.append(run_id("example", at, ids))
+    assert all(a < b for a, b in pairwise(ids))
+    assert all(re.fullmatch(r"example-\d{8}-\d{6}-[0-9a-f]{4}", id) for id in ids)
 
 
 def test_a_run_that_no_process_holds_is_ended_by_the_stop_button_itself(directory):
