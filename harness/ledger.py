@@ -156,6 +156,10 @@ class Ledger:
     def folder(self) -> None:
         """Only a trial has one."""
 
+    @property
+    def spare(self) -> None:
+        """Only trials have one."""
+
     def spans_so_far(self, key: str) -> list[Span]:
         """Spans of the trial under *key* whose steps an earlier process finished: they are not made again."""
         with self._lock:
@@ -359,15 +363,19 @@ class Ledger:
             if self._steps.get(scope_of(key), {}).pop(key, None) is not None:  # what met trouble is measured again
                 self._attempts[key] = attempt
         self._worked += (last - began).total_seconds() if began and last else 0.0
-        under_way = {digest(key) for key in self._attempts}
-        for folder in work_folder(self.directory, self.run.id).glob("*"):
-            if folder.name not in under_way:  # its trial had ended when the process died
-                remove(folder)
+        self._tidy()
         if last is None:
             self._journal.append(self.run, durable=True)
         for task in tasks:
             if task.id not in known:
                 self._journal.append(as_recorded(task))
+
+    def _tidy(self) -> None:
+        """Remove the files of trials, but for those under way: their folders survive a kill."""
+        under_way = {digest(key) for key in self._attempts}
+        for folder in work_folder(self.directory, self.run.id).glob("*"):
+            if folder.name not in under_way:
+                remove(folder)
 
     def settle(self, trial: str) -> list[Span]:
         """A trial ended: charge those of its calls that never said how they did."""
@@ -404,8 +412,9 @@ class Ledger:
             if not self._journal.closed:
                 self._write_off([*self._in_flight.values()])
                 self._journal.close()
+        self._tidy()
         with suppress(OSError):
-            work_folder(self.directory, self.run.id).rmdir()  # what trials under way keep there, stays
+            work_folder(self.directory, self.run.id).rmdir()
 
     def __enter__(self) -> "Ledger":
         return self

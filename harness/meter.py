@@ -72,6 +72,11 @@ class Meter(Protocol):
         ...
 
     @property
+    def spare(self) -> Path | None:
+        """Where the trials of a run leave each other folders, on the same disk; it goes when the run is left."""
+        ...
+
+    @property
     def wish(self) -> str:
         """What all attempts at the trial in progress have in common, and no other trial of any run has."""
         ...
@@ -132,6 +137,7 @@ class Unmetered:
     trial: str | None = None
     directory: Path | None = None
     folder: Path | None = None
+    spare: Path | None = None
 
     def __init__(self) -> None:
         self.wish = uuid.uuid4().hex

@@ -64,6 +64,10 @@ class TrialMeter:
         return work_folder(self.ledger.directory, self.ledger.run.id) / digest(self.key)
 
     @property
+    def spare(self) -> Path:
+        return work_folder(self.ledger.directory, self.ledger.run.id) / "spare"
+
+    @property
     def steps(self) -> Steps:
         return Under(self.ledger, self.key)
 

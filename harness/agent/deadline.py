@@ -73,6 +73,10 @@ class Leash:
         return self.meter.folder
 
     @property
+    def spare(self) -> Path | None:
+        return self.meter.spare
+
+    @property
     def wish(self) -> str:
         return self.meter.wish
 

@@ -29,6 +29,7 @@ from harness.models.attention import nap
 from harness.models.chat import PREVIEW, text_record
 from harness.protocols import Conditions, Finished, Outcome, Sandbox
 from harness.runners.fixed import FULL, Fixed, read_fixed, refuse_of_machine
+from harness.runners.folders import filled_folder, version_files
 from harness.runners.metrics import (
     Evaluated,
     Metric,
@@ -42,7 +43,7 @@ from harness.runners.metrics import (
     words,
 )
 from harness.sandboxes import NoSandbox, best_sandbox
-from harness.sandboxes.isolation import MIB, WRITTEN, gpus, temporary_folder
+from harness.sandboxes.isolation import MIB, WRITTEN, gpus
 from harness.text import InvalidText
 from traces import otel
 from traces.errors import TracesError
@@ -152,9 +153,7 @@ class CommandRunner:
         started = now()
         with on_working_disk():
             fixed = unchanged(self._fixed)
-            with temporary_folder("ratchet-code-") as folder:
-                write(text, folder)
-                fixed.put_into(folder)
+            with filled_folder("ratchet-code-", {**version_files(text), **fixed.files}, fixed.folders) as folder:
                 with alone() if self.exclusive else nullcontext(), watched(self.gpu) as gpu:
                     finished = self._finished(command, folder, task, seed)
                 failed, why = self._judged(finished, folder)
@@ -283,21 +282,6 @@ class CommandRunner:
         sandbox = self.sandbox()
         where = sandbox.conditions() if isinstance(sandbox, Conditions) else {}
         return {**where, "python": python_version(), "fixed": self.digest}
-
-
-def write(text: Mapping[str, str], folder: Path) -> None:
-    """Write the files of *text* to *folder*; one that begins with ``#!`` can be executed."""
-    top = str(folder)
-    made = {""}
-    for path, source in text.items():
-        inner = path.rpartition("/")[0]
-        if inner not in made:
-            made.add(inner)
-            (folder / inner).mkdir(parents=True, exist_ok=True)
-        with open(f"{top}/{path}", "wb") as file:  # noqa: PTH123 (of thousands of files, in half the time)
-            file.write(source.encode())
-            if source.startswith("#!"):
-                os.fchmod(file.fileno(), 0o755)
 
 
 @contextmanager

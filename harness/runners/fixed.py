@@ -71,17 +71,20 @@ class Fixed:
             if (path or place).endswith(".py") and file.mode != "120000"
         }
 
-    def put_into(self, folder: Path) -> None:
-        """Write what is copied to *folder*, and something empty where the rest is to be shown."""
-        for place, source in self.sources.items():
-            target = folder / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if place not in self.copied:
-                target.mkdir() if source.is_dir() else target.touch()
-            elif source.is_dir():
-                target.mkdir(exist_ok=True)
-            for path, file in sorted(self.copied.get(place, {}).items(), key=lambda item: item[1].mode == "120000"):
-                put(target / path if path else target, file)
+    @cached_property
+    def files(self) -> Files:
+        """What is copied by its path in a trial's folder, and something empty where a large file is to be shown."""
+        copied = {
+            str(PurePosixPath(place, path)): file
+            for place, files in self.copied.items()
+            for path, file in files.items()
+        }
+        return copied | {place: File("100644", b"") for place in self.large if place not in self.folders}
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """Those of them that are folders."""
+        return frozenset(place for place, source in self.sources.items() if source.is_dir())
 
     def changed_in(self, folder: Path) -> str:
         """The first place in *folder* where something else is now; empty: there is none. Nothing may run there.

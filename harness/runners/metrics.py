@@ -21,9 +21,10 @@ from harness.graders.metric import NUMBER, SHOWN, reported
 from harness.meter import meter
 from harness.protocols import Box, Finished, Sandbox
 from harness.runners.fixed import Fixed, put, read_fixed
+from harness.runners.folders import filled_folder
 from harness.sandboxes import best_sandbox
 from harness.sandboxes.folder import Folder
-from harness.sandboxes.isolation import MIB, SYSTEM, search_path, temporary_folder
+from harness.sandboxes.isolation import MIB, SYSTEM, search_path
 from harness.worktrees import File
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -236,8 +237,7 @@ class Evaluated:
     def read_in(self, sandbox: Callable[..., Sandbox], folder: Path) -> float:
         """As ``read``, in a *sandbox* that is made with limits as ``best_sandbox`` takes them."""
         fixed = unchanged(self._fixed)
-        with temporary_folder("ratchet-evaluation-") as own:
-            fixed.put_into(own)
+        with filled_folder("ratchet-evaluation-", fixed.files, fixed.folders) as own:
             for artifact in self.artifacts:
                 try:
                     data = Folder(folder).read_bytes(artifact, MOST_ARTIFACT)

@@ -2,7 +2,8 @@
 
     uv run python -m tests.benchmarks.scale [FILES] [CANDIDATES]
 
-First a subject of FILES files: a candidate is made, read, and put into a folder as a trial's worktree. Then a small
+First a subject of FILES files: a candidate is made, read, and put into a folder as a trial's worktree: into a new one,
+as the first trial of a run finds it, and into the one that the trial before has left. Then a small
 subject, whose candidates are filled up to 100, 1,000 and CANDIDATES: objects and refs lie there as Ratchet leaves them
 (the fill writes them with one command), and at each size the steps of a round are timed on new candidates of their own.
 """
@@ -15,15 +16,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from harness.meter import Unmetered, metered
 from harness.protocols import Finished, Outcome
-from harness.runners.command import CommandRunner, write
+from harness.runners.command import CommandRunner
+from harness.runners.folders import filled_folder, version_files
 from harness.runners.metrics import Printed
 from harness.versions import CANDIDATES, TIDY, Git, Repo, Subject
+from harness.worktrees import Files
 from tests.conftest import GIT, git
 from traces.records import Edit, Task, Version
 
@@ -65,8 +70,9 @@ def taken(found: dict[str, list[float]], name: str, function: Callable[[], T]) -
 def many_files(root: Path, count: int) -> None:
     live = a_repository(root, count).live()
     found: dict[str, list[float]] = {}
-    for n in range(7):
-        measure_files(found, root, live, n)
+    with metered(Run(root / "work")):
+        for n in range(7):
+            measure_files(found, root, live, n)
     print(f"| a subject of {count:,} files, n = 7 | median ms | least |\n|---|---|---|")
     for name, each in found.items():
         print(f"| {name} | {1e3 * median(each):.1f} | {1e3 * min(each):.1f} |")
@@ -87,9 +93,24 @@ def measure_files(found: dict[str, list[float]], root: Path, live: Version, n: i
     timed("runner.check", lambda: runner.check(text))
     timed("runner.identity", lambda: runner.identity(text))
     timed("runner.objection", lambda: runner.objection(before, text))
-    with tempfile.TemporaryDirectory() as folder:
-        timed("a trial's worktree", lambda: write(text, Path(folder)))
+    if not n:
+        entered(timed, "a trial's worktree, the first of a run", version_files(text))
+    entered(timed, "a trial's worktree", version_files(text))
     timed("a whole trial of `true`", lambda: attempted(runner, text))
+
+
+def entered(timed: Callable[[str, Callable[[], Path]], Path], name: str, files: Files) -> None:
+    with ExitStack() as stack:
+        timed(name, lambda: stack.enter_context(filled_folder("bench-", files)))
+
+
+class Run(Unmetered):
+    """A run, as far as its trials leave each other their folders."""
+
+    def __init__(self, work: Path) -> None:
+        super().__init__()
+        self.folder = work / "trial"
+        self.spare = work / "spare"
 
 
 def attempted(runner: CommandRunner, text: dict[str, str]) -> tuple[Finished, Outcome] | None:
