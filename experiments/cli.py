@@ -828,6 +828,7 @@ def anchors_in_git(repo: Repo, journal: Path) -> list[str]:
 
 
 On = Annotated[str | None, typer.Option("--on", metavar="NAME", help="The experiment; needed where several have run")]
+OnBranch = Annotated[str | None, typer.Option("--branch", help="Commit on this branch instead of the one checked out")]
 
 
 @app.command()
@@ -884,7 +885,7 @@ def compare(
 @app.command()
 def promote(
     name: Name,
-    branch: Annotated[str | None, typer.Option(help="Commit on this branch instead of the one checked out")] = None,
+    branch: OnBranch = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
 ) -> None:
     """Make the version that the last promotion test certified the live one: one commit and a tag."""
@@ -911,7 +912,8 @@ def promote(
     if not yes and not again:
         if not sys.stdin.isatty():
             raise UserError(
-                f"promoting changes your branch, and nobody is there to ask. To do it: ratchet promote {name} --yes"
+                "promoting changes your branch, and nobody is there to ask. To do it: "
+                f"ratchet promote {name}{on_branch(branch)} --yes"
             )
         if not typer.confirm("Make it live?"):
             raise typer.Exit(1)
@@ -926,9 +928,12 @@ def promote(
     }
     with Journal(promotions_file(place)):
         pass  # what cannot be written down is not done
-    branch = branch.removeprefix("refs/heads/") if branch else None
     done = place.subject.promote(
-        place.subject.version(c.candidate), experiment=name, replaces=c.live, trailers=trailers, branch=branch
+        place.subject.version(c.candidate),
+        experiment=name,
+        replaces=c.live,
+        trailers=trailers,
+        branch=branch_named(branch),
     )
     gained = c.measured.gain if c.measured else None
     keep_promotion(place, done.model_copy(update={"certification": c.id, "gain": gained}))
@@ -937,7 +942,24 @@ def promote(
         say(f"live: {where}\nTo put the old one back: ratchet rollback {name}")
         say_where_else(place, c.live, c.candidate)
     else:
-        say(f"promoted: {where}\nIt becomes live here when you merge that: git merge {done.branch}")
+        say(
+            f"promoted: {where}\n{merging(done)}\n"
+            f"To put the old one back there: ratchet rollback {name}{on_branch(done.branch)}"
+        )
+
+
+def branch_named(branch: str | None) -> str | None:
+    """The name of a branch that may be given as git has it."""
+    return branch.removeprefix("refs/heads/") if branch else None
+
+
+def on_branch(branch: str | None) -> str:
+    """The option that names it, as it is typed."""
+    return f" --branch {shlex.quote(branch)}" if branch else ""
+
+
+def merging(done: Promotion) -> str:
+    return f"It becomes live here when you merge that: git merge {shlex.quote(done.branch)}"
 
 
 def certified(place: Place) -> tuple[Night, Certification] | None:
@@ -970,6 +992,7 @@ def keep_promotion(place: Place, promotion: Promotion) -> None:
 def rollback(
     name: Name,
     to: Annotated[int | None, typer.Option(help="The N of v<N>; default: what was live before")] = None,
+    branch: OnBranch = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
 ) -> None:
     """Put an earlier version back: a commit that restores its files."""
@@ -977,15 +1000,20 @@ def rollback(
     if not yes:
         if not sys.stdin.isatty():
             raise UserError(
-                f"rolling back changes your branch, and nobody is there to ask. To do it: ratchet rollback {name} --yes"
+                "rolling back changes your branch, and nobody is there to ask. To do it: "
+                f"ratchet rollback {name}{'' if to is None else f' --to {to}'}{on_branch(branch)} --yes"
             )
         if not typer.confirm(f"Put {'the version before' if to is None else f'v{to}'} back?"):
             raise typer.Exit(1)
-    was = place.subject.live().id
-    done = place.subject.rollback(experiment=name, to=to)
+    done = place.subject.rollback(experiment=name, to=to, branch=branch_named(branch))
     keep_promotion(place, done)
-    say(f"live: {done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}")
-    say_where_else(place, was, done.version)
+    where = f"{done.version[:12]}, v{done.number} of {name}, commit {done.commit[:12]} on {done.branch}"
+    here = place.subject.version("live")
+    if branch is None or here.commit == done.commit:
+        say(f"live: {where}")
+        say_where_else(place, done.replaces, done.version)
+    else:
+        say(f"put back: {where}" + ("" if here.id == done.version else f"\n{merging(done)}"))
 
 
 def say_where_else(place: Place, before: str, after: str) -> None:

@@ -171,6 +171,24 @@ def test_a_version_is_promoted_by_one_commit_rolled_back_and_its_history_told(af
     (after_a_night / "staged.txt").unlink()
 
 
+def test_a_promotion_on_another_branch_is_taken_back_there_by_what_it_says_to_type(after_a_night, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(after_a_night, copy)
+    head = git(copy, "rev-parse", "HEAD")
+
+    refused = ratchet(copy, "promote", "example", "--branch", "review", expect=1)
+    assert "To do it: ratchet promote example --branch review --yes" in refused
+    said = ratchet(copy, "promote", "example", "--branch", "review", "--yes")
+    assert "To put the old one back there: ratchet rollback example --branch review" in said
+    refused = ratchet(copy, "rollback", "example", "--to", "0", "--branch", "review", expect=1)
+    assert "To do it: ratchet rollback example --to 0 --branch review --yes" in refused
+    assert "put back: " in ratchet(copy, "rollback", "example", "--branch", "review", "--yes")
+
+    assert git(copy, "rev-parse", "HEAD") == head
+    assert git(copy, "rev-parse", "review:subject") == git(copy, "rev-parse", "main:subject")
+    assert len(git(copy, "rev-list", "main..review").split()) == 2
+
+
 def test_the_next_night_starts_from_the_promoted_version(tmp_path):
     from tests.conftest import a_checkout
 
