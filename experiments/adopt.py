@@ -30,6 +30,7 @@ from harness.experiment import check_name
 from harness.protocols import Finished
 from harness.runners.command import CommandRunner
 from harness.runners.metrics import Metric
+from harness.sandboxes import NoSandbox, best_sandbox
 from harness.versions import Repo, run_git
 from traces.records import Task
 
@@ -69,6 +70,7 @@ class Wish:
     seconds: float | None = None
     readable: Sequence[Path] = ()
     """Outside of the repository."""
+    no_sandbox: bool = False
 
     @property
     def typed(self) -> str:
@@ -80,7 +82,13 @@ class Wish:
         words += [word for path in self.readable for word in ("--readable", str(path))]
         words += ["--metric", self.metric] if self.metric else []
         words += ["--better", self.better] if self.better else []
+        words += ["--no-sandbox"] if self.no_sandbox else []
         return shlex.join(words)
+
+    @property
+    def where(self) -> str:
+        """It is run."""
+        return "without a sandbox" if self.no_sandbox else "in the sandbox"
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ class Given:
     seconds: float | None
     readable: Sequence[Path]
     autoresearch: Path | None
+    no_sandbox: bool
 
 
 def begin(start: Path, name: str, given: Given) -> bool:
@@ -171,8 +180,8 @@ def begin(start: Path, name: str, given: Given) -> bool:
     if given.better not in (None, "lower", "higher"):
         raise UserError(f"--better {given.better}: lower or higher is better. Say --better lower, or --better higher")
     others = [
-        f"--{option}"
-        for option in ("edit", "fixed", "metric", "better", "seconds", "readable")
+        f"--{option.replace('_', '-')}"
+        for option in ("edit", "fixed", "metric", "better", "seconds", "readable", "no_sandbox")
         if getattr(given, option)
     ]
     if given.autoresearch is not None:
@@ -189,7 +198,8 @@ def begin(start: Path, name: str, given: Given) -> bool:
                 f"ratchet new {name} --command 'python bench.py'"
             )
         return False
-    wish = Wish(name, given.command, given.edit, given.fixed, given.metric, given.better, given.seconds, given.readable)
+    said = (given.edit, given.fixed, given.metric, given.better, given.seconds, given.readable, given.no_sandbox)
+    wish = Wish(name, given.command, *said)
     adopt(start, wish, say, said_beside, asked if sys.stdin.isatty() and err.is_terminal else None)
     return True
 
@@ -407,6 +417,7 @@ def runner(layout: Layout, there: Entry, wish: Wish, metric: Metric, *, exclusiv
         seconds=wish.seconds or LONGEST,
         readable=there.readable,
         environment=dict(there.environment),
+        sandbox=NoSandbox if wish.no_sandbox else best_sandbox,
     )
 
 
@@ -415,7 +426,7 @@ def first_run(
 ) -> tuple[Layout, tuple[Looking, Mapping[str, Any]]]:
     """The command, run as a trial; with all files of the project where those that were found out do not do."""
     limit = wish.seconds or LONGEST
-    progress(f"Running it once in the sandbox, for {limit:g} s at most: {there.command}")
+    progress(f"Running it once {wish.where}, for {limit:g} s at most: {there.command}")
     known = files_below(layout.base, wish.name)
     everything = replace(layout, fixed=collapsed(known - set(layout.edited), set(layout.edited), known))
     tries = [layout, everything] if len(known) <= MOST and everything.fixed != layout.fixed else [layout]
@@ -449,14 +460,18 @@ def what_to_do(e: TrialError, there: Entry, wish: Wish, base: Path) -> str:
         case "oom":
             next_ = "Make the script take less memory: trials run beside each other"
         case "crash":
-            next_ = hint(said, there, base)
+            next_ = hint(said, there, base, wish)
         case _:
             next_ = "Run it yourself, and mend what it says"
-    return f"{there.command} gave no result in the sandbox ({e.error_class}): {said}\n{next_}"
+    return f"{there.command} gave no result {wish.where} ({e.error_class}): {said}\n{next_}"
 
 
-def hint(said: str, there: Entry, base: Path) -> str:
+def hint(said: str, there: Entry, base: Path, wish: Wish) -> str:
     """What to type after a crash."""
+    if wish.no_sandbox:
+        return (
+            "Run it yourself first, in a fresh clone: a trial has what git tracks, and of ignored files what is --fixed"
+        )
     if found := re.search(r"No module named ['\"]?([\w.]+)", said):
         return (
             f"If {found[1]} is there when you run it yourself, it lies in a folder that the sandbox hides. Install it "
@@ -739,8 +754,9 @@ def summary(
     yield f"  git add {add} && git commit -m 'Add {name}'"
     if not has_python(layout.edited):
         yield f"  mkdir {folder}/ideas/first   # for a changed file, or a patch: see {folder}/ideas/README.md"
-    yield f"  ratchet check {name}           # can it be fooled, and what can a night prove?"
-    yield f"  ratchet run {name} --for 20m   # then: ratchet report {name}, ratchet promote {name}"
+    bare = " --no-sandbox" if wish.no_sandbox else ""
+    yield f"  ratchet check {name}{bare}           # can it be fooled, and what can a night prove?"
+    yield f"  ratchet run {name} --for 20m{bare}   # then: ratchet report {name}, ratchet promote {name}"
     if copied:
         yield f"  {bring_back(layout, subject)}   # at the top, after a promotion: bring it back to your own files"
 

@@ -140,11 +140,13 @@ def new(
     autoresearch: Annotated[
         Path | None, typer.Option(help="A checkout of karpathy/autoresearch, to go on from", metavar="PATH")
     ] = None,
+    no_sandbox: NoSandboxWanted = False,
 ) -> None:
     """Write experiments/NAME/, which runs as it is: for a command of your own, or from a template."""
     from experiments import adopt  # it takes a while to import, and this command alone needs it
 
-    given = adopt.Given(command, edit or [], fixed or [], metric, better, seconds, readable or [], autoresearch)
+    paths = (edit or [], fixed or [])
+    given = adopt.Given(command, *paths, metric, better, seconds, readable or [], autoresearch, no_sandbox)
     if adopt.begin(Path.cwd(), name, given):
         return
     top = data_directory(Path.cwd()).parents[1]  # of the checkout: a subject is named from there
@@ -848,10 +850,11 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A version: id or its beginning, v3, live")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another: is it better than A?")],
     on: On = None,
+    no_sandbox: NoSandboxWanted = False,
     as_json: AsJson = False,
 ) -> None:
     """Is B better than A? Both run afresh on train. It certifies nothing: only a run may open hidden tasks."""
-    place = Place.of(only_experiment(on))
+    place = Place.of(only_experiment(on), no_sandbox=no_sandbox)
     first, second = version_named(place, a), version_named(place, b)
     if first == second:
         raise UserError(f"{a} and {b} are the same version, {first[:12]}, so there is nothing to find out. Name two")

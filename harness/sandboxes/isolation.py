@@ -241,7 +241,8 @@ def kind_that_works() -> type[Bubblewrap] | type[Namespaces]:
         f"no sandbox works here, so a version's code could read and change whatever you can. bubblewrap: "
         f"{no_bubblewrap}. unshare: {no_namespaces}. Install bubblewrap (apt install bubblewrap, dnf install "
         "bubblewrap) and allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or "
-        "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --security-opt seccomp=unconfined)"
+        "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --security-opt seccomp=unconfined). Or, for a "
+        "command whose code you trust as your own: type the same with --no-sandbox"
     )
 
 

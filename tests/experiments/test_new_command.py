@@ -230,6 +230,16 @@ def test_a_folder_that_holds_nothing_else_is_changed_in_place(tmp_path):
     assert not (root / "experiments" / "mine" / "code").exists()
 
 
+def test_without_a_sandbox_the_command_sees_what_one_would_hide_and_what_to_type_next_goes_without_one_too(tmp_path):
+    root = project(tmp_path, bench_py=f"open({__file__!r})\nimport solver\nprint('loss:', 3)\n", solver_py=SOLVER)
+    said = typed(root, "new", "mine", "--no-sandbox", "--command", PYTHON)
+    assert said.code == 0, said.err
+    assert "Running it once without a sandbox" in said.err
+    assert "ratchet check mine --no-sandbox " in said.out
+    assert "ratchet run mine --for 20m --no-sandbox " in said.out
+    assert loaded(root).runner.sandbox is best_sandbox
+
+
 # ── what has to be asked ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -301,6 +311,7 @@ def test_a_command_that_gives_nothing_says_why_and_what_to_type(tmp_path, script
         (("--command", PYTHON, "--seconds", "-1"), "is no limit"),
         (("--command", PYTHON, "--readable", "/no/such"), "Mend the path"),
         (("--edit", "solver.py"), "none is given"),
+        (("--no-sandbox",), "--no-sandbox is about a command, and none is given"),
         (("--command", "ls -l"), "--edit src"),
         (("--autoresearch", "."), "no train.py and no prepare.py"),
         (("--autoresearch", ".", "--metric", "x"), "Leave --metric out"),
