@@ -182,7 +182,7 @@ def committed(night: Night) -> str:
     held = f"version {night.working[:12]} works" if night.working != night.run.live else "the live version works"
     proven = f", {night.certified.candidate[:12]} is proven" if night.certified else ""
     return (
-        f"nothing on your branches: {held}{proven}, candidates are refs/ratchet/candidates; only "
+        f"nothing on your branches: {held}{proven}, candidates are in .git/ratchet; only "
         f"`ratchet promote {night.run.experiment}` commits"
     )
 

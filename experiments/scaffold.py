@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.errors import UserError
 from harness.experiment import Experiment, check_name, load_experiment
-from harness.versions import run_git
+from harness.git import run_git
 
 TEMPLATE = Path(__file__).parent / "template"
 COMMAND = Path(__file__).parent / "templates" / "command"

@@ -3,9 +3,12 @@
 Plumbing only, through the git command line: writing a candidate touches neither the working tree, nor the index, nor
 a branch of the user. Only a promotion or a roll back does, and only inside the subject. What Ratchet adds:
 
-- ``refs/ratchet/candidates/<version id>``: a commit of the whole repository with the subject replaced, so that
-  ``git diff``, ``git worktree add`` and ``git cherry-pick`` work on it. Where that holds another subject's candidate
-  with the same files, and so the same id, it is ``<version id>-<digest of the subject's path>``.
+- ``.git/ratchet``: a repository that shares the objects of yours and holds the candidates, ``candidates/<version id>``
+  each: a commit of the whole repository with the subject replaced, as ``git --git-dir=.git/ratchet show`` shows and
+  ``git fetch .git/ratchet candidates/…`` brings over. However many there are, no command in your repository gets
+  slower. Where that name holds another subject's candidate with the same files, and so the same id, it is
+  ``<version id>-<digest of the subject's path>``.
+- ``refs/ratchet/bases/<commit>``: what candidates were made of, which git has to keep as long as there are any.
 - ``refs/tags/ratchet/<experiment>/v<N>``: every version that was live, in order. A promotion takes the next number, and
   so does a roll back. A live version that no promotion made (the one you started from, or one edited by hand since)
   gets its number when it is replaced, so nothing that was replaced is ever without a name.
@@ -15,26 +18,22 @@ a branch of the user. Only a promotion or a roll back does, and only inside the 
 import hashlib
 import os
 import re
-import subprocess
 import threading
-import time
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from subprocess import CompletedProcess
-from typing import Literal, NamedTuple
-
-from filelock import FileLock, Timeout
+from typing import Literal
 
 from harness.errors import UserError
+from harness.git import Commit, File, Git, NewCommit, RunGit, items_of, lines_of, run_git, said
 from traces.records import Edit, Promotion, Version, now
 
-CANDIDATES = "refs/ratchet/candidates/"
+CANDIDATES = "refs/candidates/"
+BASES = "refs/ratchet/bases/"
 PENDING = "refs/worktree/ratchet/promotion"
 TIDY = "00"
 """How the ids begin of candidates after which git packs what lies loose: one of 256."""
@@ -65,14 +64,6 @@ def tag(experiment: str, number: int) -> str:
 
 
 # ── edits: facts in, facts out ─────────────────────────────────────────────────────────────────────────────────
-
-
-class File(NamedTuple):
-    mode: str
-    """As git writes it: ``100644``, or ``100755`` for an executable."""
-    oid: str
-    """The hash of its blob."""
-    text: str
 
 
 def applied(text: Mapping[str, str], edits: Iterable[Edit]) -> dict[str, str]:
@@ -175,21 +166,6 @@ def _named(names: Iterable[str]) -> str:
     return ", ".join(ordered[:10]) + (f" and {len(ordered) - 10} more" if len(ordered) > 10 else "")
 
 
-def _message(line: str, trailers: Mapping[str, str]) -> str:
-    """A commit message. A value stays on one line, so that no text of a finding can pose as another trailer."""
-    for key in trailers:
-        if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", key):
-            raise ValueError(f"{key!r} is not the name of a trailer")
-    values = {key: re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", value).strip() for key, value in trailers.items()}
-    block = "".join(f"{key}: {value}\n" for key, value in values.items() if value)
-    return f"{line}\n\n{block}" if block else f"{line}\n"
-
-
-def _trailers(block: str) -> dict[str, str]:
-    pairs = (line.partition(": ") for line in block.split("\n"))
-    return {key: value for key, colon, value in pairs if colon}
-
-
 def _kind(trailers: Mapping[str, str], experiment: str, number: int) -> Literal["found", "promote", "rollback"]:
     if trailers.get("Experiment") != experiment or trailers.get("Version") != f"v{number}":
         return "found"
@@ -204,202 +180,6 @@ def _before(history: Sequence[Promoted], live: str) -> Promoted | None:
     """What was live before the version *live* first was. One that has no number yet came after all that have."""
     first = next((n for n, promoted in enumerate(history) if promoted.version.id == live), len(history))
     return history[first - 1] if first else None
-
-
-# ── git ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-RunGit = Callable[[Sequence[str], bytes], CompletedProcess[bytes]]
-"""Runs ``git`` with these arguments and this on its standard input, whatever it ends with."""
-
-
-def run_git(arguments: Sequence[str], stdin: bytes, environ: Mapping[str, str] = os.environ) -> CompletedProcess[bytes]:
-    """Run git, cut off from where Ratchet was started.
-
-    Variables that point git at a repository, an index or an identity are dropped: a hook that starts Ratchet sets
-    them. No hook runs, nothing is signed, nobody is asked for a password. The command has a session of its own, so
-    that an interrupt or a kill of Ratchet never cuts it in half.
-
-    Raises:
-        UserError: there is no git.
-    """
-    settings = {
-        "core.hooksPath": os.devnull,
-        "core.quotePath": "false",
-        "i18n.logOutputEncoding": "UTF-8",
-        "trailer.separators": ":",
-    }
-    ours = {
-        "GIT_AUTHOR_NAME": "Ratchet",
-        "GIT_AUTHOR_EMAIL": "ratchet@localhost",
-        "GIT_COMMITTER_NAME": "Ratchet",
-        "GIT_COMMITTER_EMAIL": "ratchet@localhost",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",  # the few words of git that are read below are the same everywhere
-    }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    try:
-        return subprocess.run(
-            ["git", "--literal-pathspecs", "--no-replace-objects", *options, *arguments],
-            input=stdin,
-            capture_output=True,
-            env={name: value for name, value in environ.items() if _harmless(name)} | ours,
-            start_new_session=True,
-            check=False,
-        )
-    except FileNotFoundError as e:
-        raise UserError(
-            "git was not found on PATH, and versions are git trees. Install it (https://git-scm.com), then try again."
-        ) from e
-
-
-def _harmless(variable: str) -> bool:
-    """Everything but git's own; where its configuration lies is a person's choice and stays."""
-    about_configuration = variable.startswith("GIT_CONFIG_") and variable != "GIT_CONFIG_PARAMETERS"
-    return not variable.startswith("GIT_") or about_configuration or variable == "GIT_EXEC_PATH"
-
-
-def _words(done: CompletedProcess[bytes]) -> str:
-    return done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-
-
-def _lines(output: bytes) -> list[str]:
-    return output.decode().split("\n")[:-1]
-
-
-def _listed(output: bytes) -> list[str]:
-    """The items of a command that was asked for ``-z``."""
-    return [os.fsdecode(item) for item in output.split(b"\0") if item]
-
-
-@dataclass(frozen=True)
-class Commit:
-    id: str
-    parent: str
-    """The first one; empty for a root."""
-    when: datetime
-    trailers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class NewCommit:
-    """All of *parent*'s tree, with the directory *path* replaced by the tree *base* after *changes*."""
-
-    parent: str
-    when: datetime
-    line: str
-    trailers: Mapping[str, str]
-    path: str
-    base: str
-    changes: Mapping[str, File | None]
-    """Below *path*; ``None`` deletes."""
-    result: str
-    """The hash of the tree at *path* that comes of it."""
-
-
-class Git:
-    """Plumbing on one checkout."""
-
-    def __init__(self, root: Path, run: RunGit = run_git) -> None:
-        self.root = root
-        self._run = run
-
-    def attempt(self, *arguments: str, stdin: bytes = b"") -> CompletedProcess[bytes]:
-        """One command, whatever it ends with. Waits up to a second for another program to let go of a lock."""
-        command = ("-C", str(self.root), *arguments)
-        for pause in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4):
-            done = self._run(command, stdin)
-            if done.returncode == 0 or b".lock': File exists" not in done.stderr:
-                return done
-            time.sleep(pause)
-        return self._run(command, stdin)
-
-    def ask(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        """What git answers.
-
-        Raises:
-            UserError: git failed; passes its own words on.
-        """
-        done = self.attempt(*arguments, stdin=stdin)
-        if done.returncode:
-            raise UserError(f"git failed in {self.root}. It says: {_words(done)}")
-        return done.stdout
-
-    def resolve(self, *names: str) -> list[str | None]:
-        """The objects that *names* stand for; ``None`` where there is no such object, or more than one."""
-        answer = self.ask("cat-file", "--batch-check", stdin="".join(f"{name}\n" for name in names).encode())
-        found = [re.fullmatch(r"([0-9a-f]{40,}) \w+ \d+", line) for line in _lines(answer)]
-        return [match and match[1] for match in found]
-
-    def commits(self, ids: Iterable[str]) -> dict[str, Commit]:
-        """By id."""
-        stdin = "".join(f"{id}\n" for id in ids).encode()
-        if not stdin:
-            return {}
-        form = "--format=%H%x00%P%x00%cI%x00%(trailers:only,unfold)%x00"
-        answer = self.ask("log", "--no-walk=unsorted", "--no-show-signature", form, "--stdin", stdin=stdin)
-        fields = [field.strip() for field in answer.decode(errors="replace").split("\0")[:-1]]
-        return {
-            id: Commit(id, parents.split(" ")[0], datetime.fromisoformat(when), _trailers(trailers))
-            for id, parents, when, trailers in zip(*[iter(fields)] * 4, strict=True)
-        }
-
-    def write_commit(self, ref: str, new: NewCommit) -> Commit:
-        """Write blobs, trees and the commit, and *ref* that holds it: one command for any number of files.
-
-        Text goes in as it is, past line-ending settings and filters. The same facts give the same commit again.
-        """
-        # fewer than 100 objects end up loose, as with any other command; to flush the pack they came in is time lost
-        settings = ("-c", "core.ignoreCase=false", "-c", "core.fsync=-pack")
-        importing = (*settings, "fast-import", "--quiet", "--done", "--date-format=raw")
-        id, tree = _lines(self.ask(*importing, stdin=_import_stream(ref, new)))
-        if tree.split()[2] != new.result:
-            raise RuntimeError(f"git hashed {new.path} to {tree.split()[2]}, we to {new.result}")
-        return Commit(id, new.parent, new.when, new.trailers)
-
-    def tidy(self) -> None:
-        """Pack loose objects and refs, as git's own housekeeping would: each is a file, and some commands read all of
-        them. Deletes nothing that is not in a pack. Where it cannot be done now, the next time does it."""
-        self.attempt("maintenance", "run", "--quiet", "--task=loose-objects", "--task=pack-refs")
-
-    def contains(self, tip: str, commit: str) -> bool:
-        """Is *commit* in the history of *tip*?"""
-        return self.attempt("merge-base", "--is-ancestor", commit, tip).returncode == 0
-
-    @contextmanager
-    def promoting(self) -> Generator[None]:
-        """One promotion at a time, in all checkouts of the repository."""
-        common = self.root / os.fsdecode(self.ask("rev-parse", "--git-common-dir").removesuffix(b"\n"))
-        try:
-            with FileLock(common / "ratchet.lock", timeout=10):
-                yield
-        except Timeout as e:
-            raise UserError(
-                f"another Ratchet process is promoting or rolling back in {self.root}. Wait for it, then try again."
-            ) from e
-
-
-def _import_stream(ref: str, new: NewCommit) -> bytes:
-    """What ``git fast-import`` reads; it answers with the commit and the tree at the path."""
-    message = _message(new.line, new.trailers).encode(errors="replace")
-    parts = [
-        f"commit {ref}\nmark :1\ncommitter Ratchet <ratchet@localhost> {int(new.when.timestamp())} +0000\n".encode(),
-        b"data %d\n%b\n" % (len(message), message),
-        f"from {new.parent}\nM 040000 {new.base} {_quoted(new.path)}\n".encode(),
-    ]
-    for path, file in new.changes.items():
-        place = _quoted(f"{new.path}/{path}").encode()
-        if file is None:
-            parts.append(b"D %b\n" % place)
-        else:
-            content = file.text.encode()
-            parts.append(b"M %b inline %b\ndata %d\n%b\n" % (file.mode.encode(), place, len(content), content))
-    parts.append(f"\nget-mark :1\nls :1 {_quoted(new.path)}\ndone\n".encode())
-    return b"".join(parts)
-
-
-def _quoted(path: str) -> str:
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class Repo:
@@ -423,7 +203,7 @@ class Repo:
                 "Start one: git init && git add -A && git commit -m 'Start'"
             )
         if top.returncode:
-            raise UserError(f"git cannot open a checkout at {start}. It says: {_words(top)}")
+            raise UserError(f"git cannot open a checkout at {start}. It says: {said(top)}")
         repo = cls(Path(os.fsdecode(top.stdout.removesuffix(b"\n"))), run)
         if repo._git.resolve("HEAD") == [None]:
             raise UserError(
@@ -442,21 +222,16 @@ class Repo:
 
     def candidates(self) -> list[Version]:
         """Every candidate that is kept, of any subject, by id; two subjects may have the same id."""
-        return list(_candidates(self._git).values())
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """Leave these candidates, of any subject, to git's own housekeeping; ids that are not kept are passed over."""
-        unwanted = set(ids)
-        lines = [f"delete {ref}\n" for ref, version in _candidates(self._git).items() if version.id in unwanted]
-        self._git.ask("update-ref", "--stdin", stdin="".join(lines).encode())
+        return _candidates(self._git)
 
 
-def _candidates(git: Git, start: str = "") -> dict[str, Version]:
-    """Those whose id begins with *start*, by ref."""
+def _candidates(git: Git, start: str = "") -> list[Version]:
+    """Those whose id begins with *start*."""
+    store = git.store()
     wanted = f"{CANDIDATES}{start}*" if start else CANDIDATES
-    listing = git.ask("for-each-ref", "--format=%(refname) %(objectname)", wanted)
-    pairs = (line.split(" ") for line in _lines(listing))
-    return {ref: Version(id=ref.removeprefix(CANDIDATES).partition("-")[0], commit=commit) for ref, commit in pairs}
+    listing = store.ask("for-each-ref", "--format=%(refname) %(objectname)", wanted) if store else b""
+    pairs = (line.removeprefix(CANDIDATES).split(" ") for line in lines_of(listing))
+    return [Version(id=name.partition("-")[0], commit=commit) for name, commit in pairs]
 
 
 def _inside(git: Git, path: str) -> str:
@@ -567,11 +342,11 @@ def _check_out(git: Git, commit: Commit, *dry_run: str) -> None:
         )
     refreshed = git.attempt("update-index", "--refresh")
     if refreshed.returncode > 1:  # 1: there are edits, which may be elsewhere
-        raise UserError(f"git cannot write the index of {git.root}. It says: {_words(refreshed)}")
+        raise UserError(f"git cannot write the index of {git.root}. It says: {said(refreshed)}")
     done = git.attempt("read-tree", "-m", "-u", "--no-recurse-submodules", *dry_run, f"{commit.id}^", commit.id)
     if done.returncode:
         raise UserError(
-            f"{number} of {path} cannot be put into the working tree without losing edits. git says: {_words(done)}\n"
+            f"{number} of {path} cannot be put into the working tree without losing edits. git says: {said(done)}\n"
             f"Commit them or put them aside (git stash push -u -- '{path}'), then type the same again."
         )
 
@@ -579,10 +354,10 @@ def _check_out(git: Git, commit: Commit, *dry_run: str) -> None:
 def _in_the_way(git: Git, commit: Commit) -> list[str]:
     """Untracked files, ignored ones too, where *commit* adds a file or needs a directory."""
     options = ("-r", "-z", "--no-renames", "--diff-filter=A", "--name-only")
-    added = _listed(git.ask("diff-tree", *options, f"{commit.id}^", commit.id))
+    added = items_of(git.ask("diff-tree", *options, f"{commit.id}^", commit.id))
     above = sorted({directory for path in added for directory in _directories(path)})
     occupied = [place for place in above if (git.root / place).is_symlink() or (git.root / place).is_file()]
-    return _listed(git.ask("ls-files", "--others", "-z", "--", *added, *occupied)) if added else []
+    return items_of(git.ask("ls-files", "--others", "-z", "--", *added, *occupied)) if added else []
 
 
 # ── subjects ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -618,6 +393,7 @@ class Subject:
         self._git = git
         self._read: OrderedDict[str, dict[str, File]] = OrderedDict()
         self._dates: dict[str, datetime] = {}
+        self._held: set[str] = set()
         self._lock = threading.Lock()
 
     def live(self) -> Version:
@@ -644,7 +420,7 @@ class Subject:
     def diff(self, a: str, b: str) -> str:
         """What a person reads: from version *a* to version *b*, paths relative to the subject."""
         options = ("-r", "-p", "-M", "--text", "--no-ext-diff", "--no-textconv", "--no-color")
-        return self._git.ask("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b).decode(errors="replace")
+        return self._all.ask("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b).decode(errors="replace")
 
     def version(self, name: str) -> Version:
         """What *name* stands for: ``live``; at least the first four characters of an id; or whatever git knows by that
@@ -666,7 +442,7 @@ class Subject:
         if matches:
             return matches[0]
         names = (f"{name}^{{commit}}", f"{name}^{{commit}}:{self.path}") if name.isprintable() else ()
-        found = self._git.resolve(*names)
+        found = next((found for git in (self._git, self._all) if (found := git.resolve(*names)) and found[0]), None)
         if not found or found[0] is None or found[1] is None:
             raise UserError(
                 f"no version of {self.path} is called {name!r}. A name is live, a tag such as ratchet/EXPERIMENT/v1, "
@@ -716,13 +492,12 @@ class Subject:
         if id == parent.id:
             return parent
         kept, free = self._kept(id)
-        if kept is None and self._git.resolve(parent.commit) == [None]:
+        if kept is None and self._all.resolve(parent.commit) == [None]:
             raise UserError(
                 f"commit {parent.commit} of version {parent.id[:12]} is not in {self._git.root} any more, so nothing "
                 "can be built on it. Start a new run from the live version."
             )
         if kept is None:
-            changed = {path: file for path, file in files.items() if before.get(path) != file}
             new = NewCommit(
                 parent=parent.commit,
                 when=self._date(parent.commit),
@@ -730,12 +505,13 @@ class Subject:
                 trailers={},
                 path=self.path,
                 base=parent.id,
-                changes=dict.fromkeys(before.keys() - files.keys()) | changed,
+                changes=_changes(before, files),
                 result=id,
             )
+            self._hold(parent.commit)
             kept = self._keep(free, new)
             if id.startswith(TIDY):
-                self._git.tidy()
+                self._git.opened_store().tidy()
         self._remember(id, files)
         return Version(id=id, commit=kept)
 
@@ -760,7 +536,7 @@ class Subject:
         """
         with self._git.promoting():
             _settle(self._git)
-            if self._git.resolve(f"{version.commit}:{self.path}") != [version.id]:
+            if self._all.resolve(f"{version.commit}:{self.path}") != [version.id]:
                 raise UserError(
                     f"{version.id[:12]} is not a version of {self.path} in this repository. "
                     f"To see them: ratchet versions {experiment}"
@@ -811,18 +587,30 @@ class Subject:
 
     # ── what these are made of ──
 
+    @property
+    def _all(self) -> Git:
+        """Where the objects of all versions can be read."""
+        return self._git.store() or self._git
+
+    def _hold(self, base: str) -> None:
+        """See to it that git keeps *base*, a commit that candidates are made of, whatever becomes of its branch."""
+        if base not in self._held:
+            if self._git.resolve(base) != [None]:  # else it is a candidate
+                self._git.ask("update-ref", f"{BASES}{base}", base)
+            self._held.add(base)
+
     def _kept(self, id: str) -> tuple[str | None, str]:
         """The commit of candidate *id* of this subject, if there is one, and the ref that a new one would get."""
         plain = CANDIDATES + id
         own = f"{plain}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
-        taken, *found = self._git.resolve(plain, f"{plain}:{self.path}", own, f"{own}:{self.path}")
+        taken, *found = self._all.resolve(plain, f"{plain}:{self.path}", own, f"{own}:{self.path}")
         kept = taken if found[0] == id else found[1] if found[2] == id else None
         return kept, plain if taken is None else own
 
     def _keep(self, ref: str, new: NewCommit) -> str:
         """Write the commit of a candidate, and *ref*, unless another thread or process is quicker; what is kept."""
         try:
-            return self._git.write_commit(ref, new).id
+            return self._git.opened_store().write_commit(ref, new).id
         except UserError:
             kept, free = self._kept(new.result)
             if kept is None and free == ref:
@@ -840,7 +628,7 @@ class Subject:
 
     def _refuse_edits(self) -> None:
         status = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", self.path)
-        edited = [line[3:] for line in _listed(self._git.ask(*status))]
+        edited = [line[3:] for line in items_of(self._git.ask(*status))]
         if edited:
             raise UserError(
                 f"{self.path} has edits that no version holds: {_named(edited)}. Commit or stash them: "
@@ -864,13 +652,13 @@ class Subject:
                 self._read.popitem(last=False)
 
     def _load(self, tree: str) -> dict[str, File]:
-        listing = self._git.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
+        listing = self._all.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
         if listing.returncode:
             raise UserError(
-                f"version {tree[:12]} of {self.path} is not in {self._git.root} any more. git says: {_words(listing)}. "
+                f"version {tree[:12]} of {self.path} is not in {self._git.root} any more. git says: {said(listing)}. "
                 "Start a new run from the live version."
             )
-        entries = [(*entry.split("\t", 1)[0].split(" "), entry.split("\t", 1)[1]) for entry in _listed(listing.stdout)]
+        entries = [(*entry.split("\t", 1)[0].split(" "), entry.split("\t", 1)[1]) for entry in items_of(listing.stdout)]
         for mode, _, _, path in entries:
             if mode not in ("100644", "100755"):
                 raise UserError(
@@ -881,7 +669,7 @@ class Subject:
             latest = next(reversed(self._read.values()), {})
         known = {file.oid: file.text for file in latest.values()}  # versions differ in a few files
         oids = [oid for _, _, oid, _ in entries if oid not in known]
-        blobs = self._git.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
+        blobs = self._all.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
         files: dict[str, File] = {}
         start = 0
         for mode, _, oid, path in entries:
@@ -919,15 +707,15 @@ class Subject:
     def _date(self, commit: str) -> datetime:
         """A candidate is dated like its parent, so that it is the same commit whenever it is made."""
         if commit not in self._dates:
-            self._dates[commit] = self._git.commits([commit])[commit].when
+            self._dates[commit] = self._all.commits([commit])[commit].when
         return self._dates[commit]
 
     def _beginning(self, start: str) -> list[Version]:
         """Versions whose id begins so: candidates, and all that was ever committed here or promoted."""
-        tried = [version.commit for version in _candidates(self._git, start).values()]
+        tried = [version.commit for version in _candidates(self._git, start)]
         past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
         commits = [*tried, *reversed(past)]
-        trees = self._git.resolve(*(f"{commit}:{self.path}" for commit in commits))
+        trees = self._all.resolve(*(f"{commit}:{self.path}" for commit in commits))
         known = {tree: commit for commit, tree in zip(commits, trees, strict=True) if tree is not None}
         return [Version(id=tree, commit=commit) for tree, commit in known.items() if tree.startswith(start)]
 
@@ -940,8 +728,8 @@ class Subject:
                 "Rename it, with letters, digits, - and _ only."
             )
         form = "--format=%(refname) %(objectname) %(*objectname)"
-        lines = _lines(self._git.ask("for-each-ref", form, prefix.rpartition("/")[0]))
-        fields = [line.removeprefix(prefix).split() for line in lines]
+        found = lines_of(self._git.ask("for-each-ref", form, prefix.rpartition("/")[0]))
+        fields = [line.removeprefix(prefix).split() for line in found]
         return dict(sorted((int(number), oids[-1]) for number, *oids in fields if number.isdecimal()))
 
     def _place(self, branch: str | None) -> _Place:
@@ -996,8 +784,8 @@ class Subject:
             line=line,
             trailers=ours | {key: value for key, value in trailers.items() if key not in ours},
             path=self.path,
-            base=version,
-            changes={},
+            base=version if restores else place.live,  # a candidate's tree is not in the repository yet
+            changes={} if restores else _changes(self._files(place.live), self._files(version)),
             result=version,
         )
         commit = self._git.write_commit(PENDING, new)
@@ -1045,6 +833,12 @@ class Subject:
             commit=commit.id,
             branch=branch,
         )
+
+
+def _changes(before: Mapping[str, File], after: Mapping[str, File]) -> dict[str, File | None]:
+    """What makes *after* of *before*; ``None`` deletes."""
+    gone: dict[str, File | None] = dict.fromkeys(before.keys() - after.keys())
+    return gone | {path: file for path, file in after.items() if before.get(path) != file}
 
 
 def _id_of(files: Mapping[str, File], parent: str) -> str:

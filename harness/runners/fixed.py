@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from harness.errors import UserError
+from harness.git import Git
 from harness.sandboxes.folder import remove
-from harness.versions import Git
 from harness.worktrees import MIB, MOST, SKIPPED, File, Files, TooMuch, leads_out, looked_at, walk
 
 COPIED = 64 * MIB

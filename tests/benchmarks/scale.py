@@ -22,12 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from harness.git import STORE, Git
 from harness.meter import Unmetered, metered
 from harness.protocols import Finished, Outcome
 from harness.runners.command import CommandRunner
 from harness.runners.folders import filled_folder, version_files
 from harness.runners.metrics import Printed
-from harness.versions import CANDIDATES, TIDY, Git, Repo, Subject
+from harness.versions import CANDIDATES, TIDY, Repo, Subject
 from harness.worktrees import Files
 from tests.conftest import GIT, git
 from traces.records import Edit, Task, Version
@@ -125,7 +126,20 @@ def attempted(runner: CommandRunner, text: dict[str, str]) -> tuple[Finished, Ou
 # ── many candidates ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-STEPS = ("candidate", "candidate again", "version", "text", "tried?", "diff", "git status", "short name", "all refs")
+STEPS = ("candidate", "candidate again", "version", "text", "tried?", "diff", "short name")
+COMMANDS = {
+    "git status": ("status", "--porcelain"),
+    "git log --decorate": ("log", "--decorate", "--oneline"),
+    "git log --all": ("log", "--all", "--oneline"),
+    "git commit": ("commit", "-q", "--allow-empty", "-m", "Nothing"),
+    "git fetch": ("fetch", "-q", "origin"),
+    "git push": ("push", "-q", "origin", "main"),
+    "git for-each-ref": ("for-each-ref",),
+    "git describe --all": ("describe", "--all"),
+    "git gc --auto": ("gc", "--auto", "-q"),
+    "git fsck": ("fsck", "--connectivity-only"),
+}
+"""What a person types meanwhile."""
 
 
 def many_candidates(root: Path, most: int) -> None:
@@ -136,22 +150,26 @@ def many_candidates(root: Path, most: int) -> None:
     for size, place in places.items():
         subject = a_repository(place, 20)
         fill(place, subject, subject.live(), range(size))
+        git(place, "clone", "-q", "--bare", ".", f"{place}.git")
+        git(place, "remote", "add", "origin", f"{place}.git")
     tried = {size: {version.id: "" for version in Repo.find(place).candidates()} for size, place in places.items()}
     for n in range(REPEATS):
         for size, place in places.items():
             measure(rows[size], place, tried[size], edits(f"{n}"))
     print(f"\n| candidates, median ms, n = {REPEATS} | " + " | ".join(f"{size:,}" for size in sizes), end="")
     print(f" | {sizes[-1]:,} / {sizes[0]:,} |\n" + "|---" * (len(sizes) + 2) + "|")
-    for step in STEPS:
+    for step in (*STEPS, *COMMANDS):
         row = [1e3 * median(rows[size][step]) for size in sizes]
         print(f"| {step} | " + " | ".join(f"{s:.1f}" for s in row) + f" | {row[-1] / row[0]:.2f} |")
     for size, place in places.items():
         print(f"{size:,}: {counted(place)}")
-        git(place, "fsck", "--connectivity-only")
+        git(place / ".git" / STORE, "fsck", "--connectivity-only", "--no-dangling")
 
 
 def fill(root: Path, subject: Subject, live: Version, numbers: Iterable[int]) -> None:
     """Candidates as Ratchet writes them, many with one command, left loose and now and then packed as its are."""
+    subject.candidate(live, edits("the first, which makes the store"))
+    store = root / ".git" / STORE
     stream: list[bytes] = []
     for n in numbers:
         [edit] = edits(f"fill {n}")
@@ -162,14 +180,14 @@ def fill(root: Path, subject: Subject, live: Version, numbers: Iterable[int]) ->
         )
         stream.append(text + b"\n")
         if id.startswith(TIDY):
-            written(root, stream)
-            Git(root).tidy()
-    written(root, stream)
+            written(store, stream)
+            Git(root).opened_store().tidy()
+    written(store, stream)
 
 
-def written(root: Path, stream: list[bytes]) -> None:
+def written(store: Path, stream: list[bytes]) -> None:
     command = ["git", "-c", "fastimport.unpackLimit=1000000", "fast-import", "--quiet"]
-    subprocess.run(command, input=b"".join(stream), cwd=root, env={**os.environ, **GIT}, check=True)
+    subprocess.run(command, input=b"".join(stream), cwd=store, env={**os.environ, **GIT}, check=True)
     stream.clear()
 
 
@@ -185,14 +203,16 @@ def measure(found: dict[str, list[float]], root: Path, tried: dict[str, str], ne
     timed("diff", lambda: subject.diff(live.id, made.id))
     timed("git status", lambda: git(root, "status", "--porcelain"))
     timed("short name", lambda: subject.version(made.id[:12]))
-    timed("all refs", lambda: git(root, "for-each-ref", "--format=%(refname) %(objectname)", CANDIDATES))
+    for name, words in COMMANDS.items():
+        timed(name, lambda words=words: git(root, *words))
 
 
 def counted(root: Path) -> str:
-    objects = git(root, "count-objects", "-v").split()
-    loose = sum(path.is_file() for path in (root / ".git" / CANDIDATES).glob("*"))
-    kept = git(root, "for-each-ref", "--format=x", CANDIDATES).count("x")
-    size = sum(path.stat().st_blocks * 512 for path in (root / ".git").rglob("*") if path.is_file())
+    store = root / ".git" / STORE
+    objects = git(store, "count-objects", "-v").split()
+    loose = sum(path.is_file() for path in (store / CANDIDATES).glob("*"))
+    kept = git(store, "for-each-ref", "--format=x", CANDIDATES).count("x")
+    size = sum(path.stat().st_blocks * 512 for path in store.rglob("*") if path.is_file())
     packs = int(objects[objects.index("packs:") + 1])
     return f"{kept} refs, {loose} of them loose; {objects[1]} loose objects, {packs} packs; {size >> 20} MiB on disk"
 

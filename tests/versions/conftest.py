@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.versions import Repo, RunGit, Subject, run_git
+from harness.git import RunGit, run_git
+from harness.versions import Repo, Subject
 
 SUBJECT = "experiments/wörd tasks/harness"
 TWIN = "experiments/wörd tasks 2/harness"

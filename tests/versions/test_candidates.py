@@ -12,18 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.versions import CANDIDATES, TIDY, InvalidEdit, Repo, RunGit, Subject, applied, run_git
+from harness.git import STORE, RunGit, run_git
+from harness.versions import CANDIDATES, TIDY, InvalidEdit, Repo, Subject, applied
 from tests.versions.conftest import FILES, SUBJECT, UserGit, write
 from traces.records import Edit
 
 BETTER = [Edit(path="prompts/solve.md", text="# system\nAnswer with one word, in lower case.\n")]
 
 
+def store(root: Path) -> Path:
+    """The repository that holds the candidates."""
+    return root / ".git" / STORE
+
+
 def snapshot(root: Path, user_git: UserGit) -> tuple[object, ...]:
     """All that is the user's: files, index, branches, tags, configuration."""
     files = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and ".git" not in p.parts}
     own = {name: (root / ".git" / name).read_bytes() for name in ("index", "HEAD", "config")}
-    return files, own, user_git(root, "for-each-ref", "refs/heads", "refs/tags"), user_git(root, "stash", "list")
+    refs = [ref for ref in user_git(root, "for-each-ref").splitlines() if "refs/ratchet/bases/" not in ref]
+    return files, own, refs, user_git(root, "count-objects", "-v"), user_git(root, "stash", "list")
 
 
 def test_a_candidate_is_a_version_with_the_edits_and_the_user_notices_nothing(
@@ -39,8 +46,8 @@ def test_a_candidate_is_a_version_with_the_edits_and_the_user_notices_nothing(
 
     assert subject.text(candidate.id) == applied(FILES, edits)
     assert Repo(root, run).subject(SUBJECT).text(candidate.id) == applied(FILES, edits)
-    assert user_git(root, "rev-parse", f"{candidate.commit}:{SUBJECT}").strip() == candidate.id
-    assert user_git(root, "rev-parse", f"refs/ratchet/candidates/{candidate.id}").strip() == candidate.commit
+    assert user_git(store(root), "rev-parse", f"{candidate.commit}:{SUBJECT}").strip() == candidate.id
+    assert user_git(store(root), "rev-parse", f"candidates/{candidate.id}").strip() == candidate.commit
     assert snapshot(root, user_git) == before
 
 
@@ -49,19 +56,20 @@ def test_its_commit_is_the_whole_repository_with_only_the_edits_changed(
 ):
     candidate = subject.candidate(subject.live(), BETTER)
 
-    changed = user_git(root, "-c", "core.quotePath=false", "diff", "--name-only", "HEAD", candidate.commit).splitlines()
-    assert changed == [f"{SUBJECT}/prompts/solve.md"]
-    user_git(root, "worktree", "add", "-q", str(root.parent / "tried"), candidate.commit)
+    live = subject.live().commit
+    changed = user_git(store(root), "-c", "core.quotePath=false", "diff", "--name-only", live, candidate.commit)
+    assert changed.splitlines() == [f"{SUBJECT}/prompts/solve.md"]
+    user_git(store(root), "worktree", "add", "-q", str(root.parent / "tried"), f"candidates/{candidate.id}")
     assert (root.parent / "tried/src/app.py").exists()
     assert user_git(root, "fsck", "--strict") == ""
 
 
-def test_the_same_edits_give_the_same_commit_again_also_after_it_was_forgotten(root: Path, repo: Repo, run: RunGit):
+def test_the_same_edits_give_the_same_commit_again_also_after_it_was_deleted(root: Path, repo: Repo, run: RunGit):
     live = repo.subject(SUBJECT).live()
     first = repo.subject(SUBJECT).candidate(live, BETTER)
     again = repo.subject(SUBJECT).candidate(live, BETTER)
-    repo.forget([first.id, "0" * 40])
-    assert repo.candidates() == []
+    shutil.rmtree(store(root))
+    assert Repo(root, run).candidates() == []
     afresh = Repo(root, run).subject(SUBJECT).candidate(live, BETTER)
 
     assert first == again == afresh
@@ -97,7 +105,7 @@ def test_files_keep_their_modes_and_new_ones_are_not_executable(root: Path, subj
     edits = [Edit(path="run me.sh", text="#!/bin/sh\nexit 1\n"), Edit(path="new.sh", text="#!/bin/sh\n")]
     candidate = subject.candidate(subject.live(), edits)
 
-    listing = user_git(root, "ls-tree", candidate.id).splitlines()
+    listing = user_git(store(root), "ls-tree", candidate.id).splitlines()
     assert {line.split("\t")[1]: line[:6] for line in listing if "sh" in line} == {
         "run me.sh": "100755",
         "new.sh": "100644",
@@ -173,9 +181,11 @@ def test_two_subjects_with_the_same_files_each_keep_their_candidate(
     second = twin.candidate(twin.live(), BETTER)
 
     assert first.id == second.id
-    assert user_git(root, "rev-parse", f"refs/ratchet/candidates/{first.id}").strip() == first.commit
+    assert user_git(store(root), "rev-parse", f"candidates/{first.id}").strip() == first.commit
     for own, version in ((subject, first), (twin, second)):
-        changed = user_git(root, "-c", "core.quotePath=false", "diff", "--name-only", "HEAD", version.commit)
+        changed = user_git(
+            store(root), "-c", "core.quotePath=false", "diff", "--name-only", own.live().commit, version.commit
+        )
         assert changed.splitlines() == [f"{own.path}/prompts/solve.md"]
         afresh = Repo(root, run).subject(own.path)
         assert afresh.version(version.id) == afresh.version(version.id[:10]) == version
@@ -183,8 +193,6 @@ def test_two_subjects_with_the_same_files_each_keep_their_candidate(
         assert afresh.text(version.id) == applied(FILES, BETTER)
         assert "+Answer with one word, in lower case." in afresh.diff(afresh.live().id, version.id)
     assert repo.candidates() == [first, second]
-    repo.forget([first.id])
-    assert repo.candidates() == []
 
 
 def test_the_second_of_two_subjects_builds_on_its_own_candidates(subject: Subject, twin: Subject):
@@ -272,6 +280,48 @@ def test_after_any_sequence_of_edits_git_holds_what_a_dictionary_would(
     assert repo.subject(SUBJECT).text(version.id) == model  # a new one, which remembers nothing
 
 
+# ── a repository of their own ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_person_can_look_at_a_candidate_and_bring_it_over(root: Path, subject: Subject, user_git: UserGit):
+    candidate = subject.candidate(subject.live(), BETTER)
+
+    assert "+Answer with one word, in lower case." in user_git(root, "--git-dir=.git/ratchet", "show", candidate.commit)
+    user_git(root, "fetch", "-q", ".git/ratchet", f"candidates/{candidate.id}")
+    user_git(root, "cherry-pick", "FETCH_HEAD")
+    assert subject.live().id == candidate.id
+
+
+def test_what_candidates_were_made_of_is_kept_whatever_becomes_of_its_branch(
+    root: Path, subject: Subject, run: RunGit, user_git: UserGit
+):
+    candidate = subject.candidate(subject.live(), BETTER)
+    write(root / SUBJECT / "prompts/plan.md", "Plan anew.\n")
+    user_git(root, "commit", "-q", "-a", "--amend", "-m", "Another beginning")
+    user_git(root, "reflog", "expire", "--expire=now", "--all")
+    user_git(root, "gc", "-q", "--prune=now")
+
+    afresh = Repo(root, run).subject(SUBJECT)
+    assert afresh.text(candidate.id) == applied(FILES, BETTER)
+    other = [Edit(path="new.md", text="New.\n")]
+    assert afresh.text(afresh.candidate(candidate, other).id) == applied(applied(FILES, BETTER), other)
+    assert user_git(store(root), "fsck", "--connectivity-only", "--no-dangling") == ""
+
+
+def test_a_store_that_was_half_made_when_its_maker_was_killed_is_completed(
+    root: Path, subject: Subject, repo: Repo, user_git: UserGit
+):
+    store(root).mkdir()
+    user_git(root, "init", "-q", "--bare", "--template=", str(store(root)))
+    assert subject.text(subject.live().id) == FILES
+    assert repo.candidates() == []
+
+    candidate = subject.candidate(subject.live(), BETTER)
+
+    assert repo.candidates() == [candidate]
+    assert user_git(store(root), "fsck", "--connectivity-only", "--no-dangling") == ""
+
+
 # ── many of them ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -291,7 +341,7 @@ def test_now_and_then_candidates_are_packed_and_none_is_lost(
 
     last = subject.candidate(live, an_edit_packed_after(subject))
 
-    assert not [path for path in (root / ".git" / CANDIDATES).glob("*") if path.is_file()]
+    assert not [path for path in (store(root) / CANDIDATES).glob("*") if path.is_file()]
     assert {version.id for version in repo.candidates()} == {first.id, last.id}
     afresh = Repo(root, run).subject(SUBJECT)
     assert afresh.text(first.id) == applied(FILES, BETTER)
@@ -304,11 +354,12 @@ def test_now_and_then_candidates_are_packed_and_none_is_lost(
 def test_where_nothing_can_be_packed_the_candidate_is_made_all_the_same(
     root: Path, subject: Subject, user_git: UserGit
 ):
-    (root / ".git" / "objects" / "maintenance.lock").touch()
+    subject.candidate(subject.live(), BETTER)
+    (store(root) / "objects" / "maintenance.lock").touch()
 
     made = subject.candidate(subject.live(), an_edit_packed_after(subject))
 
-    assert user_git(root, "rev-parse", f"{CANDIDATES}{made.id}").strip() == made.commit
+    assert user_git(store(root), "rev-parse", f"{CANDIDATES}{made.id}").strip() == made.commit
 
 
 def test_many_threads_that_pack_at_once_lose_nothing(root: Path, subject: Subject, run: RunGit, user_git: UserGit):

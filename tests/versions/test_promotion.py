@@ -10,7 +10,8 @@ from subprocess import CompletedProcess
 import pytest
 
 from harness.errors import UserError
-from harness.versions import Git, Repo, RunGit, Subject, run_git
+from harness.git import STORE, Git, RunGit, run_git
+from harness.versions import Repo, Subject
 from tests.versions.conftest import FILES, SUBJECT, UserGit, write
 from traces.records import Edit, Promotion, Version
 
@@ -81,6 +82,9 @@ def test_a_promotion_is_one_commit_of_the_subject_alone_with_trailers_and_tags(
     assert user_git(root, "status", "--porcelain") == ""
     assert on_disk(root) == BETTER
     assert subject.live() == Version(id=version.id, commit=done.commit)
+    shutil.rmtree(root / ".git" / STORE)
+    assert user_git(root, "fsck", "--strict") == ""
+    assert subject.text(version.id) == BETTER
 
 
 def test_what_the_user_has_staged_and_edited_elsewhere_stays_as_it_is(root: Path, subject: Subject, user_git: UserGit):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.versions import Repo, RunGit, Subject, run_git
+from harness.git import RunGit, run_git
+from harness.versions import Repo, Subject
 from tests.versions.conftest import FILES, SUBJECT, UserGit, write
 
 
