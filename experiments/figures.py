@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from harness.protocols import Finished
 from harness.runners.metrics import InFile, Metric, Printed
 from harness.sandboxes.folder import Folder
 
-NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-WORD = r"[A-Za-z_][\w.@/%+-]*"
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+WORD = r"[^\W\d][^\s:=]*"
+"""Of a name, as ``is_name`` will have it."""
 PLAIN = re.compile(rf"\s*({WORD}(?: {WORD}){{0,3}})\s*[:=]\s*({NUMBER})\s*")
 WITH_UNIT = re.compile(rf"\s*({WORD}(?: {WORD}){{0,3}})\s*[:=]\s*({NUMBER})\s*(%|[A-Za-zµμ][A-Za-zµμ/%]*)\s*")
 TWO_WORDS = re.compile(rf"\s*({WORD})\s+({NUMBER})\s*")
@@ -80,16 +82,21 @@ def figures(finished: Finished, folder: Path, known: Collection[str] = ()) -> li
 
 def in_output(output: str) -> Iterator[Figure]:
     for line in output.splitlines():
-        if found := PLAIN.fullmatch(line):
+        if (found := PLAIN.fullmatch(line)) and is_name(found[1]):
             yield Figure(Printed(found[1]), float(found[2]))
-        elif found := WITH_UNIT.fullmatch(line):
+        elif (found := WITH_UNIT.fullmatch(line)) and is_name(found[1]):
             pattern = rf"^\s*{re.escape(found[1])}\s*[:=]\s*({NUMBER})\s*{re.escape(found[3])}\s*$"
             yield Figure(Printed(found[1], pattern), float(found[2]), unit=found[3])
-        elif found := TWO_WORDS.fullmatch(line):
+        elif (found := TWO_WORDS.fullmatch(line)) and is_name(found[1]):
             yield Figure(Printed(found[1], rf"^\s*{re.escape(found[1])}\s+({NUMBER})\s*$"), float(found[2]))
         elif line.lstrip().startswith("{"):
             for key, value in numbers_in(parsed(line), most=1):
                 yield Figure(Printed(key), value)
+
+
+def is_name(text: str) -> bool:
+    """Is there nothing in it but letters of any script, their marks, digits, and what joins them?"""
+    return all(c.isalnum() or c in "_.@/%+- " or unicodedata.category(c).startswith("M") for c in text)
 
 
 def in_files(folder: Path, known: Collection[str]) -> Iterator[tuple[InFile, float]]:
@@ -155,5 +162,5 @@ def is_timing(name: str) -> bool:
 
 def words_of(name: str) -> list[str]:
     """``valLoss_2/ms`` → val, loss, 2, ms."""
-    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
-    return [word.casefold() for word in re.findall(r"[A-Za-z]+\d*|\d+", apart)]
+    apart = re.sub(r"([a-z])([A-Z])", r"\1 \2", unicodedata.normalize("NFC", name))
+    return [word.casefold() for word in re.findall(r"[^\W\d_]+\d*|\d+", apart)]

@@ -30,6 +30,10 @@ def seen(tmp_path, *lines: str):
         ("F1 0.5", "F1", 0.5),
         ('{"loss": 2, "name": "x", "ok": true}', "loss", 2.0),
         ("top-1/acc: -.5", "top-1/acc", -0.5),
+        ("精度: 0.93", "精度", 0.93),
+        ("α = 0.1", "α", 0.1),
+        ("सटीकता 0.5", "सटीकता", 0.5),
+        ("temps écoulé: 2 ms", "temps écoulé", 2.0),
     ],
 )
 def test_a_line_that_reports_a_number_is_read_as_ratchet_will_read_it(tmp_path, line, name, value):
@@ -38,7 +42,8 @@ def test_a_line_that_reports_a_number_is_read_as_ratchet_will_read_it(tmp_path, 
 
 @pytest.mark.parametrize(
     "line",
-    ["", "all well", "see https://example.org:80", "12:30:05", "loss: nan", "step 3 of 10", "x: 1 2", "{", "[1]", "{}"],
+    ["", "all well", "see https://example.org:80", "12:30:05", "loss: nan", "step 3 of 10", "x: 1 2", "{", "[1]", "{}",
+     "→ loss: 1", "“精度”: 1", "精度: ٣", "loss\u202e: 1"],
 )  # fmt: skip
 def test_other_lines_are_none(tmp_path, line):
     assert seen(tmp_path, line) == {}
@@ -64,7 +69,7 @@ def test_files_that_it_wrote_are_looked_at_and_those_that_were_there_are_not(tmp
     [
         ("lower", ["loss", "val_bpb", "testError", "time_ms", "seconds per token", "wall-time", "RMSE"]),
         ("higher", ["accuracy", "val_acc", "f1", "tokens_per_second", "reward/mean", "qps"]),
-        (None, ["widgets", "", "7", "error_score", "per", "depth"]),
+        (None, ["widgets", "", "7", "error_score", "per", "depth", "résec", "re\u0301sec"]),
     ],
 )
 def test_which_is_better_is_told_by_clear_names_alone(better, names):

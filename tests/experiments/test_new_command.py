@@ -112,7 +112,7 @@ def brings_back_what_was_promoted(root: Path) -> str:
 
 
 def test_a_script_of_one_file_is_what_is_changed_and_its_user_is_told_that_its_number_is_not_safe(tmp_path):
-    root = project(tmp_path, bench_py='x = 3\nprint("score =", x)\n')
+    root = project(tmp_path, bench_py='x = 3\nprint("精度 score =", x)\n')
     said = ratchet(root, "new", "mine", "--command", PYTHON, "--seconds", "30")
     assert "CAREFUL   bench.py is what proposals change, and it prints the number itself" in said
     assert "To make that harder" in said
@@ -120,7 +120,7 @@ def test_a_script_of_one_file_is_what_is_changed_and_its_user_is_told_that_its_n
     assert "none: 3 with each of 3 seeds, and nothing reads RATCHET_SEED" in said
     experiment = loaded(root)
     assert experiment.runner.seconds == 30
-    assert experiment.gate.better == "higher"
+    assert (experiment.gate.metric, experiment.gate.better) == ("精度 score", "higher")
     assert (experiment.gate.repeats, experiment.gate.final) == (2, 2)
     assert "CAREFUL" in (root / "experiments" / "mine" / "experiment.py").read_text()
 
