@@ -59,7 +59,9 @@ MARKS = re.compile(r"\\([!-/:-@\[-`{-~])|\*\*|`")
 TRACEBACK = "Traceback (most recent call last):"
 PLACE = re.compile(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)')
 """Where a line of a traceback points to."""
-TRIED = re.compile(r"(?:“[^”]*”|(?!: ).)*")
+CODE = r"""(?<!\w)[rbfRBF]{0,2}(?:"(?:\\.|[^"\\…])*["…]|'(?:\\.|[^'\\…])*['…])"""
+"""A text as code has it; its end may have been cut."""
+TRIED = re.compile(rf"(?:“[^”]*”|`[^`]*`|{CODE}|(?!: ).)*")
 """What a rationale begins with, up to the first colon; those in what it quotes are not meant."""
 
 ENDINGS = {

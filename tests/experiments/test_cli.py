@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 
 from analysis.report import OWN_WORD
 from experiments.cli import app
+from experiments.display import round_line
 from harness.experiment import load_experiment
 from harness.ledger import open_run, runs
 from harness.versions import Repo
 from tests.conftest import git
 from tests.experiments.command import command, environment, ratchet, typed
 from traces.places import data_directory
+from traces.records import Decision, Edit, Proposal, Round, Usage, now
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -392,6 +394,27 @@ def test_versions_go_by_their_numbers_too(after_a_night):
     if history:  # the test above has promoted
         assert "Know the animal" in ratchet(after_a_night, "diff", "v0", "v1")
     assert "no difference" in ratchet(after_a_night, "diff", "live")
+
+
+@pytest.mark.parametrize(
+    ("rationale", "label"),
+    [
+        ('train.py:3 MARK "a: b" → "a: c"', 'train.py:3 MARK "a: b" → "a: c"'),
+        ("train.py:3 MARK 'it\\'s: b' → r'c: d'", "train.py:3 MARK 'it\\'s: b' → r'c: d'"),
+        ('train.py:3 MARK "so long: that it… → "c"', 'train.py:3 MARK "so long: that it… → "c"'),
+        ("add “a: b” to `c: d`, to cure 16%: wrong answer: x", "add “a: b” to `c: d`, to cure 16%"),
+        ("don't stop at 5\" or it's over: the users' loss falls", "don't stop at 5\" or it's over"),
+        ('rounds 1 and 2 together: "a: b"', "rounds 1 and 2 together"),
+    ],
+)
+def test_a_round_is_told_by_what_was_changed_up_to_a_colon_that_it_does_not_quote(rationale, label):
+    proposal = Proposal(id="p", proposer="mine", rationale=rationale, edits=(Edit(path="a", text=""),))
+    decision = Decision(verdict="discard", because="no-improvement", detail="equal")
+    round = Round(run="r", number=1, incumbent="a", working="a", proposal=proposal, decision=decision, **TOLD)
+    assert round_line(round).startswith(f"round 1   discard       {label}: equal; ")
+
+
+TOLD = {"usage": Usage(), "trials": 1, "started": now(), "seconds": 0.0}
 
 
 def test_wrong_usage_is_exit_code_2(checkout):
