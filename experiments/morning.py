@@ -1,6 +1,7 @@
 """What a night leaves to read in the morning: its report, and the experiment's memory."""
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -151,7 +152,9 @@ SHARP = 240
 
 def png(figure: "Figure") -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=SHARP)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is a box there, and right in the text
+        figure.savefig(content, format="png", dpi=SHARP)
     return content.getvalue()
 
 

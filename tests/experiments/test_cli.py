@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from analysis.report import OWN_WORD
 from experiments.cli import app
 from experiments.display import round_line
+from experiments.morning import png
 from harness.experiment import load_experiment
 from harness.ledger import open_run, runs
 from harness.versions import Repo
@@ -133,6 +135,12 @@ def test_the_report_is_markdown_with_a_picture_of_the_progress(after_a_night):
     assert page.count("data:image/png;base64,") == len([*picture.parent.glob("*.png")])
     assert "Mind the plural." in page
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_is_drawn_without_a_word_of_letters_that_its_font_lacks():
+    figure = Figure(figsize=(1, 1))
+    figure.text(0, 0, "精度")
+    assert png(figure).startswith(b"\x89PNG")
 
 
 def test_two_versions_can_be_diffed_and_compared_by_hand(after_a_night):
