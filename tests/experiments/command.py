@@ -9,8 +9,16 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.figure  # noqa: F401 (half of what a report takes)
+import matplotlib.backends.backend_agg
+import matplotlib.figure
+import scipy.cluster.hierarchy
+import scipy.special  # noqa: F401
 
+import analysis.costs
+import analysis.html
+import analysis.plots
+import harness.verify
+import traces.query  # noqa: F401 (with pandas, half of what a question takes)
 from experiments import morning, terminal  # noqa: F401
 from experiments.cli import main
 from tests.conftest import GIT
