@@ -20,7 +20,7 @@ from harness.gate.metric import MetricGate
 from harness.graders.agreement import AgreementGrader, Costs, marks_of, read_marks
 from harness.graders.judge import Judge
 from harness.labels import agreed_marks, between_people, tasks_from_labels
-from harness.ledger import Ledger, journal_file, open_aside
+from harness.ledger import Ledger, open_next_aside
 from harness.runners.judging import RUBRIC, FixedJudge, JudgingRunner, ReversedJudge, shown_in
 from harness.text import Rubric, parse_rubric
 from harness.trials import DurableTrials
@@ -159,13 +159,10 @@ class Measurement:
         """
         name = digest(meaning(self.experiment.fingerprint()))[:10]
 
-        def journal(number: int) -> Path:
-            return journal_file(directory, f"{self.experiment.name}-calibration-{name}-{number}")
+        def is_over(journal: Path) -> bool:
+            return read_journal(journal) is not None and any(line.type == "Calibration" for line in read(journal))
 
-        last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
-        is_there = journal(last).exists() and read_journal(journal(last)) is not None
-        is_over = is_there and any(line.type == "Calibration" for line in read(journal(last)))
-        return open_aside(directory, self.experiment, live, "calibration", f"{name}-{last + is_over}")
+        return open_next_aside(directory, self.experiment, live, "calibration", name, is_over)
 
     def make(self, ledger: Ledger, executor: Executor) -> tuple[Calibration, list[Verdict]]:
         """Judge each output, and some of them once more in the other order.

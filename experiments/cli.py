@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from datetime import time as clock_time
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -59,7 +60,7 @@ from experiments.plan import plan
 from experiments.show import lines, rows, trial_named
 from experiments.terminal import AsJson, Name, err, out, say, say_json, table
 from harness.contract import refuse_scheduled, refuse_unattended
-from harness.errors import BudgetSpent, ModelError, OutOfIdeas, TrialError, UserError
+from harness.errors import BudgetSpent, OutOfIdeas, UserError
 from harness.evidence import Traces, known_findings
 from harness.experiment import Budget, find_experiment, load_experiment, meaning
 from harness.gate import PairedGate
@@ -70,22 +71,23 @@ from harness.ledger import (
     is_held,
     journal_file,
     open_comparison,
+    open_proposal,
     open_run,
     run_to_take_up,
     runs,
     stop_run,
 )
-from harness.loop import climb, history_for
+from harness.loop import climb, history_for, patiently_asked
 from harness.protocols import Parallel
 from harness.text import InvalidText
-from harness.trials import DurableTrials
+from harness.trials import DurableTrials, TrialMeter
 from harness.versions import Repo
 from traces.chain import head
 from traces.errors import BadLine, JournalLocked, TracesError
 from traces.journal import Journal, read
 from traces.merge import Merger, merge
 from traces.places import data_directory, spool
-from traces.records import Certification, Check, Promotion, Round, Run
+from traces.records import Certification, Check, Decision, Promotion, Round, Run
 
 if TYPE_CHECKING:
     from harness.gate.nights import NightSpec
@@ -746,26 +748,38 @@ def findings(
 
 
 @app.command()
-def propose(name: Name, as_json: AsJson = False) -> None:
+def propose(name: Name, no_sandbox: NoSandboxWanted = False, as_json: AsJson = False) -> None:
     """One candidate from the proposer, on the evidence of the last run; run nothing."""
-    place = Place.of(name)
+    place = Place.of(name, no_sandbox=no_sandbox)
     night = place.night()
     if not night.rounds:
         raise UserError(
             f"run {night.run.id} has measured nothing yet, so there is no evidence. Go on: ratchet run {name}"
         )
+    text = place.subject.text(night.working)
+    trials = place.train_trials(night, night.working)
+    journal = journal_file(place.directory, night.run.id)
+    history = history_for(place.experiment, place.subject, night.run, night.rounds, trials, journal)
     try:
-        trials = place.train_trials(night, night.working)
-        journal = journal_file(place.directory, night.run.id)
-        history = history_for(place.experiment, place.subject, night.run, night.rounds, trials, journal)
-        proposal = place.experiment.proposer.propose(night.working, place.subject.text(night.working), history)
-    except OutOfIdeas as e:
-        raise UserError(f"the proposer has no idea left: {e}") from e
-    except (TrialError, ModelError) as e:
+        ledger = open_proposal(place.directory, place.experiment, night.run, len(night.rounds))
+    except JournalLocked as e:
+        raise UserError(f"another process is asking the proposer of {name} already: {e}") from e
+    meter = TrialMeter(ledger, "proposal")
+    with closing_run(place, ledger) as executor, limited():
+        ask = partial(patiently_asked, place.experiment.proposer, meter, executor, night.working, text, history)
+        try:
+            proposal = ledger.step("proposal", ask, durable=True)
+        except OutOfIdeas as e:
+            raise UserError(f"the proposer has no idea left: {e}") from e
+    spent = ledger.usage
+    if spent.calls:
+        said = f"spent {spent.calls:,} calls, {spent.tokens:,} tokens, {reporting.money(spent)}, in {ledger.run.id}"
+        err.print(said, markup=False, highlight=False)
+    if isinstance(proposal, Decision):
         raise UserError(
-            f"the proposer gave nothing that can be used: {e}. In a run such a round is recorded and the next one asks "
-            f"again. To try once more: ratchet propose {name}"
-        ) from e
+            f"the proposer gave nothing that can be used: {proposal.detail}. In a run such a round is recorded and the "
+            f"next one asks again. To try once more: ratchet propose {name}"
+        )
     candidate = place.subject.candidate(place.subject.version(night.working), proposal.edits)
     if as_json:
         say_json({"candidate": candidate.id, **proposal.model_dump()})

@@ -32,7 +32,7 @@ from harness.gate.guards import MUST_PASS_RUNS, must_pass
 from harness.gate.ledger import SplitLedger
 from harness.gate.metric import MetricGate
 from harness.graders.metric import MetricGrader
-from harness.ledger import Ledger, journal_file, open_aside
+from harness.ledger import Ledger, open_next_aside
 from harness.loop import check_baseline
 from harness.protocols import Checks, Gate, Sandbox, Trials
 from harness.runners import AgentRunner, CommandRunner, JudgingRunner
@@ -109,13 +109,7 @@ def open_check(directory: Path, experiment: Experiment, live: str) -> Ledger:
     budget = dataclasses.replace(experiment.budget, trials=None, rounds=experiment.budget.rounds or 1)
     limited = dataclasses.replace(experiment, budget=budget)
     name = f"{live[:10]}-{digest(meaning(experiment.fingerprint()))[:8]}"
-
-    def journal(number: int) -> Path:
-        return journal_file(directory, f"{experiment.name}-check-{name}-{number}")
-
-    last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
-    number = last + (journal(last).exists() and is_over(journal(last)))
-    return open_aside(directory, limited, live, "check", f"{name}-{number}")
+    return open_next_aside(directory, limited, live, "check", name, is_over)
 
 
 def is_over(journal: Path) -> bool:

@@ -5,6 +5,7 @@ again on the same journal. Money is spent in here and nowhere else: a trial and 
 asked for is written down before it happens.
 """
 
+import itertools
 import os
 import re
 import threading
@@ -13,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from itertools import accumulate
 from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -501,6 +501,21 @@ def open_comparison(directory: Path, experiment: Experiment, a: str, b: str) -> 
     return open_aside(directory, experiment, a, "compare", f"{a[:10]}-{b[:10]}")
 
 
+def open_proposal(directory: Path, experiment: Experiment, night: Run, rounds: int) -> Ledger:
+    """The journal of a proposal that is asked for by hand, on what *rounds* of *night* have found: the one that was cut
+    off, or a new one. Each has the experiment's limits to itself.
+
+    Raises:
+        JournalLocked: another process is asking for it.
+    """
+    name = digest(repr((night.id, rounds, meaning(experiment.fingerprint()))))[:10]
+
+    def is_over(journal: Path) -> bool:
+        return any(line.key == "proposal" for line in read(journal))
+
+    return open_next_aside(directory, experiment, night.live, "propose", name, is_over)
+
+
 def open_aside(directory: Path, experiment: Experiment, live: str, trigger: str, name: str) -> Ledger:
     """The journal of work on *experiment* that is no night: a run of its own that tries nothing, taken up again."""
     run = Run(
@@ -517,6 +532,22 @@ def open_aside(directory: Path, experiment: Experiment, live: str, trigger: str,
         ratchet=version("ratchet"),
     )
     return Ledger(directory, run, experiment.budget, experiment.tasks)
+
+
+def open_next_aside(
+    directory: Path, experiment: Experiment, live: str, trigger: str, name: str, is_over: Callable[[Path], bool]
+) -> Ledger:
+    """As ``open_aside``, for work that is done anew each time: in the journal that was cut off, or in a new one.
+
+    *is_over*: has what is in a journal come to its end?
+    """
+
+    def journal(number: int) -> Path:
+        return journal_file(directory, f"{experiment.name}-{trigger}-{name}-{number}")
+
+    last = next(number for number in itertools.count(1) if not journal(number + 1).exists())
+    number = last + (journal(last).exists() and is_over(journal(last)))
+    return open_aside(directory, experiment, live, trigger, f"{name}-{number}")
 
 
 def is_superseded(journal: Path, experiment: Experiment, live: str) -> bool:
@@ -645,7 +676,7 @@ def is_done_with(round: Round) -> bool:
 
 def above(key: str) -> list[str]:
     """The keys of the steps that the step under *key* may be a part of: ``a`` and ``a/b`` for ``a/b/c``."""
-    return list(accumulate(key.split("/")[:-1], "{}/{}".format))
+    return list(itertools.accumulate(key.split("/")[:-1], "{}/{}".format))
 
 
 def scope_of(key: str) -> str:

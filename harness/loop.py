@@ -1,6 +1,6 @@
 """The loop: propose, run, compare, keep or discard."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from harness.gate.ledger import SplitLedger
 from harness.ledger import Ledger, journal_file
 from harness.meter import metered
 from harness.progress import crash_streak, progress
-from harness.protocols import Checks, History, Referee
+from harness.protocols import Checks, History, Proposer, Referee
 from harness.text import InvalidText
 from harness.trials import DurableTrials, TrialMeter, seed_of, wait_for
 from harness.undo import length
@@ -162,7 +162,7 @@ class Night:
     def try_a_change(self, round: Round, rounds: Sequence[Round]) -> Round:
         """Ask for a proposal, make it a version, and let the gate decide."""
         key = f"round/{round.number}"
-        answer = self.ledger.step(f"{key}/proposal", partial(self.patiently_ask, round, rounds))
+        answer = self.ledger.step(f"{key}/proposal", partial(self.ask, round, rounds))
         if isinstance(answer, Decision):
             return round.model_copy(update={"decision": answer})
         candidate, decision, identity = None, None, ""
@@ -197,23 +197,12 @@ class Night:
             }
         )
 
-    def patiently_ask(self, round: Round, rounds: Sequence[Round]) -> Proposal | Decision:
-        """Ask on another thread, so that the stop button works while a proposer thinks."""
-        asking = self.executor.submit(self.ask, round, self.history(rounds))
-        wait_for([asking], self.ledger)
-        return asking.result()
-
-    def ask(self, round: Round, history: History) -> Proposal | Decision:
-        """The proposer's answer, or the decision that there was none."""
-        text = self.subject.text(round.incumbent)
+    def ask(self, round: Round, rounds: Sequence[Round]) -> Proposal | Decision:
         meter = TrialMeter(self.ledger, f"round/{round.number}/proposal")
-        try:
-            with metered(meter), boundary("proposer"):
-                return proposal_of(self.experiment.proposer.propose(round.incumbent, text, history))
-        except TrialError as e:
-            if isinstance(e.__cause__, OutOfIdeas):
-                raise e.__cause__ from None
-            return Decision(verdict="discard", because="no-proposal", detail=str(e))
+        text = self.subject.text(round.incumbent)
+        return patiently_asked(
+            self.experiment.proposer, meter, self.executor, round.incumbent, text, self.history(rounds)
+        )
 
     def doubt(self, key: str, proposal: Proposal, rounds: Sequence[Round]) -> Decision | None:
         """The decision against a *proposal* that quotes what is not there. Looked up before anything is measured: later
@@ -393,6 +382,36 @@ def tried_by(rounds: Sequence[Round]) -> dict[str, str]:
         for name in (round.candidate, round.identity)
         if name
     }
+
+
+def patiently_asked(
+    proposer: Proposer,
+    meter: TrialMeter,
+    executor: Executor,
+    incumbent: str,
+    text: Mapping[str, str],
+    history: History,
+) -> Proposal | Decision:
+    """The answer of *proposer*, or the decision that there was none; *meter* takes what it spends.
+
+    It thinks on another thread, so that the stop button works meanwhile.
+
+    Raises:
+        OutOfIdeas: it has none left.
+    """
+
+    def ask() -> Proposal | Decision:
+        try:
+            with metered(meter), boundary("proposer"):
+                return proposal_of(proposer.propose(incumbent, text, history))
+        except TrialError as e:
+            if isinstance(e.__cause__, OutOfIdeas):
+                raise e.__cause__ from None
+            return Decision(verdict="discard", because="no-proposal", detail=str(e))
+
+    asking = executor.submit(ask)
+    wait_for([asking], meter.ledger)
+    return asking.result()
 
 
 def proposal_of(answer: object) -> Proposal:

@@ -150,6 +150,57 @@ def test_two_versions_can_be_diffed_and_compared_by_hand(after_a_night):
     assert "B is better" in ratchet(after_a_night, "compare", "live", status["working"][:10])  # from the journal
 
 
+ASKING = """
+import os
+from dataclasses import replace
+from pathlib import Path
+from harness.meter import spending
+from harness.protocols import Message
+from harness.testing import ScriptedModel
+from traces.records import Edit, Proposal
+
+def killed(messages):
+    if not Path("killed").exists():
+        Path("killed").touch()
+        os._exit(9)
+    return "think harder"
+
+class Asking:
+    def propose(self, incumbent, text, history):
+        with spending("thinker"):
+            for answer in ("think", killed):
+                ScriptedModel(answer, dollars=0.5).complete([Message("user", "What now?")], seed=0)
+        if not Path("failed").exists():
+            Path("failed").touch()
+            raise ValueError("it said nothing that could be read")
+        edit = Edit(path="prompts/solve.md", text=text["prompts/solve.md"] + " Think.")
+        return Proposal(id="p", proposer="mine", rationale="think", edits=(edit,))
+
+experiment = replace(experiment, proposer=Asking())
+"""
+
+
+def test_what_a_proposal_by_hand_spends_is_counted_also_where_it_is_killed_or_fails(after_a_night, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(after_a_night, copy)
+    (copy / "experiments" / "example" / "experiment.py").write_text(EXPERIMENT + ASKING)
+    [before] = json.loads(ratchet(copy, "status", "--json"))
+
+    assert typed(copy, "propose", "example").code == 9
+    assert "said nothing that could be read" in ratchet(copy, "propose", "example", expect=1)
+    assert "Think." in ratchet(copy, "propose", "example")
+
+    query = "select run, calls::int as calls, dollars from spend_by_role where role = 'thinker' or role = '' order by 1"
+    spent = json.loads(ratchet(copy, "sql", query, "--json"))
+    first, second = sorted({row["run"] for row in spent})
+    assert (first[-2:], second[-2:]) == ("-1", "-2")
+    assert sum(row["calls"] for row in spent if row["run"] == first) == 4  # one cut off, and charged as estimated
+    assert sum(row["dollars"] for row in spent if row["run"] == first) == 2
+    assert sum(row["calls"] for row in spent if row["run"] == second) == 2
+    assert json.loads(ratchet(copy, "status", "--json")) == [before]
+    assert "\nsound; " in ratchet(copy, "verify", first)
+
+
 def test_a_version_is_promoted_by_one_commit_rolled_back_and_its_history_told(after_a_night):
     [status] = json.loads(ratchet(after_a_night, "status", "--json"))
     (after_a_night / "staged.txt").write_text("mine")
