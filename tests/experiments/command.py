@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.backends.backend_agg
-import matplotlib.figure
+import matplotlib.figure  # noqa: F401 (what a report takes)
 import scipy.cluster.hierarchy
 import scipy.special  # noqa: F401
 
 import analysis.costs
 import analysis.html
-import analysis.plots
-import harness.verify
+import analysis.plots  # noqa: F401
+import harness.verify  # noqa: F401
 import traces.query  # noqa: F401 (with pandas, half of what a question takes)
 from experiments import morning, terminal  # noqa: F401
 from experiments.cli import main
