@@ -24,9 +24,9 @@ def test_a_short_night_on_the_embedded_model_climbs_for_real(tmp_path):
         experiment,
         name="short",
         subject="subject",
-        tasks=[task for task in experiment.tasks if task.tags[0] in KINDS][::3],
-        gate=dataclasses.replace(experiment.gate, min_clusters=20),
-        budget=Budget(rounds=2),
+        tasks=[task for task in experiment.tasks if task.tags[0] in KINDS][::5],
+        gate=dataclasses.replace(experiment.gate, min_clusters=9),
+        budget=Budget(rounds=1),
     )
 
     rounds = play(short, root, tmp_path / "data")
