@@ -31,6 +31,9 @@ UNUSUAL = 3.0
 """How many times as often as all other trials the failures of a group go a path that tells them apart."""
 FEW = 5
 """Failures below which a path tells nothing, and so does one that less than a tenth of a group went."""
+GROWN = 3.0
+"""How many times as often as a finding was seen before other messages near to it make it another one, where they are
+COARSE besides."""
 NEARLY_ALL = 0.8
 """Share of a group on the same path from which on its message tells as much."""
 LOOKED_AT = 2000
@@ -124,7 +127,8 @@ def findings(
     went = {trial.id: (paths or {}).get(trial.id, "") for trial in looked_at}
     prints = prints_of(looked_at, went)
     held = attached(prints, known)
-    rest = {print_: group for print_, group in prints.items() if print_ not in held}
+    kept = held.keys() - swallowed(held, known, prints, len(looked_at))
+    rest = {print_: group for print_, group in prints.items() if print_ not in kept}
     founded = founded_on(rest, prints, Counter(went.values()), {finding.id for finding in known})
     groups = gathered(prints, attached(prints, [*known, *founded]))
     before = {finding.id for finding in known}
@@ -190,6 +194,33 @@ def gathered(prints: Prints, held: Mapping[Fingerprint, str]) -> dict[str, list[
     for print_, id in held.items():
         groups[id] += prints[print_]
     return {id: sorted(group, key=lambda t: (t.task, t.repeat, t.id)) for id, group in groups.items()}
+
+
+def swallowed(
+    held: Mapping[Fingerprint, str], known: Sequence[Finding], prints: Prints, looked_at: int
+) -> set[Fingerprint]:
+    """What small findings that nobody described hold by near words alone, where that is so much that its message does
+    not tell it apart: found anew, it is told apart by tags. *held*: fingerprint → the id of the *known* finding."""
+    totals = said_by_kind(prints)
+    bare = {f.id: f for f in known if not f.summary and is_told_by_words(f.symptom)}
+    near: defaultdict[str, list[Fingerprint]] = defaultdict(list)
+    for print_, id in held.items():
+        symptom = bare[id].symptom if id in bare else None
+        if symptom and not any(print_.message == m or clusters.shows(print_.message, m) for m in symptom.messages):
+            near[id].append(print_)
+    found: set[Fingerprint] = set()
+    for id, others in near.items():
+        count = sum(len(prints[print_]) for print_ in others)
+        if count >= max(FEW, COARSE * totals[others[0].kind].total(), GROWN * bare[id].share * looked_at):
+            found.update(others)
+    return found
+
+
+def is_told_by_words(symptom: Symptom | None) -> bool:
+    """Is it its messages alone that say what belongs there, and neither kind nor path nor tags?"""
+    if symptom is None or symptom.kind not in NAMELESS:
+        return False
+    return bool(symptom.messages) and not symptom.path and symptom.tags is None
 
 
 # ── new findings ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -196,6 +196,21 @@ def test_what_was_joined_before_though_it_names_different_things_is_found_anew()
     assert {f.id for f in findings([trial("a", reason=RUBRIC[0])], [told])} == {"old"}
 
 
+def test_a_small_finding_takes_in_no_large_one_that_near_words_do_not_tell_apart():
+    echoes = [trial(f"e{i}", tags=("abc"[i % 3],), reason="repeats the question") for i in range(2)]
+    known = findings([*OTHERS, *echoes])
+    [small] = [f for f in known if f.count == 2]
+    words = [trial(f"w{i}", tags=("abc"[i % 3],), reason="repeats a word of the question") for i in range(18)]
+    found = findings([*OTHERS, *echoes, *words], known)
+    assert {(f.symptom.tags, f.count) for f in found[:3]} == {(("a",), 6), (("b",), 6), (("c",), 6)}
+    assert {f.id: f.count for f in found}[small.id] == 2
+    assert findings([*OTHERS, *echoes, *words], found) == found
+    told = [f.model_copy(update={"summary": "It repeats."}) if f.id == small.id else f for f in known]
+    assert {f.id: f.count for f in findings([*OTHERS, *echoes, *words], told)}[small.id] == 20
+    few = findings([*OTHERS, *echoes, *words[:4]], known)
+    assert {f.id: f.count for f in few}[small.id] == 6
+
+
 def test_a_finding_knows_what_its_trials_lost_and_cost_and_when_they_began():
     begun = now()
     trials = [
