@@ -1,9 +1,6 @@
 """What stands between kept changes and the live version: guards, drift, a stack that does not hold, kills."""
 
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +17,8 @@ from harness.protocols import History, Message
 from harness.testing import ScriptedModel
 from harness.verify import verify
 from harness.versions import Repo
-from tests.harness.test_loop import LINES, written
+from tests.conftest import a_checkout
+from tests.harness.test_loop import FORK, LINES, written
 from tests.world import (
     PROMPT,
     AskingRunner,
@@ -255,11 +253,28 @@ def a_stack_that_fails(directory: Path, checkout: Path) -> list[Round]:
     )
 
 
-def test_a_stack_that_loses_is_taken_apart_and_the_night_goes_on_from_what_does_no_harm(checkout, directory):
-    rounds = a_stack_that_fails(directory, checkout)
+@dataclass(frozen=True)
+class Whole:
+    """A night that nobody interrupted, and where."""
+
+    checkout: Path
+    directory: Path
+    rounds: list[Round]
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory) -> Whole:
+    """Its stack is taken apart."""
+    folder = tmp_path_factory.mktemp("lost")
+    checkout = a_checkout(folder / "repository")
+    return Whole(checkout, folder / "data", a_stack_that_fails(folder / "data", checkout))
+
+
+def test_a_stack_that_loses_is_taken_apart_and_the_night_goes_on_from_what_does_no_harm(lost):
+    rounds = lost.rounds
 
     apart = next(r for r in rounds if r.removals)
-    text = Repo.find(checkout).subject("subject").text(apart.working)[PROMPT]
+    text = Repo.find(lost.checkout).subject("subject").text(apart.working)[PROMPT]
     assert apart.certification is not None
     assert apart.certification.verdict != "accept"
     assert [(x.rounds, x.verdict) for x in apart.removals] == [((1,), "stay"), ((2,), "drop")]
@@ -270,9 +285,8 @@ def test_a_stack_that_loses_is_taken_apart_and_the_night_goes_on_from_what_does_
     assert rounds[apart.number + 1].incumbent == apart.working
 
 
-def test_a_stack_taken_apart_resumes_as_it_was(checkout, tmp_path):
-    whole = tmp_path / "whole"
-    expected = outcome(a_stack_that_fails(whole, checkout))
+def test_a_stack_taken_apart_resumes_as_it_was(lost, tmp_path):
+    whole, expected = lost.directory, outcome(lost.rounds)
     [run] = runs(whole, "example")
     lines = journal_file(whole, run).read_bytes().splitlines(keepends=True)
     cut = next(i for i, line in enumerate(lines) if b'/harm"' in line and b'"type":"Comparison"' in line)
@@ -282,7 +296,7 @@ def test_a_stack_taken_apart_resumes_as_it_was(checkout, tmp_path):
         journal_file(directory, run).write_bytes(b"".join(lines[:at]))
         (spool(directory) / "splits.jsonl").write_bytes((spool(whole) / "splits.jsonl").read_bytes())
 
-        resumed = play_with_a_runner_that_has_faded(directory, checkout)
+        resumed = play_with_a_runner_that_has_faded(directory, lost.checkout)
 
         assert [o[:4] for o in outcome(resumed)] == [o[:4] for o in expected]
 
@@ -439,51 +453,50 @@ def test_the_journal_keeps_hidden_tasks_without_what_they_ask_and_want_to_hear(c
 
 # ── kills ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from tests.world import AskingRunner, an_experiment, play, some_tasks
 
-checkout, directory = map(Path, sys.argv[1:])
-play(an_experiment(tasks=some_tasks(60), runner=AskingRunner(directory / "calls")), checkout, directory)
-"""
+def an_asking_night(checkout: Path, directory: Path) -> list[Round]:
+    directory.mkdir(exist_ok=True)
+    experiment = an_experiment(tasks=some_tasks(40), runner=AskingRunner(directory / "calls"))
+    return play(experiment, checkout, directory)
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory) -> Whole:
+    folder = tmp_path_factory.mktemp("left-alone")
+    checkout = a_checkout(folder / "repository")
+    return Whole(checkout, folder / "data", an_asking_night(checkout, folder / "data"))
 
 
 @pytest.mark.parametrize("during", ["validation", "guards", "test"])
 def test_killed_with_signal_9_in_a_promotion_test_it_reuses_what_was_paid_and_spends_alpha_once(
-    checkout, tmp_path, during
+    checkout, tmp_path, left_alone, during
 ):
     directory = tmp_path / "killed"
-    directory.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(checkout), str(directory)], cwd=Path(__file__).parents[2]
-    )
+    process = FORK.Process(target=an_asking_night, args=(checkout, directory))
+    process.start()
     begun = f'/{during}","kind":"step"'.encode()
-    while process.poll() is None:
+    while process.is_alive():
         found = [journal_file(directory, run).read_bytes() for run in runs(directory, "example")]
         if found and begun in found[0] and (during == "guards" or found[0].partition(begun)[2].count(b"\n") > 30):
             break
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
+        time.sleep(0.002)
+    process.kill()
+    process.join(60)
     [run] = runs(directory, "example")
     assert not is_finished(journal_file(directory, run))
     paid, before = (directory / "calls").stat().st_size, written(directory)
 
-    rounds = play(an_experiment(tasks=some_tasks(60), runner=AskingRunner(directory / "calls")), checkout, directory)
+    rounds = an_asking_night(checkout, directory)
 
-    expected = play(
-        an_experiment(tasks=some_tasks(60), runner=AskingRunner(tmp_path / "calls")), checkout, tmp_path / "whole"
-    )
     opened = [line.record() for line in read(spool(directory) / "splits.jsonl") if line.type == "SplitTest"]
     certified = [r.certification for r in rounds if r.certification]
     assert before > 0
     assert paid > 0
     assert [t.number for t in opened if isinstance(t, SplitTest)] == list(range(1, len(certified) + 1))
-    assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in outcome(expected)]  # all but trials
+    assert [o[:-1] for o in outcome(rounds)] == [o[:-1] for o in outcome(left_alone.rounds)]  # all but trials
     ids = [t.id for t in records(directory, Trial) if isinstance(t, Trial)]
     assert len(ids) == len(set(ids))
-    assert (directory / "calls").stat().st_size <= (tmp_path / "calls").stat().st_size + 4
+    assert (directory / "calls").stat().st_size <= (left_alone.directory / "calls").stat().st_size + 4
 
 
 # ── what a hostile reader found ────────────────────────────────────────────────────────────────────────────────────
@@ -568,9 +581,9 @@ def test_a_chain_of_shortenings_cannot_spend_more_than_one_margin(checkout, dire
 
 
 def test_what_is_kept_gained_something(checkout, directory):
-    lines = tuple(f"Say nothing, part {i}." for i in range(30))
+    lines = tuple(f"Say nothing, part {i}." for i in range(15))
     rounds = play(
-        an_experiment(proposer=ListProposer(lines), gate=PairedGate(min_clusters=20), budget=Budget(rounds=30)),
+        an_experiment(proposer=ListProposer(lines), gate=PairedGate(min_clusters=20), budget=Budget(rounds=15)),
         checkout,
         directory,
     )
