@@ -56,6 +56,8 @@ from traces.records import Check, Comparison, Estimate, Grade, Noise, Task, Tria
 
 CROWD = some_tasks(100)
 """About 160 train and 160 validation clusters."""
+FEW = 6
+"""Answers of each kind that are graded, where it does not matter how many."""
 
 
 def examine(experiment: Experiment, checkout: Path, directory: Path, **options: object) -> Check:
@@ -147,7 +149,7 @@ class WarmingRunner:
 def test_what_favours_whatever_runs_second_is_found_out(checkout, tmp_path):
     experiment = an_experiment(tasks=CROWD, runner=WarmingRunner(), gate=PairedGate(horizon=1))
     spend(experiment, tmp_path / "data")
-    found = examine(experiment, checkout, tmp_path / "data")
+    found = examine(experiment, checkout, tmp_path / "data", limit=FEW)
     assert found.a_a.verdict.verdict == "accept"
     assert found.noise.discordance > 0.9
     assert warned(found.warnings, "found better than itself")
@@ -156,7 +158,7 @@ def test_what_favours_whatever_runs_second_is_found_out(checkout, tmp_path):
 def test_two_checks_of_the_same_say_the_same_and_run_no_hidden_task(checkout, tmp_path):
     ran: set[str] = set()
     experiment = an_experiment(runner=KnowingRunner(on_run=lambda task: ran.add(str(task.split))))
-    one, other = (examine(experiment, checkout, tmp_path / name) for name in ("one", "other"))
+    one, other = (examine(experiment, checkout, tmp_path / name, limit=FEW) for name in ("one", "other"))
     assert facts(one) == facts(other)
     assert ran == {"train"}
     assert SplitLedger(tmp_path / "one", experiment.split("validation"), 0.10, 40).tests() == []
@@ -167,7 +169,7 @@ def test_cut_off_anywhere_it_goes_on_and_buys_nothing_twice(checkout, tmp_path):
     gate = PairedGate(repeats=1, horizon=1)
     experiment = an_experiment(runner=KnowingRunner(on_run=lambda task: ran.append(task.id)), gate=gate)
     spend(experiment, tmp_path / "whole")
-    whole = examine(experiment, checkout, tmp_path / "whole")
+    whole = examine(experiment, checkout, tmp_path / "whole", limit=FEW)
     paid = len(ran)
     [journal] = (tmp_path / "whole").rglob("*check*.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -177,7 +179,7 @@ def test_cut_off_anywhere_it_goes_on_and_buys_nothing_twice(checkout, tmp_path):
         journal_file(directory, journal.stem).write_bytes(b"".join(lines[:cut]) + lines[cut][:9])
         bought = b"".join(lines[:cut]).count(b'"type":"Trial"')
         ran.clear()
-        assert facts(examine(experiment, checkout, directory)) == facts(whole)
+        assert facts(examine(experiment, checkout, directory, limit=FEW)) == facts(whole)
         assert len(ran) == max(paid - bought, 0)
 
 
@@ -221,9 +223,9 @@ def test_after_a_failure_from_outside_the_same_command_measures_afresh(checkout,
     spend(experiment, tmp_path)
     for _ in range(2):
         with pytest.raises(UserError, match="Mend it and type the same again"):
-            examine(experiment, checkout, tmp_path)
+            examine(experiment, checkout, tmp_path, limit=FEW)
     worlds.append(World())
-    found = examine(experiment, checkout, tmp_path)
+    found = examine(experiment, checkout, tmp_path, limit=FEW)
     assert (found.runs_ungraded, found.noise.score) == (0, 1.0)
     journals = sorted(tmp_path.rglob("*check*.jsonl"))
     assert len(journals) == 3
@@ -233,14 +235,14 @@ def test_after_a_failure_from_outside_the_same_command_measures_afresh(checkout,
 def test_a_check_that_came_to_its_end_is_never_asked_again(checkout, tmp_path):
     experiment, worlds = outside()
     spend(experiment, tmp_path)
-    one = examine(experiment, checkout, tmp_path)
+    one = examine(experiment, checkout, tmp_path, limit=FEW)
     worlds.append(World())
-    other = examine(experiment, checkout, tmp_path)
+    other = examine(experiment, checkout, tmp_path, limit=FEW)
     assert sorted(worlds[0].ran) == sorted(worlds[1].ran) != []
     assert one.id != other.id
     assert (one.trials, one.usage) == (other.trials, other.usage)  # each says what it took itself
     worlds.append(World(grader_fails=lambda task, output: random.Random(task.id).random() < 0.45))
-    assert examine(experiment, checkout, tmp_path).problems > other.problems
+    assert examine(experiment, checkout, tmp_path, limit=FEW).problems > other.problems
 
 
 def test_what_the_sandbox_shows_is_looked_at_anew_each_time(checkout, tmp_path):
@@ -256,7 +258,7 @@ def test_what_the_sandbox_shows_is_looked_at_anew_each_time(checkout, tmp_path):
     seen = []
     for is_there in (True, False):
         leak.write_text("\n".join(task.model_dump_json() for task in tasks) if is_there else "")
-        found = examine(experiment, checkout, tmp_path / "data", seconds=1.0)
+        found = examine(experiment, checkout, tmp_path / "data", seconds=1.0, limit=FEW)
         seen.append(str(leak) in str([hole.example for hole in found.holes]))
     assert seen == [True, False]
 
@@ -267,14 +269,14 @@ def test_what_was_lost_before_a_kill_is_attempted_again(checkout, tmp_path):
     spend(experiment, tmp_path / "whole")
     chosen = [task.id for [task] in chosen_of(experiment, 100)]
     broken |= set(chosen[:20])
-    lost = examine(experiment, checkout, tmp_path / "whole")
+    lost = examine(experiment, checkout, tmp_path / "whole", limit=FEW)
     assert lost.runs_ungraded >= 40
     [journal] = (tmp_path / "whole").rglob("*check*.jsonl")
     lines = [line for line in journal.read_bytes().splitlines(keepends=True) if b'"type":"Check"' not in line]
     spend(experiment, tmp_path / "killed")
     journal_file(tmp_path / "killed", journal.stem).write_bytes(b"".join(lines))
     worlds.append(World())
-    found = examine(experiment, checkout, tmp_path / "killed")
+    found = examine(experiment, checkout, tmp_path / "killed", limit=FEW)
     assert (found.runs_ungraded, found.right_ungraded, found.noise.clusters) == (0, 0, 100)
     assert set(worlds[-1].ran) == set(chosen) & broken
     assert verify(journal_file(tmp_path / "killed", journal.stem), tmp_path / "killed").differences == ()
@@ -423,7 +425,7 @@ def test_a_grader_that_raises_now_and_then_is_a_problem(share, checkout, tmp_pat
 
     experiment, _ = outside(grader_fails=fails, tasks=CROWD)
     spend(experiment, tmp_path)
-    found = examine(experiment, checkout, tmp_path)
+    found = examine(experiment, checkout, tmp_path, limit=FEW)
     assert found.loses_runs
     assert not found.a_a.is_valid
     assert "the service is down" in found.ungraded
@@ -682,7 +684,7 @@ def test_clusters_lost_to_infrastructure_count_for_nothing_and_are_a_problem(che
     runner = FailingRunner(0.15, ConnectionError)
     experiment = an_experiment(tasks=CROWD, runner=runner, gate=PairedGate(horizon=1))
     spend(experiment, tmp_path / "data")
-    found = examine(experiment, checkout, tmp_path / "data")
+    found = examine(experiment, checkout, tmp_path / "data", limit=FEW)
     assert not found.a_a.is_valid
     assert found.noise.clusters < 100
     assert found.noise.discordance == 0
