@@ -104,6 +104,7 @@ def brings_back_what_was_promoted(root: Path) -> str:
         say_where_else(place, live.id, live.id)
         assert not said.getvalue()
         better = place.subject.candidate(live, (Edit(path="solver.py", text=SOLVER.replace("2", "3")),))
+        place.subject.promote(better, experiment="mine", replaces=live.id, trailers={})
         say_where_else(place, live.id, better.id)
     about, typed_next = said.getvalue().splitlines()
     assert about.startswith("experiments/mine/code is a copy")
