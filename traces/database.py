@@ -110,9 +110,11 @@ def create(path: Path) -> None:
         for leftover in (unfinished, wal(unfinished), wal(path)):
             leftover.unlink(missing_ok=True)
         try:
-            with closing(duckdb.connect(unfinished)) as connection:
+            with closing(duckdb.connect(unfinished, config={"threads": 1})) as connection:
+                connection.begin()  # one for all, as each transaction waits for the disk
                 connection.execute(statements("schema.sql"))
                 connection.execute(statements("views.sql"))
+                connection.commit()
                 connection.execute("CHECKPOINT")  # closing does so too, but keeps quiet when it fails
         except duckdb.Error as e:
             raise TracesError(f"{path} could not be made: {e}. Nothing is lost: the spool holds everything") from e

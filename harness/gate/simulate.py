@@ -10,6 +10,7 @@ from harness.gate.eprocess import CAP, OVERSHOOT, PRIOR_WEIGHT, U_FLOOR, Z_80, Z
 from traces.records import GateSpec
 
 Floats = NDArray[np.float64]
+ROOT_2_PI = float(np.sqrt(2 * np.pi))
 
 
 def wealth_paths(differences: Floats, alpha: float | Floats, v0: float | Floats = 0.2, cap: float = CAP) -> Floats:
@@ -34,7 +35,7 @@ def step(
     """Wealth and sum of squares, ``v0`` counted in, after difference *d*, which *n* others came before."""
     u = np.maximum(wealth * alpha / OVERSHOOT, U_FLOOR)
     betting = u < 1
-    density = np.exp(-(ndtri(np.where(betting, u, 0.5)) ** 2) / 2) / np.sqrt(2 * np.pi)
+    density = np.exp(-(ndtri(np.where(betting, u, 0.5)) ** 2) / 2) / ROOT_2_PI
     variance = squares / (n + PRIOR_WEIGHT)
     bet = np.minimum(density / (u * np.sqrt((n_max - n) * variance)), cap)
     return wealth * (1 + np.where(betting, bet, 0) * d), squares + d * d
@@ -62,6 +63,7 @@ def decide_all(differences: Floats, spec: GateSpec, alpha: Floats | None = None,
     paths = len(differences)
     rows = np.arange(paths)  # still running
     d = (differences + spec.margin) / (1 + spec.margin) if spec.margin else differences
+    columns = np.ascontiguousarray(d.T)  # they are read one by one
     alpha = np.full(paths, spec.alpha) if alpha is None else alpha
     z_alpha = -ndtri(alpha / OVERSHOOT)
     least = over_margin(spec.min_gain, spec.margin)
@@ -73,8 +75,9 @@ def decide_all(differences: Floats, spec: GateSpec, alpha: Floats | None = None,
     seen = 0
     for n in looks(spec):
         for k in range(seen, n):
-            sums = sums + d[:, k]
-            wealth, squares = step(wealth, squares, d[:, k], k, spec.n_max, alpha)
+            column = columns[k, rows]
+            sums = sums + column
+            wealth, squares = step(wealth, squares, column, k, spec.n_max, alpha)
         seen = n
         won = wealth >= 1 / alpha
         lost = np.zeros(len(rows), dtype=bool)
@@ -92,7 +95,7 @@ def decide_all(differences: Floats, spec: GateSpec, alpha: Floats | None = None,
         go_on = ~(won | lost)
         if not go_on.any():
             break
-        rows, d, alpha, z_alpha = rows[go_on], d[go_on], alpha[go_on], z_alpha[go_on]
+        rows, alpha, z_alpha = rows[go_on], alpha[go_on], z_alpha[go_on]
         wealth, sums, squares = wealth[go_on], sums[go_on], squares[go_on]
     gains = differences.cumsum(axis=1)[np.arange(paths), stop - 1] / stop
     return Outcomes(accepted, rejected, stop, gains)
