@@ -106,10 +106,10 @@ def test_a_summary_that_hangs_holds_a_trial_no_longer_than_its_cap(tmp_path):
 
 
 def test_a_model_call_that_was_given_up_is_not_sent_again(tmp_path):
-    retry = Retry(attempts=5, first_wait=0.2)
+    retry = Retry(attempts=5, first_wait=0.1)
     with provider(stalls) as there:
-        asked = model("openai:m", base_url=there.url + "/v1", timeout=0.8, retry=retry, breaker=Breaker(failures=50))
-        played = play_one(agent(asked, LOOK, limits=Limits(seconds=2.0)), tmp_path, wait=2.0)
+        asked = model("openai:m", base_url=there.url + "/v1", timeout=0.4, retry=retry, breaker=Breaker(failures=50))
+        played = play_one(agent(asked, LOOK, limits=Limits(seconds=1.0)), tmp_path, wait=1.0)
     models.close()
     assert played.trial.ended == "time_cap"
     ended = played.trial.started + timedelta(seconds=played.trial.seconds)
