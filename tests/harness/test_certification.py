@@ -283,6 +283,8 @@ def test_a_stack_that_loses_is_taken_apart_and_the_night_goes_on_from_what_does_
     assert apart.score is not None
     assert apart.score > 0.55
     assert rounds[apart.number + 1].incumbent == apart.working
+    [run] = runs(lost.directory, "example")
+    assert verify(journal_file(lost.directory, run), lost.directory).is_sound
 
 
 def test_a_stack_taken_apart_resumes_as_it_was(lost, tmp_path):

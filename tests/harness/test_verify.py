@@ -26,7 +26,7 @@ from harness.trials import DurableTrials
 from harness.verify import Difference, Verification, verify
 from harness.versions import Repo
 from tests.conftest import a_checkout
-from tests.harness.test_certification import FadingRunner, MovingRunner
+from tests.harness.test_certification import MovingRunner
 from tests.traces.test_chain import rewritten, unchained
 from tests.world import PROMPT, KnowingRunner, ListProposer, an_experiment, play, some_tasks
 from traces.chain import head
@@ -143,17 +143,12 @@ class LossRunner:
 
 
 def nights(hidden: str) -> dict[str, Callable[[], Experiment]]:
-    """Nights in which something happens that ordinary ones are spared."""
+    """Nights in which something happens that ordinary ones are spared. One whose stack is taken apart: see
+    ``test_certification``."""
     tasks = some_tasks(30)
     must = next(task.id for task in tasks if task.split == "test")
     return {
         "infrastructure errors": lambda: an_experiment(tasks=tasks, runner=BreakingRunner(hidden), gate=GATE),
-        "a stack taken apart": lambda: an_experiment(
-            tasks=some_tasks(60),
-            runner=FadingRunner(),
-            proposer=ListProposer(("Mind the plural.", "Shine.", "Say nothing.", "Say nothing more.")),
-            gate=PairedGate(repeats=3, min_clusters=20),
-        ),
         "a tool that changes": lambda: an_experiment(tasks=tasks, runner=MovingRunner(until=120), gate=GATE),
         "a must-pass task": lambda: an_experiment(tasks=tasks, gate=replace(GATE, must_pass=(must,), max_latency=3.9)),
         "a budget that ends a promotion test": lambda: an_experiment(tasks=tasks, gate=GATE, budget=Budget(trials=340)),
