@@ -473,17 +473,17 @@ def test_merges_at_the_same_time_double_nothing(tmp_path: Path):
     merges = [python(MERGES, tmp_path, 5) for _ in range(2)]
     for process in merges:
         assert said(process) == "ready"
-    write(tmp_path, *(span(n) for n in range(3000)))
+    write(tmp_path, *(span(n) for n in range(1000)))
     for process in merges:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    for number in range(3000, 3100):
+    for number in range(1000, 1050):
         write(tmp_path, span(number))
     assert [end(process) for process in merges] == [0, 0]
     merge(tmp_path)
 
-    assert sorted(table("spans", tmp_path)["seq"]) == list(range(1, 3101))
+    assert sorted(table("spans", tmp_path)["seq"]) == list(range(1, 1051))
 
 
 WRITES = """
@@ -504,20 +504,20 @@ with Journal(directory / "spool" / f"{writer}.jsonl") as journal, Merger(directo
 
 def test_writers_and_merges_killed_at_any_moment_lose_and_double_nothing(tmp_path: Path):
     rng = random.Random(11)
-    for attempt in range(3):
+    for attempt in range(2):
         writers = [python(WRITES, tmp_path, name, attempt * 1_000_000) for name in ("one", "two")]
         for process in writers:
             said(process)
         time.sleep(rng.uniform(0, 0.3))
         for process in writers:
             end(process, kill=True)
-        merge(tmp_path) if attempt % 2 else None
+        None if attempt % 2 else merge(tmp_path)
 
     merge(tmp_path)
     journals = {path.stem: [line.seq for line in read(path)] for path in spool(tmp_path).glob("*.jsonl")}
     spans = table("spans", tmp_path)
     assert {name: sorted(spans[spans["writer"] == name]["seq"]) for name in journals} == journals
-    assert all(len(seqs) >= 80 for seqs in journals.values())
+    assert all(len(seqs) >= 40 for seqs in journals.values())
 
 
 # ── others have it open ────────────────────────────────────────────────────────────────────────────────────────
@@ -610,14 +610,14 @@ for size in (0, 100_000, 400_000):
 def test_a_full_disk_fails_the_merge_and_loses_nothing(tmp_path: Path):
     write(
         tmp_path,
-        *(SPAN.model_copy(update={"id": f"s{n}", "attributes": {"x": random.Random(n).random()}}) for n in range(9000)),
+        *(SPAN.model_copy(update={"id": f"s{n}", "attributes": {"x": random.Random(n).random()}}) for n in range(4000)),
     )
     process = python(FULL_DISK, tmp_path)
     assert [said(process) for _ in range(3)] == ["full"] * 3
     assert end(process) == 0
 
     merge(tmp_path)
-    assert sorted(table("spans", tmp_path)["seq"]) == list(range(1, 9001))
+    assert sorted(table("spans", tmp_path)["seq"]) == list(range(1, 4001))
 
 
 # ── beside a run ───────────────────────────────────────────────────────────────────────────────────────────────
