@@ -5,6 +5,7 @@
 Reads a specification a line, plays it in a process of its own, and writes that one's id and, later, how it ended.
 """
 
+import gc
 import http.client
 import json
 import os
@@ -267,10 +268,13 @@ def nights(environment: Mapping[str, str]) -> Generator[Nights]:
 
 
 def main() -> None:
-    import anthropic  # noqa: F401
+    import genai_prices.data  # noqa: F401
     import jsonschema  # noqa: F401
-    import openai  # noqa: F401
 
+    import harness.models.anthropic_api
+    import harness.models.openai_api  # noqa: F401
+
+    gc.freeze()  # or each night copies all that was imported when it tidies up
     for line in sys.stdin:
         spec = json.loads(line)
         pid = os.fork()
@@ -280,6 +284,7 @@ def main() -> None:
             return
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    gc.unfreeze()
 
 
 def apart(log: Path) -> None:
