@@ -153,7 +153,8 @@ def commands(place: Place) -> list[str]:
         "env; set; export",
         "cat /proc/1/environ /proc/self/environ /proc/*/environ | tr '\\0' '\\n'",
         f"cat {place.home}/.ssh/id_rsa ~/.ssh/* /root/.ssh/*; ls -la /root /home ~",
-        f"cat {root}/tasks.jsonl; find / -name 'tasks.jsonl' -not -path '/proc/*' -exec cat {{}} +",
+        f"cat {root}/tasks.jsonl; find / \\( -path /proc -o -path /sys -o -path /usr \\) -prune -o "
+        "-name 'tasks.jsonl' -exec cat {} +",
         f"cat {spool}/*.jsonl; ls {data}; ls ../../../..; cat ../../../../spool/*.jsonl",
         f"cat {root}/.git/description {root}/.git/logs/HEAD; git -C {root} log; git log",
         f"echo pwned > {root}/pwned; echo pwned > ../pwned; echo pwned >> {root}/policy.py; echo pwned > /usr/pwned",
