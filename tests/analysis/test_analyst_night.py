@@ -193,7 +193,7 @@ def test_a_trace_that_gives_orders_breaks_neither_the_form_nor_the_night_and_no_
             asked.text.count(f"<trial-{asked.key} ") == asked.text.count(f"</trial-{asked.key}>") == len(asked.traces)
         )
         assert "‹/trial-0" in asked.text
-        assert "</trial-0" not in asked.text
+        assert "</trial-0>" not in asked.text
         assert "</TRIAL-x" not in asked.text
         assert "<finding-x" not in asked.text
 
