@@ -411,10 +411,10 @@ class Ledger:
         with self._lock:
             if not self._journal.closed:
                 self._write_off([*self._in_flight.values()])
+                self._tidy()
+                with suppress(OSError):
+                    work_folder(self.directory, self.run.id).rmdir()
                 self._journal.close()
-        self._tidy()
-        with suppress(OSError):
-            work_folder(self.directory, self.run.id).rmdir()
 
     def __enter__(self) -> "Ledger":
         return self

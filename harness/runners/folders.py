@@ -1,15 +1,16 @@
 """The folder that a command of a trial runs in: the files that it is given, and nothing else.
 
 Some disks take seconds to make thousands of files where as many were just deleted (ext4 gives out no inode again so
-soon). So a trial takes over the folder that another one of the run has left, and writes into it what differs.
+soon). So a trial takes over the files that another one of the run has left, if that one has touched none of those that
+it was given: of these, it finds what a new folder would hold. What differs between the two is written.
 """
 
-import errno
 import os
-import stat
 import time
+from collections import Counter
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.meter import meter
@@ -20,115 +21,139 @@ from harness.worktrees import File, Files
 PLAIN, EXECUTABLE, ENTERED = 0o644, 0o755, 0o755
 """Rights of files and folders, whatever the umask."""
 
+Signature = tuple[int, ...]
+"""Of a file or folder: what changes with anything that can be done to it but reading. It ends with the time of the last
+change (``ctime``), which nobody can set; to set another time or an attribute is a change."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a trial has left for another one."""
+
+    place: Path
+    files: Files
+    folders: frozenset[str]
+    """All of them, also those above files."""
+
+
+left: dict[tuple[Path, str], list[Left]] = {}
+"""Where trials leave it and its prefix → what lies there, of this process."""
+
 
 @contextmanager
 def filled_folder(prefix: str, files: Files, folders: Collection[str] = ()) -> Generator[Path]:
-    """Holds *files* and *folders*; goes with the trial, or stays for another one of the same run."""
-    spare = meter().spare
+    """Holds *files* and *folders*; goes with the trial, but for what another one of the same run can take over."""
+    spare, wanted = meter().spare, inside(files, folders)
     with temporary_folder(prefix) as folder:
-        if spare is None or not taken_over(spare, prefix, folder, files, folders):
-            match(folder, files, folders)
+        if spare is None or not take_over(spare, prefix, folder, files, wanted):
+            fill(folder, files, wanted)
+        given = signatures(folder, files, wanted)
         yield folder
         if spare is not None:
             with suppress(OSError):
-                clear(folder, files, folders)
-                spare.mkdir(parents=True, exist_ok=True)
-                folder.rename(spare / folder.name)
+                if bring_back(folder, files, wanted, given):
+                    spare.mkdir(parents=True, exist_ok=True)
+                    keep(spare, prefix, Left(folder.rename(spare / folder.name), files, wanted))
 
 
-def taken_over(spare: Path, prefix: str, folder: Path, files: Files, folders: Collection[str]) -> bool:
-    """Move a folder that lies in *spare* to *folder*, and make it match; ``False``: there is none that can be used."""
-    for left in sorted(spare.glob(f"{prefix}*")):
-        try:
-            left.rename(folder)
-        except OSError:  # another trial was first
-            continue
-        try:
-            match(folder, files, folders)
-        except OSError:  # an attribute that only root takes away again, say
-            folder.rename(spare / f"unusable-{folder.name}")
-            folder.mkdir(mode=0o700)
-            return False
-        return True
-    return False
+def take_over(spare: Path, prefix: str, folder: Path, files: Files, folders: frozenset[str]) -> bool:
+    """Fill *folder* with what a trial has left in *spare*; ``False``: there is nothing."""
+    try:
+        found = left.get((spare, prefix), []).pop()
+    except IndexError:
+        return False
+    try:
+        for entry in list(os.scandir(found.place)):  # the top itself is a new one
+            os.rename(entry.path, folder / entry.name)  # noqa: PTH104
+        found.place.rmdir()
+        for path in found.files.keys() - files.keys():
+            (folder / path).unlink()
+        for path in sorted(found.folders - folders, reverse=True):
+            (folder / path).rmdir()
+        fill(folder, files, folders, found.files)
+    except OSError:  # a person has tidied up
+        remove(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return False
+    return True
 
 
-def match(folder: Path, files: Files, folders: Collection[str] = ()) -> None:
-    """Make *folder* hold *files* and *folders* alone, as if all of them had been written now."""
-    kept = clear(folder, files, folders)
+def keep(spare: Path, prefix: str, found: Left) -> None:
+    for other in [key for key in left if not key[0].exists()]:  # of a run that was left
+        left.pop(other, None)
+    left.setdefault((spare, prefix), []).append(found)
+
+
+def fill(folder: Path, files: Files, folders: Collection[str], there: Files | None = None) -> None:
+    """Write *files* and *folders* to *folder*, where *there* is already, as if all of it were written now."""
+    there = there or {}
     now = time.time_ns()
     top = str(folder)
-    inner = [f"{top}/{path}" for path in sorted(inside(files, folders))]
+    inner = [f"{top}/{path}" for path in sorted(folders)]
     for path in inner:
         with suppress(FileExistsError):
             os.mkdir(path)  # noqa: PTH102 (of thousands, in half the time, as below)
             os.chmod(path, ENTERED)  # noqa: PTH101
     for path, file in sorted(files.items(), key=lambda item: item[1].mode == "120000"):
         target = f"{top}/{path}"
-        if file.mode == "120000":
-            os.symlink(file.data, os.fsencode(target))  # noqa: PTH211
-        elif path in kept and contents(target) == file.data:
-            os.utime(target, ns=(now, now))
-        else:
-            written(target, file)
+        if path in there:
+            if there[path] == file and (file.mode == "120000" or contents(target) == file.data):
+                os.utime(target, ns=(now, now), follow_symlinks=False)
+                continue
+            os.unlink(target)  # noqa: PTH108
+        written(target, file)
+        os.utime(target, ns=(now, now), follow_symlinks=False)
     for path in (*inner, top):
         os.utime(path, ns=(now, now))
 
 
-def clear(folder: Path, files: Files, folders: Collection[str] = ()) -> set[str]:
-    """Remove from *folder* all but *folders* and what can be one of *files*; returns the paths of the latter.
+def bring_back(folder: Path, files: Files, folders: Collection[str], given: Mapping[str, Signature]) -> bool:
+    """Remove from *folder* all but *files* and *folders*; ``False``: some of these were touched. A folder in which
+    something was made or deleted is made anew, so that nothing can be read off it."""
+    expected = Counter(path.rpartition("/")[0] for path in (*files, *folders))
+    for path in sorted(folders, reverse=True):  # what lies deep comes first
+        place = folder / path
+        now = signature(os.lstat(place))
+        if now[:-1] != given[path][:-1] or cleared(place, f"{path}/", files, folders, given) != expected[path]:
+            return False
+        if now != given[path]:
+            made = folder.with_name(f"{folder.name}-made-anew")  # outside: some attributes are inherited
+            made.mkdir()
+            made.chmod(ENTERED)
+            for entry in list(os.scandir(place)):
+                os.rename(entry.path, made / entry.name)  # noqa: PTH104
+            place.rmdir()
+            made.rename(place)
+    return cleared(folder, "", files, folders, given) == expected[""]
 
-    Those are plain files of the right size and rights, without a second name or an attribute of their own: what is in
-    them was not looked at.
-    """
-    kept: set[str] = set()
-    wanted = inside(files, folders)
-    folder.chmod(0o700)
-    todo = [""]
-    while todo:
-        inner = todo.pop()
-        place = folder / inner
-        for attribute in attributes(place):
-            os.removexattr(place, attribute)
-        for entry in list(os.scandir(place)):
-            path = f"{inner}/{entry.name}" if inner else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if path in wanted:
-                    os.chmod(entry.path, ENTERED)  # noqa: PTH101
-                    todo.append(path)
-                else:
-                    remove(place / entry.name)
-                    if (place / entry.name).exists():
-                        raise OSError(errno.ENOTEMPTY, "cannot be removed", entry.path)
-            elif (file := files.get(path)) is not None and can_stay(entry, file):
-                kept.add(path)
-            else:
-                os.unlink(entry.path)  # noqa: PTH108
+
+def cleared(place: Path, prefix: str, files: Files, folders: Collection[str], given: Mapping[str, Signature]) -> int:
+    """Remove from one folder what was not *given*; how much is left there that was, and was not touched."""
+    kept = 0
+    for entry in list(os.scandir(place)):
+        path = f"{prefix}{entry.name}"
+        if path in files:
+            kept += signature(entry.stat(follow_symlinks=False)) == given[path]
+        elif path in folders and entry.is_dir(follow_symlinks=False):
+            kept += 1
+        elif entry.is_dir(follow_symlinks=False):
+            remove(place / entry.name)
+            kept -= (place / entry.name).exists()
+        else:
+            os.unlink(entry.path)  # noqa: PTH108
     return kept
 
 
-def can_stay(entry: os.DirEntry[str], file: File) -> bool:
-    about = entry.stat(follow_symlinks=False)
-    return (
-        stat.S_ISREG(about.st_mode)
-        and file.mode != "120000"
-        and stat.S_IMODE(about.st_mode) == rights(file)
-        and about.st_nlink == 1
-        and about.st_size == len(file.data)
-        and about.st_uid == os.geteuid()
-        and not attributes(Path(entry.path))
-    )
+def signatures(folder: Path, files: Files, folders: Collection[str]) -> dict[str, Signature]:
+    top = str(folder)
+    return {path: signature(os.lstat(f"{top}/{path}")) for path in (*files, *folders)}
 
 
-def attributes(place: Path) -> list[str]:
-    """The extended ones, but for those that the system itself puts on every file."""
-    try:
-        return [name for name in os.listxattr(place, follow_symlinks=False) if not name.startswith("security.")]
-    except OSError:  # a disk without any
-        return []
+def signature(about: os.stat_result) -> Signature:
+    return about.st_dev, about.st_ino, about.st_mode, about.st_uid, about.st_gid, about.st_ctime_ns
 
 
-def inside(files: Files, folders: Collection[str]) -> set[str]:
+def inside(files: Files, folders: Collection[str]) -> frozenset[str]:
     """The folders that there have to be."""
     found = set(folders)
     for path in (*files, *folders):
@@ -136,26 +161,22 @@ def inside(files: Files, folders: Collection[str]) -> set[str]:
         while above and above not in found:
             found.add(above)
             above = above.rpartition("/")[0]
-    return found
-
-
-def rights(file: File) -> int:
-    return EXECUTABLE if file.mode == "100755" else PLAIN
+    return frozenset(found)
 
 
 def contents(path: str) -> bytes:
-    with open(path, "rb", opener=plainly) as file:
+    with open(path, "rb") as file:  # noqa: PTH123
         return file.read()
 
 
-def plainly(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
 def written(path: str, file: File) -> None:
-    with open(path, "wb", opener=plainly) as target:
+    """Make the file: there is none."""
+    if file.mode == "120000":
+        os.symlink(file.data, os.fsencode(path))  # noqa: PTH211
+        return
+    with open(path, "xb") as target:  # noqa: PTH123
         target.write(file.data)
-        os.fchmod(target.fileno(), rights(file))
+        os.fchmod(target.fileno(), EXECUTABLE if file.mode == "100755" else PLAIN)
 
 
 def version_files(text: Mapping[str, str]) -> Files:
