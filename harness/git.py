@@ -5,6 +5,7 @@ Writing a commit touches neither the working tree, nor the index, nor a branch o
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -30,10 +31,9 @@ class File(NamedTuple):
 
 STORE = "ratchet"
 """The folder beside the user's objects of a repository of our own, whose number of refs and objects slows no command of
-theirs."""
-
-SHARES = "objects/info/alternates"
-"""Where that repository says whose objects it has besides; it is complete once this is there."""
+theirs, and which no housekeeping of theirs reaches. It borrows nothing from theirs, since they may delete what is
+borrowed: of each commit that candidates are made of, it has all trees, and the files of the subject."""
+COMPLETE = "is-complete"
 
 RunGit = Callable[[Sequence[str], bytes], CompletedProcess[bytes]]
 """Runs ``git`` with these arguments and this on its standard input, whatever it ends with."""
@@ -199,27 +199,64 @@ class Git:
         return self.attempt("merge-base", "--is-ancestor", commit, tip).returncode == 0
 
     def store(self) -> "Git | None":
-        """The repository in ``STORE``, which holds all objects that this one has and those that were written to it;
-        ``None``: nothing ever was."""
-        if self._store is None and (self._common() / STORE / SHARES).exists():
+        """The repository in ``STORE``; ``None``: nothing was ever written to it."""
+        if self._store is None and (self._common() / STORE / COMPLETE).exists():
             self._store = Git(self.root, self._run, self._common() / STORE)
         return self._store
 
     def opened_store(self) -> "Git":
-        """As ``store``; made where it is not there yet, or where who made it was killed."""
+        """As ``store``; made where it is not there yet, or where who made it was killed.
+
+        Raises:
+            UserError: something else lies in its place.
+        """
         if (store := self.store()) is not None:
             return store
         place = self._common() / STORE
-        place.mkdir(exist_ok=True)
-        form = self.ask("rev-parse", "--show-object-format").decode().strip()
+        try:
+            place.mkdir(exist_ok=True)
+        except FileExistsError as e:
+            raise UserError(f"{place} is a file, and candidates are kept in a folder of that name. Move it away") from e
+        shutil.copymode(self._common() / "objects", place)
         with FileLock(place / "being-made"):
             if self.store() is None:
-                self.ask("init", "--quiet", "--bare", "--template=", f"--object-format={form}", str(place))
-                written = place / f"{SHARES}.new"
-                written.parent.mkdir(exist_ok=True)
-                written.write_text("../../objects\n", "utf-8")
-                written.replace(place / SHARES)
+                form = self.ask("rev-parse", "--show-object-format").decode().strip()
+                shared = self.attempt("config", "--get", "core.sharedRepository").stdout.decode().strip() or "umask"
+                how = ("--bare", "--template=", f"--object-format={form}", f"--shared={shared}")
+                self.ask("init", "--quiet", *how, str(place))
+                (place / COMPLETE).touch()
         return self.opened_store()
+
+    def copy_to(self, other: "Git", objects: Iterable[str]) -> None:
+        """Give *other* these objects, all or none, also those that it would find elsewhere."""
+        pack = self.ask("pack-objects", "--quiet", "--stdout", stdin="".join(f"{oid}\n" for oid in objects).encode())
+        other.ask("-c", "core.fsync=-pack", "index-pack", "--stdin", stdin=pack)
+
+    def begin_with(self, commit: str) -> None:
+        """Let the history that can be seen here begin with *commit*, whose parents are elsewhere."""
+        directory = self._directory or self._common()
+        with FileLock(directory / "being-made"):
+            shallow = directory / "shallow"
+            known = shallow.read_text("utf-8").split() if shallow.exists() else []
+            written = directory / "shallow.new"
+            written.write_text("".join(f"{oid}\n" for oid in sorted({*known, commit})), "utf-8")
+            written.replace(shallow)
+
+    def blobs(self, oids: Sequence[str]) -> dict[str, bytes]:
+        """The contents of those that are here."""
+        if not oids:
+            return {}
+        answer = self.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
+        found: dict[str, bytes] = {}
+        start = 0
+        for oid in oids:
+            header = answer.index(b"\n", start)
+            parts = answer[start:header].split(b" ")
+            start = header + 1
+            if parts[1] == b"blob":
+                found[oid] = answer[start : start + int(parts[2])]
+                start += int(parts[2]) + 1
+        return found
 
     def _common(self) -> Path:
         """What all checkouts of the repository share."""

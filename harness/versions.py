@@ -3,12 +3,12 @@
 Plumbing only, through the git command line: writing a candidate touches neither the working tree, nor the index, nor
 a branch of the user. Only a promotion or a roll back does, and only inside the subject. What Ratchet adds:
 
-- ``.git/ratchet``: a repository that shares the objects of yours and holds the candidates, ``candidates/<version id>``
-  each: a commit of the whole repository with the subject replaced, as ``git --git-dir=.git/ratchet show`` shows and
-  ``git fetch .git/ratchet candidates/…`` brings over. However many there are, no command in your repository gets
-  slower. Where that name holds another subject's candidate with the same files, and so the same id, it is
-  ``<version id>-<digest of the subject's path>``.
-- ``refs/ratchet/bases/<commit>``: what candidates were made of, which git has to keep as long as there are any.
+- ``.git/ratchet``: a repository that holds the candidates, ``candidates/<version id>`` each: a commit of the whole
+  repository with the subject replaced, as ``git --git-dir=.git/ratchet show`` shows and ``git fetch .git/ratchet
+  candidates/…`` brings over. However many there are, no command in your repository gets slower, and none deletes any.
+  Where that name holds another subject's candidate with the same files, and so the same id, it is
+  ``<version id>-<digest of the subject's path>``. ``bases/…`` there are the commits that candidates were made of,
+  without the files outside of the subject.
 - ``refs/tags/ratchet/<experiment>/v<N>``: every version that was live, in order. A promotion takes the next number, and
   so does a roll back. A live version that no promotion made (the one you started from, or one edited by hand since)
   gets its number when it is replaced, so nothing that was replaced is ever without a name.
@@ -33,8 +33,9 @@ from harness.git import Commit, File, Git, NewCommit, RunGit, items_of, lines_of
 from traces.records import Edit, Promotion, Version, now
 
 CANDIDATES = "refs/candidates/"
-BASES = "refs/ratchet/bases/"
+BASES = "refs/bases/"
 PENDING = "refs/worktree/ratchet/promotion"
+ALL_OBJECTS = ("--objects", "--no-object-names")
 TIDY = "00"
 """How the ids begin of candidates after which git packs what lies loose: one of 256."""
 
@@ -420,7 +421,17 @@ class Subject:
     def diff(self, a: str, b: str) -> str:
         """What a person reads: from version *a* to version *b*, paths relative to the subject."""
         options = ("-r", "-p", "-M", "--text", "--no-ext-diff", "--no-textconv", "--no-color")
-        return self._all.ask("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b).decode(errors="replace")
+        command = ("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b)
+        store = self._git.store() or self._git
+        done = store.attempt(*command)
+        if done.returncode and store is not self._git:  # one of them was live long ago
+            for tree in (a, b):
+                if self._git.resolve(tree) != [None]:
+                    self._git.copy_to(store, lines_of(self._git.ask("rev-list", *ALL_OBJECTS, tree)))
+            done = store.attempt(*command)
+        if done.returncode:
+            raise UserError(f"git failed in {self._git.root}. It says: {said(done)}")
+        return done.stdout.decode(errors="replace")
 
     def version(self, name: str) -> Version:
         """What *name* stands for: ``live``; at least the first four characters of an id; or whatever git knows by that
@@ -442,7 +453,7 @@ class Subject:
         if matches:
             return matches[0]
         names = (f"{name}^{{commit}}", f"{name}^{{commit}}:{self.path}") if name.isprintable() else ()
-        found = next((found for git in (self._git, self._all) if (found := git.resolve(*names)) and found[0]), None)
+        found = self._found(*names)
         if not found or found[0] is None or found[1] is None:
             raise UserError(
                 f"no version of {self.path} is called {name!r}. A name is live, a tag such as ratchet/EXPERIMENT/v1, "
@@ -492,12 +503,13 @@ class Subject:
         if id == parent.id:
             return parent
         kept, free = self._kept(id)
-        if kept is None and self._all.resolve(parent.commit) == [None]:
+        if kept is None and self._found(parent.commit) == [None]:
             raise UserError(
                 f"commit {parent.commit} of version {parent.id[:12]} is not in {self._git.root} any more, so nothing "
                 "can be built on it. Start a new run from the live version."
             )
         if kept is None:
+            self._hold(parent.commit)
             new = NewCommit(
                 parent=parent.commit,
                 when=self._date(parent.commit),
@@ -508,7 +520,6 @@ class Subject:
                 changes=_changes(before, files),
                 result=id,
             )
-            self._hold(parent.commit)
             kept = self._keep(free, new)
             if id.startswith(TIDY):
                 self._git.opened_store().tidy()
@@ -536,7 +547,7 @@ class Subject:
         """
         with self._git.promoting():
             _settle(self._git)
-            if self._all.resolve(f"{version.commit}:{self.path}") != [version.id]:
+            if self._found(f"{version.commit}:{self.path}") != [version.id]:
                 raise UserError(
                     f"{version.id[:12]} is not a version of {self.path} in this repository. "
                     f"To see them: ratchet versions {experiment}"
@@ -587,23 +598,41 @@ class Subject:
 
     # ── what these are made of ──
 
-    @property
-    def _all(self) -> Git:
-        """Where the objects of all versions can be read."""
-        return self._git.store() or self._git
+    def _found(self, *names: str) -> list[str | None]:
+        """The objects that *names* stand for among the candidates, or else in the repository: a partial clone asks its
+        remote for what it does not have."""
+        store = self._git.store()
+        found: list[str | None] = store.resolve(*names) if store else [None for _ in names]
+        if None not in found:
+            return found
+        return [here or there for here, there in zip(found, self._git.resolve(*names), strict=True)]
 
     def _hold(self, base: str) -> None:
-        """See to it that git keeps *base*, a commit that candidates are made of, whatever becomes of its branch."""
-        if base not in self._held:
-            if self._git.resolve(base) != [None]:  # else it is a candidate
-                self._git.ask("update-ref", f"{BASES}{base}", base)
-            self._held.add(base)
+        """Copy what candidates of the commit *base* need of it, so that they stay whole whatever becomes of it."""
+        if base in self._held:
+            return
+        store, ref = self._git.opened_store(), f"{BASES}{base}-{self._mark}"
+        held, known = store.resolve(ref, base)
+        if held is None and (known is None or self._git.resolve(base) != [None]):  # else it is a candidate
+            trees = lines_of(self._git.ask("rev-list", *ALL_OBJECTS, "--no-walk", "--filter=blob:none", base))
+            files = items_of(self._git.ask("ls-tree", "-r", "-z", "--full-tree", f"{base}:{self.path}"))
+            self._git.copy_to(store, [*trees, *(entry.split("\t")[0].split(" ")[2] for entry in files)])
+            store.begin_with(base)
+            store.ask("update-ref", ref, base)
+        self._held.add(base)
+
+    @property
+    def _mark(self) -> str:
+        """What tells this subject from others with the same files."""
+        return hashlib.sha256(self.path.encode()).hexdigest()[:12]
 
     def _kept(self, id: str) -> tuple[str | None, str]:
         """The commit of candidate *id* of this subject, if there is one, and the ref that a new one would get."""
         plain = CANDIDATES + id
-        own = f"{plain}-{hashlib.sha256(self.path.encode()).hexdigest()[:12]}"
-        taken, *found = self._all.resolve(plain, f"{plain}:{self.path}", own, f"{own}:{self.path}")
+        own = f"{plain}-{self._mark}"
+        if (store := self._git.store()) is None:
+            return None, plain
+        taken, *found = store.resolve(plain, f"{plain}:{self.path}", own, f"{own}:{self.path}")
         kept = taken if found[0] == id else found[1] if found[2] == id else None
         return kept, plain if taken is None else own
 
@@ -652,7 +681,10 @@ class Subject:
                 self._read.popitem(last=False)
 
     def _load(self, tree: str) -> dict[str, File]:
-        listing = self._all.attempt("ls-tree", "-r", "-z", "--full-tree", tree)
+        places = [git for git in (self._git.store(), self._git) if git is not None]
+        listing = places[0].attempt("ls-tree", "-r", "-z", "--full-tree", tree)
+        if listing.returncode and len(places) > 1:
+            listing = places[1].attempt("ls-tree", "-r", "-z", "--full-tree", tree)
         if listing.returncode:
             raise UserError(
                 f"version {tree[:12]} of {self.path} is not in {self._git.root} any more. git says: {said(listing)}. "
@@ -669,18 +701,18 @@ class Subject:
             latest = next(reversed(self._read.values()), {})
         known = {file.oid: file.text for file in latest.values()}  # versions differ in a few files
         oids = [oid for _, _, oid, _ in entries if oid not in known]
-        blobs = self._all.ask("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
-        files: dict[str, File] = {}
-        start = 0
-        for mode, _, oid, path in entries:
-            if oid in known:
-                files[path] = File(mode, oid, known[oid])
-                continue
-            header = blobs.index(b"\n", start)
-            end = header + 1 + int(blobs[start:header].split(b" ")[2])
-            files[path] = File(mode, oid, self._decoded(path, blobs[header + 1 : end]))
-            start = end + 1
-        return files
+        blobs: dict[str, bytes] = {}
+        for git in places:
+            blobs |= git.blobs([oid for oid in oids if oid not in blobs])
+        if lost := [path for _, _, oid, path in entries if oid not in known and oid not in blobs]:
+            raise UserError(
+                f"of version {tree[:12]} of {self.path} these files are not in {self._git.root} any more: "
+                f"{_named(lost)}. Start a new run from the live version."
+            )
+        return {
+            path: File(mode, oid, known[oid] if oid in known else self._decoded(path, blobs[oid]))
+            for mode, _, oid, path in entries
+        }
 
     def _decoded(self, path: str, content: bytes) -> str:
         try:
@@ -707,7 +739,7 @@ class Subject:
     def _date(self, commit: str) -> datetime:
         """A candidate is dated like its parent, so that it is the same commit whenever it is made."""
         if commit not in self._dates:
-            self._dates[commit] = self._all.commits([commit])[commit].when
+            self._dates[commit] = self._git.opened_store().commits([commit])[commit].when
         return self._dates[commit]
 
     def _beginning(self, start: str) -> list[Version]:
@@ -715,7 +747,7 @@ class Subject:
         tried = [version.commit for version in _candidates(self._git, start)]
         past = self._git.ask("rev-list", "HEAD", "--glob=refs/tags/ratchet", "--", self.path).decode().split()
         commits = [*tried, *reversed(past)]
-        trees = self._all.resolve(*(f"{commit}:{self.path}" for commit in commits))
+        trees = self._found(*(f"{commit}:{self.path}" for commit in commits))
         known = {tree: commit for commit, tree in zip(commits, trees, strict=True) if tree is not None}
         return [Version(id=tree, commit=commit) for tree, commit in known.items() if tree.startswith(start)]
 

@@ -25,12 +25,18 @@ def store(root: Path) -> Path:
     return root / ".git" / STORE
 
 
+def are_whole(root: Path, user_git: UserGit) -> bool:
+    """Is all there that candidates have and their bases do not?"""
+    new = user_git(store(root), "rev-list", "--objects", "--glob=refs/candidates", "--not", "--glob=refs/bases")
+    return len(new.splitlines()) > 3
+
+
 def snapshot(root: Path, user_git: UserGit) -> tuple[object, ...]:
     """All that is the user's: files, index, branches, tags, configuration."""
     files = {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file() and ".git" not in p.parts}
     own = {name: (root / ".git" / name).read_bytes() for name in ("index", "HEAD", "config")}
-    refs = [ref for ref in user_git(root, "for-each-ref").splitlines() if "refs/ratchet/bases/" not in ref]
-    return files, own, refs, user_git(root, "count-objects", "-v"), user_git(root, "stash", "list")
+    kept = user_git(root, "for-each-ref"), user_git(root, "count-objects", "-v")
+    return files, own, *kept, user_git(root, "stash", "list")
 
 
 def test_a_candidate_is_a_version_with_the_edits_and_the_user_notices_nothing(
@@ -59,7 +65,8 @@ def test_its_commit_is_the_whole_repository_with_only_the_edits_changed(
     live = subject.live().commit
     changed = user_git(store(root), "-c", "core.quotePath=false", "diff", "--name-only", live, candidate.commit)
     assert changed.splitlines() == [f"{SUBJECT}/prompts/solve.md"]
-    user_git(store(root), "worktree", "add", "-q", str(root.parent / "tried"), f"candidates/{candidate.id}")
+    user_git(root, "fetch", "-q", ".git/ratchet", f"candidates/{candidate.id}")
+    user_git(root, "worktree", "add", "-q", str(root.parent / "tried"), candidate.commit)
     assert (root.parent / "tried/src/app.py").exists()
     assert user_git(root, "fsck", "--strict") == ""
 
@@ -292,20 +299,51 @@ def test_a_person_can_look_at_a_candidate_and_bring_it_over(root: Path, subject:
     assert subject.live().id == candidate.id
 
 
-def test_what_candidates_were_made_of_is_kept_whatever_becomes_of_its_branch(
+def test_no_housekeeping_of_the_user_takes_anything_away_from_a_candidate(
     root: Path, subject: Subject, run: RunGit, user_git: UserGit
 ):
-    candidate = subject.candidate(subject.live(), BETTER)
+    write(root / SUBJECT / "prompts/solve.md", str(BETTER[0].text))  # a person has tried the same by hand
+    user_git(root, "add", "-A")
+    user_git(root, "reset", "-q", "--hard")
+    base = subject.live()
+    candidate = subject.candidate(base, BETTER)
+    user_git(root, "fetch", "-q", ".git/ratchet", f"candidates/{candidate.id}:refs/heads/looked-at")
+    user_git(root, "gc", "-q")
+    subject.candidate(base, an_edit_packed_after(subject))
     write(root / SUBJECT / "prompts/plan.md", "Plan anew.\n")
     user_git(root, "commit", "-q", "-a", "--amend", "-m", "Another beginning")
+    user_git(root, "branch", "-q", "-D", "looked-at")
     user_git(root, "reflog", "expire", "--expire=now", "--all")
+    (root / ".git" / "FETCH_HEAD").unlink()
     user_git(root, "gc", "-q", "--prune=now")
 
     afresh = Repo(root, run).subject(SUBJECT)
     assert afresh.text(candidate.id) == applied(FILES, BETTER)
+    assert "+Answer with one word, in lower case." in afresh.diff(base.id, candidate.id)
+    assert "-Plan anew." in afresh.diff(afresh.live().id, candidate.id)
     other = [Edit(path="new.md", text="New.\n")]
     assert afresh.text(afresh.candidate(candidate, other).id) == applied(applied(FILES, BETTER), other)
-    assert user_git(store(root), "fsck", "--connectivity-only", "--no-dangling") == ""
+    assert are_whole(root, user_git)
+    assert user_git(root, "cat-file", "--batch-check", "--batch-all-objects").count(candidate.commit) == 0
+
+
+def test_in_a_clone_without_its_old_files_candidates_are_made_and_old_versions_are_read(
+    root: Path, run: RunGit, user_git: UserGit
+):
+    write(root / SUBJECT / "prompts/plan.md", "Plan anew.\n")
+    user_git(root, "commit", "-q", "-a", "-m", "Another plan")
+    user_git(root, "config", "uploadpack.allowFilter", "true")
+    user_git(root, "config", "uploadpack.allowAnySHA1InWant", "true")
+    partial = root.parent / "partial"
+    user_git(root, "clone", "-q", "--filter=blob:none", f"file://{root}", str(partial))
+    subject = Repo(partial, run).subject(SUBJECT)
+
+    candidate = subject.candidate(subject.live(), BETTER)
+
+    before = subject.version("HEAD~1").id
+    assert subject.text(before) == FILES
+    assert "-Plan." in subject.diff(before, candidate.id)
+    assert subject.text(candidate.id)["prompts/plan.md"] == "Plan anew.\n"
 
 
 def test_a_store_that_was_half_made_when_its_maker_was_killed_is_completed(
@@ -319,7 +357,7 @@ def test_a_store_that_was_half_made_when_its_maker_was_killed_is_completed(
     candidate = subject.candidate(subject.live(), BETTER)
 
     assert repo.candidates() == [candidate]
-    assert user_git(store(root), "fsck", "--connectivity-only", "--no-dangling") == ""
+    assert are_whole(root, user_git)
 
 
 # ── many of them ───────────────────────────────────────────────────────────────────────────────────────────────
