@@ -19,7 +19,7 @@ FROM trials
 WHERE score IS NOT NULL;
 
 -- The latest night of each experiment: select * from trials where run in (select id from last_runs). What was run aside,
--- by a check, a comparison or a calibration, is no night.
+-- by a check, a comparison, a calibration or a proposal that a person asked for, is no night.
 CREATE VIEW last_runs AS
 SELECT
     runs.id,
