@@ -34,6 +34,8 @@ STORE = "ratchet"
 theirs, and which no housekeeping of theirs reaches. It borrows nothing from theirs, since they may delete what is
 borrowed: of each commit that candidates are made of, it has all trees, and the files of the subject."""
 COMPLETE = "is-complete"
+LOCK = "being-made"
+"""In a repository that users share, each of them may take it."""
 
 RunGit = Callable[[Sequence[str], bytes], CompletedProcess[bytes]]
 """Runs ``git`` with these arguments and this on its standard input, whatever it ends with."""
@@ -218,7 +220,7 @@ class Git:
         except FileExistsError as e:
             raise UserError(f"{place} is a file, and candidates are kept in a folder of that name. Move it away") from e
         shutil.copymode(self._common() / "objects", place)
-        with FileLock(place / "being-made"):
+        with FileLock(place / LOCK, mode=0o666):
             if self.store() is None:
                 form = self.ask("rev-parse", "--show-object-format").decode().strip()
                 shared = self.attempt("config", "--get", "core.sharedRepository").stdout.decode().strip() or "umask"
@@ -235,7 +237,7 @@ class Git:
     def begin_with(self, commit: str) -> None:
         """Let the history that can be seen here begin with *commit*, whose parents are elsewhere."""
         directory = self._directory or self._common()
-        with FileLock(directory / "being-made"):
+        with FileLock(directory / LOCK, mode=0o666):
             shallow = directory / "shallow"
             known = shallow.read_text("utf-8").split() if shallow.exists() else []
             written = directory / "shallow.new"
@@ -266,7 +268,7 @@ class Git:
     def promoting(self) -> Generator[None]:
         """One promotion at a time, in all checkouts of the repository."""
         try:
-            with FileLock(self._common() / "ratchet.lock", timeout=10):
+            with FileLock(self._common() / "ratchet.lock", timeout=10, mode=0o666):
                 yield
         except Timeout as e:
             raise UserError(
