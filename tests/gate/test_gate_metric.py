@@ -474,7 +474,7 @@ def test_turning_the_metric_around_changes_nothing(a, b, is_shorter, repeats):
     )
 
 
-@given(st.integers(0, 2**32), st.floats(-3, 3), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3), st.booleans())
+@given(st.integers(0, 2**32), st.floats(-3, 3), st.floats(0.1, 1e3), st.floats(-10, 10), st.booleans())
 def test_the_unit_of_the_metric_changes_nothing(seed, gain, scale, shift, is_shorter):
     read = noisy(seed, 1.0, {"a": 0.0, "b": gain})
 
