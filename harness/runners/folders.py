@@ -79,8 +79,9 @@ def take_over(spare: Path, prefix: str, folder: Path, files: Files, folders: fro
 
 
 def keep(spare: Path, prefix: str, found: Left) -> None:
-    for other in [key for key in left if not key[0].exists()]:  # of a run that was left
-        left.pop(other, None)
+    for other in list(left):
+        if not other[0].exists():  # of a run that was left
+            left.pop(other, None)
     left.setdefault((spare, prefix), []).append(found)
 
 
