@@ -27,11 +27,12 @@ from experiments.scaffold import COMMAND, MUTATIONS, load_written, owner_of, quo
 from experiments.terminal import err, say
 from harness.errors import TrialError, UserError
 from harness.experiment import check_name
+from harness.git import run_git
 from harness.protocols import Finished
 from harness.runners.command import CommandRunner
 from harness.runners.metrics import Metric
 from harness.sandboxes import NoSandbox, best_sandbox
-from harness.versions import Repo, run_git
+from harness.versions import Repo
 from traces.records import Task
 
 LONGEST = 600.0
