@@ -247,16 +247,22 @@ def place(files: Files, folder: Path) -> None:
         for path, file in sorted(files.items(), key=lambda item: item[1].mode == "120000"):
             target = making / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            if file.mode == "120000":
-                os.symlink(file.data, os.fsencode(target))  # noqa: PTH211 (bytes)
-            else:
-                target.write_bytes(file.data)
-                target.chmod(0o755 if file.mode == "100755" else 0o644)
+            put(target, file)
         making.chmod(0o755)
         making.rename(folder)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
+
+
+def put(target: str | Path, file: File) -> None:
+    """Write *file* to *target*, with the same rights whatever the umask; its folder is there."""
+    if file.mode == "120000":
+        os.symlink(file.data, os.fsencode(target))  # noqa: PTH211 (bytes)
+        return
+    with open(target, "wb") as opened:  # noqa: PTH123 (of thousands of files, in half the time)
+        opened.write(file.data)
+        os.fchmod(opened.fileno(), 0o755 if file.mode == "100755" else 0o644)
 
 
 # ── git ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from harness.errors import UserError
 from harness.git import Git
 from harness.sandboxes.folder import remove
-from harness.worktrees import MIB, MOST, SKIPPED, File, Files, TooMuch, leads_out, looked_at, walk
+from harness.worktrees import MIB, MOST, SKIPPED, File, Files, TooMuch, leads_out, looked_at, put, walk
 
 COPIED = 64 * MIB
 """Bytes of all places together that are kept in memory and copied for each trial; a place that goes beyond is shown
@@ -147,6 +147,7 @@ class Fixed:
                 if target.is_dir() and not target.is_symlink():
                     remove(target)
                 target.unlink(missing_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 put(target, file)
         except OSError:
             return False
@@ -198,15 +199,6 @@ def read_fixed(fixed: Mapping[str, Path]) -> Fixed:
                     f"the link {path} in {source} points out of it, to where no candidate can look. Copy the file there"
                 )
     return Fixed(places, copied, signatures, digests)
-
-
-def put(target: Path, file: File) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if file.mode == "120000":
-        target.symlink_to(os.fsdecode(file.data))
-        return
-    target.write_bytes(file.data)
-    target.chmod(0o755 if file.mode == "100755" else 0o644)
 
 
 def contents(place: Path) -> Generator[tuple[str, File]]:

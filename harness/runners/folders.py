@@ -16,10 +16,10 @@ from pathlib import Path
 from harness.meter import meter
 from harness.sandboxes.folder import remove
 from harness.sandboxes.isolation import temporary_folder
-from harness.worktrees import File, Files
+from harness.worktrees import File, Files, put
 
-PLAIN, EXECUTABLE, ENTERED = 0o644, 0o755, 0o755
-"""Rights of files and folders, whatever the umask."""
+ENTERED = 0o755
+"""Rights of a folder, whatever the umask."""
 
 Signature = tuple[int, ...]
 """Of a file or folder: what changes with anything that can be done to it but reading. It ends with the time of the last
@@ -102,7 +102,7 @@ def fill(folder: Path, files: Files, folders: Collection[str], there: Files | No
                 os.utime(target, ns=(now, now), follow_symlinks=False)
                 continue
             os.unlink(target)  # noqa: PTH108
-        written(target, file)
+        put(target, file)
         os.utime(target, ns=(now, now), follow_symlinks=False)
     for path in (*inner, top):
         os.utime(path, ns=(now, now))
@@ -168,16 +168,6 @@ def inside(files: Files, folders: Collection[str]) -> frozenset[str]:
 def contents(path: str) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123
         return file.read()
-
-
-def written(path: str, file: File) -> None:
-    """Make the file: there is none."""
-    if file.mode == "120000":
-        os.symlink(file.data, os.fsencode(path))  # noqa: PTH211
-        return
-    with open(path, "xb") as target:  # noqa: PTH123
-        target.write(file.data)
-        os.fchmod(target.fileno(), EXECUTABLE if file.mode == "100755" else PLAIN)
 
 
 def version_files(text: Mapping[str, str]) -> Files:

@@ -20,12 +20,12 @@ from harness.errors import UserError, boundary
 from harness.graders.metric import NUMBER, SHOWN, reported
 from harness.meter import meter
 from harness.protocols import Box, Finished, Sandbox
-from harness.runners.fixed import Fixed, put, read_fixed
+from harness.runners.fixed import Fixed, read_fixed
 from harness.runners.folders import filled_folder
 from harness.sandboxes import best_sandbox
 from harness.sandboxes.folder import Folder
 from harness.sandboxes.isolation import MIB, SYSTEM, search_path
-from harness.worktrees import File
+from harness.worktrees import File, put
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 UNSEEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -245,6 +245,7 @@ class Evaluated:
                     raise NoMetric(f"it left no file {artifact}, which the evaluation needs") from None
                 except (ValueError, OSError) as e:
                     raise NoMetric(f"{artifact} cannot be read: {str(e)[:SHOWN]}") from e
+                (own / artifact).parent.mkdir(parents=True, exist_ok=True)
                 put(own / artifact, File("100644", data))
             box = opened(sandbox, own, fixed, seconds=self.seconds, memory=self.memory)
             with box as opened_box:
