@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import NamedTuple
@@ -202,8 +203,9 @@ class Git:
 
     def store(self) -> "Git | None":
         """The repository in ``STORE``; ``None``: nothing was ever written to it."""
-        if self._store is None and (self._common() / STORE / COMPLETE).exists():
-            self._store = Git(self.root, self._run, self._common() / STORE)
+        place = self._common / STORE
+        if self._store is None and (place / COMPLETE).exists():
+            self._store = Git(self.root, self._run, place)
         return self._store
 
     def opened_store(self) -> "Git":
@@ -214,12 +216,12 @@ class Git:
         """
         if (store := self.store()) is not None:
             return store
-        place = self._common() / STORE
+        place = self._common / STORE
         try:
             place.mkdir(exist_ok=True)
         except FileExistsError as e:
             raise UserError(f"{place} is a file, and candidates are kept in a folder of that name. Move it away") from e
-        shutil.copymode(self._common() / "objects", place)
+        shutil.copymode(self._common / "objects", place)
         with FileLock(place / LOCK, mode=0o666):
             if self.store() is None:
                 form = self.ask("rev-parse", "--show-object-format").decode().strip()
@@ -235,12 +237,12 @@ class Git:
         other.ask("-c", "core.fsync=-pack", "index-pack", "--stdin", stdin=pack)
 
     def begin_with(self, commit: str) -> None:
-        """Let the history that can be seen here begin with *commit*, whose parents are elsewhere."""
-        directory = self._directory or self._common()
-        with FileLock(directory / LOCK, mode=0o666):
-            shallow = directory / "shallow"
+        """Let the history that can be seen in a store begin with *commit*, whose parents are elsewhere."""
+        assert self._directory is not None, "the user's history begins where it begins"
+        with FileLock(self._directory / LOCK, mode=0o666):
+            shallow = self._directory / "shallow"
             known = shallow.read_text("utf-8").split() if shallow.exists() else []
-            written = directory / "shallow.new"
+            written = self._directory / "shallow.new"
             written.write_text("".join(f"{oid}\n" for oid in sorted({*known, commit})), "utf-8")
             written.replace(shallow)
 
@@ -260,6 +262,7 @@ class Git:
                 start += int(parts[2]) + 1
         return found
 
+    @cached_property
     def _common(self) -> Path:
         """What all checkouts of the repository share."""
         return self.root / os.fsdecode(self.ask("rev-parse", "--git-common-dir").removesuffix(b"\n"))
@@ -268,7 +271,7 @@ class Git:
     def promoting(self) -> Generator[None]:
         """One promotion at a time, in all checkouts of the repository."""
         try:
-            with FileLock(self._common() / "ratchet.lock", timeout=10, mode=0o666):
+            with FileLock(self._common / "ratchet.lock", timeout=10, mode=0o666):
                 yield
         except Timeout as e:
             raise UserError(

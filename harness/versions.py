@@ -422,16 +422,14 @@ class Subject:
         """What a person reads: from version *a* to version *b*, paths relative to the subject."""
         options = ("-r", "-p", "-M", "--text", "--no-ext-diff", "--no-textconv", "--no-color")
         command = ("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", a, b)
-        store = self._git.store() or self._git
-        done = store.attempt(*command)
-        if done.returncode and store is not self._git:  # one of them was live long ago
-            for tree in (a, b):
-                if self._git.resolve(tree) != [None]:
-                    self._git.copy_to(store, lines_of(self._git.ask("rev-list", *ALL_OBJECTS, tree)))
-            done = store.attempt(*command)
-        if done.returncode:
-            raise UserError(f"git failed in {self._git.root}. It says: {said(done)}")
-        return done.stdout.decode(errors="replace")
+        where = self._git.store() or self._git
+        done = where.attempt(*command)
+        if not done.returncode:
+            return done.stdout.decode(errors="replace")
+        for tree in (a, b):  # one of them was live long ago
+            if where is not self._git and self._git.resolve(tree) != [None]:
+                self._git.copy_to(where, lines_of(self._git.ask("rev-list", *ALL_OBJECTS, tree)))
+        return where.ask(*command).decode(errors="replace")
 
     def version(self, name: str) -> Version:
         """What *name* stands for: ``live``; at least the first four characters of an id; or whatever git knows by that
